@@ -1,0 +1,34 @@
+"""The state of one recipient between attempts, as STATE records and index rows keep it."""
+
+import enum
+
+import msgspec
+
+
+class RecipientStatus(enum.IntEnum):
+    """Where a recipient stands. The numbers are stored: never renumber, only append."""
+
+    QUEUED = 0
+    DEFERRED = 1
+    DELIVERED = 2
+    FAILED = 3
+    EXPIRED = 4
+    HELD = 5
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more will be done for this recipient (only a requeue reopens it)."""
+        return self in _FINAL
+
+
+_FINAL = frozenset((RecipientStatus.DELIVERED, RecipientStatus.FAILED, RecipientStatus.EXPIRED))
+
+
+class RecipientState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Absolute state of recipient `index` of its envelope. New fields go at the end."""
+
+    index: int
+    status: RecipientStatus
+    attempts: int = 0
+    due_at_ns: int = 0  # wall clock, ns since the epoch; meaningful when DEFERRED
+    text: str = ""  # last outcome's text, for mailq and DSNs; at most 500 characters
