@@ -9,6 +9,7 @@ Fails     Nothing here raises but on broken use (`ValueError`).
 Why       Addresses are octets (`bytes`) all the way; text is made only for a human or a log.
 """
 
+from .attempt import AttemptResult, Job
 from .envelope import NULL_REVERSE_PATH, ClientIdentity, Envelope
 from .message import Message
 from .outcome import Outcome, OutcomeKind, Scope
@@ -17,8 +18,10 @@ from .trace import message_date, received_field
 
 __all__ = [
     "NULL_REVERSE_PATH",
+    "AttemptResult",
     "ClientIdentity",
     "Envelope",
+    "Job",
     "Message",
     "Outcome",
     "OutcomeKind",
