@@ -1,0 +1,68 @@
+"""What routing found: where mail for a next hop goes, or why it cannot go there."""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from fastmta.message import OutcomeKind
+
+from .hop import SMTP_PORT
+
+
+class Target(msgspec.Struct, frozen=True, gc=False):
+    """One address of one MX host (or relay) to connect to."""
+
+    host: str  # lower case, without the final dot; the address itself where no name was given
+    address: str  # IPv4 or IPv6 text
+    port: int
+
+
+class Site(msgspec.Struct, frozen=True, gc=False):
+    """An MX site: every next hop with the same set of MX hosts shares it, and its limits.
+
+    `targets` are in the order in which they should be tried, at least one. They may differ between
+    two sites of one key (shuffling, fresh addresses); the key may not.
+    """
+
+    key: bytes  # 16 octets
+    label: str  # for humans only: two different keys may have the same label
+    targets: tuple[Target, ...]
+    expires_at_s: float | None  # monotonic; resolve again after it. None: never
+
+
+class RouteProblem(msgspec.Struct, frozen=True, gc=False):
+    """Why a next hop has no site now (DEFERRED) or never will (FAILED)."""
+
+    kind: OutcomeKind
+    status: str  # RFC 3463
+    text: str
+
+
+def site_key(hosts: Sequence[tuple[int, str, int]]) -> bytes:
+    """Key of the site made of `hosts`: (rank, name, port), ranks counted 0, 1, 2 by preference.
+
+    The order within a rank does not count, nor do the preference numbers themselves.
+    """
+    lines = sorted({f"{rank} {name}:{port}" for rank, name, port in hosts})
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).digest()
+
+
+def site_label(hosts: Sequence[tuple[int, str, int]]) -> str:
+    """Name of the site for humans: the hosts' labels column by column, counted from the right.
+
+    `(alt1|alt2)?.mx.example` stands for alt1.mx.example, alt2.mx.example and mx.example.
+    """
+    names = dict.fromkeys(_name(name, port) for _, name, port in sorted(set(hosts)))
+    rows = [[name] if "[" in name else name.split(".")[::-1] for name in names]
+    columns = []
+    for column in range(max(map(len, rows), default=0)):
+        found = dict.fromkeys(row[column] for row in rows if column < len(row))
+        text = next(iter(found)) if len(found) == 1 else "(" + "|".join(found) + ")"
+        columns.append(text + "?" if any(column >= len(row) for row in rows) else text)
+    return ".".join(reversed(columns))
+
+
+def _name(host: str, port: int) -> str:
+    is_address = ":" in host or host.replace(".", "").isdecimal()
+    return (f"[{host}]" if is_address else host) + (f":{port}" if port != SMTP_PORT else "")
