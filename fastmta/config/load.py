@@ -1,0 +1,95 @@
+"""From file, environment and flags to one checked `Config`. Flag > environment > file > default."""
+
+import dataclasses
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .catalogue import SECTIONS
+from .layer import Layer, read_environment, read_file, read_overrides
+from .problem import ConfigError
+from .schema import Config
+from .whole import check_whole
+
+
+def load(
+    path: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    find_hostname: Callable[[], str] | None = None,
+) -> Config:
+    """The configuration of `path` (None: no file), `environ` and `overrides` (`section.key=value`).
+
+    Reads the clock of nothing and starts nothing; asks the system for its name only when none is
+    configured. Raises `ConfigError` that names every problem of every layer.
+    """
+    layers = [
+        read_overrides(overrides),
+        read_environment(environ or {}),
+        Layer() if path is None else read_file(path),
+    ]
+    problems = [problem for layer in reversed(layers) for problem in layer.problems]
+    values: dict[str, object] = {}
+    places: dict[str, str] = {}
+    for layer in reversed(layers):
+        values |= layer.values
+        places |= layer.places
+    config = _complete(_build(values, places), find_hostname or system_hostname)
+    wrong, doubtful = check_whole(config, places, {problem.key for problem in problems})
+    problems += wrong
+    if problems:
+        raise ConfigError(problems)
+    return dataclasses.replace(config, warnings=tuple(doubtful))
+
+
+def system_hostname() -> str:
+    """The system's name, fully qualified if the system knows how. May ask DNS."""
+    name = socket.gethostname()
+    if "." in name:
+        return name.lower()
+    try:
+        found = socket.getaddrinfo(name, None, flags=socket.AI_CANONNAME)
+    except OSError:
+        return name.lower()  # a bare name is warned of, like any name without a dot
+    return (found[0][3] or name).lower()
+
+
+def _build(values: Mapping[str, object], places: Mapping[str, str]) -> Config:
+    listeners = {dotted.split(".")[1] for dotted in places if dotted.startswith("listen.")}
+    arguments: dict[str, Any] = {}  # Any: keyword arguments of dataclasses of different shapes
+    if listeners:
+        schema = SECTIONS["listen.*"].schema
+        arguments["listen"] = {
+            name: schema(**_own(values, f"listen.{name}")) for name in sorted(listeners)
+        }
+    for dotted in sorted(SECTIONS, key=lambda name: -name.count(".")):
+        if dotted not in ("", "listen.*"):
+            arguments[dotted] = SECTIONS[dotted].schema(
+                **_own(values, dotted), **_inner(arguments, dotted)
+            )
+    return Config(**_own(values, ""), **_inner(arguments, ""))
+
+
+def _own(values: Mapping[str, object], section: str) -> dict[str, Any]:
+    """The values that stand right in `section`, by their last name."""
+    found = ((dotted.rpartition("."), value) for dotted, value in values.items())
+    return {name: value for (prefix, _, name), value in found if prefix == section}
+
+
+def _inner(arguments: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The sections built so far that stand right in `section`, by their last name."""
+    found = ((dotted.rpartition("."), value) for dotted, value in arguments.items())
+    return {name: value for (prefix, _, name), value in found if prefix == section}
+
+
+def _complete(config: Config, find_hostname: Callable[[], str]) -> Config:
+    """Fill in what follows from other keys: hostname, origin, postmaster."""
+    hostname = config.hostname or find_hostname()
+    origin = config.rewrite.origin or hostname
+    postmaster = config.notify.postmaster or f"postmaster@{origin}"
+    return dataclasses.replace(
+        config,
+        hostname=hostname,
+        rewrite=dataclasses.replace(config.rewrite, origin=origin),
+        notify=dataclasses.replace(config.notify, postmaster=postmaster),
+    )

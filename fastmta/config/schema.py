@@ -1,0 +1,341 @@
+"""Every section and key, its kind, its default and the sentence that documents it.
+
+`docs/configuration.md` and `conf/fastmta.toml` are generated from this file by
+`python -m fastmta.config.document`. Units stand last in a name: `_s` seconds, `_octets` octets.
+"""
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import Annotated, NamedTuple
+
+from .address import (
+    Domain,
+    Endpoint,
+    IPAddress,
+    Mailbox,
+    Network,
+    NextHop,
+    Socket,
+    TrustedNetwork,
+)
+from .kind import Choice, FieldName, FilePath, Integer, Kind, Listing, Number, Octets, Seconds, Word
+from .problem import Problem
+
+KIB = 1 << 10
+MIB = 1 << 20
+RECORD_SLACK_OCTETS = 64 * KIB  # room for envelope and framing of the largest message of a segment
+DAY_S = 86400.0
+
+
+class Key(NamedTuple):
+    """What the schema knows of a key beside its Python type and default."""
+
+    kind: Kind
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spool:
+    """Where accepted mail is kept until its last recipient is final."""
+
+    directory: Annotated[
+        str,
+        Key(FilePath(), "Root of the spool; it holds one directory per shard, on a local disk."),
+    ] = "/var/lib/fastmta"
+    durability: Annotated[
+        str,
+        Key(
+            Choice("full", "os", "unsafe"),
+            "What stands behind a 250: `full` survives power loss (fdatasync first), `os` survives "
+            "a crash of fastmta but not of the machine, `unsafe` promises nothing.",
+        ),
+    ] = "full"
+    segment_octets: Annotated[
+        int,
+        Key(Octets(MIB, 1024 * MIB), "Size of one file of the log; it bounds the message size."),
+    ] = 32 * MIB
+    free_space_min: Annotated[
+        float,
+        Key(
+            Number(0, 0.9),
+            "Fraction of the volume that stays free; below it new mail is answered 452.",
+        ),
+    ] = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """One listener. The name after `listen.` is yours to choose; it shows up in messages."""
+
+    bind: Annotated[
+        tuple[Endpoint, ...],
+        Key(
+            Listing(Socket(), least=1),
+            "Addresses to listen on; port 0 takes a free one and the start-up line says which.",
+        ),
+    ] = (Endpoint("127.0.0.1", 2525),)
+    kind: Annotated[
+        str, Key(Choice("relay"), "What the listener is for: `relay` takes mail by SMTP.")
+    ] = "relay"
+    line_endings: Annotated[
+        str,
+        Key(
+            Choice("auto", "reject", "normalize"),
+            "A bare CR or LF in content: `reject` refuses the message, `normalize` repairs it "
+            "before it is stored, `auto` repairs for trusted networks and refuses for others.",
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client may ask of us. Counts over all workers are divided between them."""
+
+    message_octets: Annotated[
+        int,
+        Key(Octets(64 * KIB, 1024 * MIB), "Largest message; announced as SIZE (552 above it)."),
+    ] = 25 * MIB
+    recipients: Annotated[
+        int, Key(Integer(100, 50_000), "Recipients of one message (452 above it).")
+    ] = 1000
+    command_octets: Annotated[
+        int, Key(Integer(512, 64 * KIB), "Longest command line, CR LF included (500 above it).")
+    ] = 2048
+    errors_soft: Annotated[
+        int, Key(Integer(1, 1000), "Errors of a session after which each reply waits a second.")
+    ] = 10
+    errors_hard: Annotated[
+        int, Key(Integer(1, 1000), "Errors of a session after which it is closed with 421.")
+    ] = 20
+    junk_commands: Annotated[
+        int,
+        Key(
+            Integer(1, 100_000),
+            "NOOP, RSET, EHLO, HELO, VRFY and HELP between two messages before they are errors.",
+        ),
+    ] = 100
+    idle_s: Annotated[float, Key(Seconds(1, 3600), "Longest silence of a client before 421.")] = (
+        300.0
+    )
+    session_s: Annotated[
+        float, Key(Seconds(10, 7 * DAY_S), "Longest life of a session; 421 between messages.")
+    ] = 7200.0
+    messages_per_session: Annotated[
+        int, Key(Integer(1, 100_000_000), "Messages of one session; 421 after them.")
+    ] = 10_000
+    connections: Annotated[
+        int, Key(Integer(1, 1_000_000), "Connections at a time, over all workers (421 above it).")
+    ] = 20_000
+    connections_per_client: Annotated[
+        int,
+        Key(
+            Integer(1, 1_000_000),
+            "Connections at a time from one address, over all workers; trusted networks are free.",
+        ),
+    ] = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """Who may send through us, to whom, and which way."""
+
+    trusted_networks: Annotated[
+        tuple[Network, ...],
+        Key(Listing(TrustedNetwork()), "Clients from these networks may send to anyone."),
+    ] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+    domains: Annotated[
+        tuple[str, ...],
+        Key(
+            Listing(Domain(may_cover_subdomains=True)),
+            "Mail to these domains is taken from anyone; `.example.com` means its subdomains.",
+        ),
+    ] = ()
+    host: Annotated[
+        tuple[str, ...],
+        Key(
+            Listing(NextHop()),
+            "All mail goes to this relay, or to the first of several that answers; empty: to the "
+            "MX hosts of each recipient's domain. Brackets or an address mean no MX look-up.",
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long to wait for a receiver, step by step (RFC 5321 4.5.3.2)."""
+
+    connect_s: Annotated[float, Key(Seconds(1, 3600), "For the TCP connection.")] = 30.0
+    greeting_s: Annotated[float, Key(Seconds(1, 3600), "For the greeting.")] = 300.0
+    helo_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to EHLO or HELO.")] = 300.0
+    mail_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to MAIL.")] = 300.0
+    rcpt_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to RCPT.")] = 300.0
+    data_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to DATA.")] = 120.0
+    block_s: Annotated[
+        float, Key(Seconds(1, 3600), "For the receiver to take more of the content.")
+    ] = 180.0
+    dot_s: Annotated[float, Key(Seconds(1, 7200), "For the reply to the final dot.")] = 600.0
+    rset_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to RSET.")] = 20.0
+    quit_s: Annotated[float, Key(Seconds(0.1, 3600), "For the reply to QUIT.")] = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How mail goes out. A site is the set of MX hosts that serve a domain, or a relay."""
+
+    site_connections: Annotated[
+        int, Key(Integer(1, 10_000), "Connections to one site at a time, over all workers.")
+    ] = 20
+    window_start: Annotated[
+        int, Key(Integer(1, 10_000), "Connections to a site that we know nothing of yet.")
+    ] = 5
+    connections: Annotated[
+        int, Key(Integer(1, 100_000), "Connections to all sites together, over all workers.")
+    ] = 500
+    addresses: Annotated[
+        int, Key(Integer(1, 50), "Addresses of a site that one attempt tries to connect to.")
+    ] = 5
+    sessions: Annotated[
+        int, Key(Integer(1, 50), "Sessions that one attempt opens after a connection was made.")
+    ] = 2
+    idle_s: Annotated[
+        float, Key(Seconds(0, 300), "How long an idle connection is kept for the next message.")
+    ] = 5.0
+    messages_per_connection: Annotated[
+        int, Key(Integer(1, 1_000_000), "Messages over one connection before a new one is made.")
+    ] = 1000
+    source: Annotated[
+        tuple[str, ...],
+        Key(
+            Listing(IPAddress()),
+            "Own addresses to connect from, at most one a family; empty: the system's choice.",
+        ),
+    ] = ()
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When deferred mail is tried again, and when we give up."""
+
+    first_s: Annotated[
+        float, Key(Seconds(1, DAY_S), "Wait after the first failed attempt; it doubles each time.")
+    ] = 300.0
+    max_s: Annotated[float, Key(Seconds(1, 7 * DAY_S), "Longest wait between attempts.")] = 4000.0
+    jitter: Annotated[
+        float, Key(Number(0, 0.5), "Fraction by which each wait is lengthened or shortened.")
+    ] = 0.1
+    lifetime_s: Annotated[
+        float,
+        Key(Seconds(1, 100 * DAY_S), "Age at which undelivered mail goes back to its sender."),
+    ] = 5 * DAY_S
+    bounce_lifetime_s: Annotated[
+        float, Key(Seconds(1, 100 * DAY_S), "Age at which undelivered bounces are dropped.")
+    ] = 5 * DAY_S
+    site_backoff_min_s: Annotated[
+        float, Key(Seconds(0.1, DAY_S), "First pause of a site that cannot be reached; it doubles.")
+    ] = 10.0
+    site_backoff_max_s: Annotated[
+        float, Key(Seconds(0.1, DAY_S), "Longest pause of a site that cannot be reached.")
+    ] = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dns:
+    """How names are looked up."""
+
+    servers: Annotated[
+        tuple[Endpoint, ...],
+        Key(
+            Listing(Socket(port=53, port_least=1)),
+            "Name servers as address or `address:port`; empty: those of /etc/resolv.conf.",
+        ),
+    ] = ()
+    timeout_s: Annotated[float, Key(Seconds(0.1, 60), "For one answer of one server.")] = 2.0
+    tries: Annotated[int, Key(Integer(1, 10), "Queries before a look-up counts as failed.")] = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headers:
+    """What changes in the header section on the way through, beside our Received field."""
+
+    drop: Annotated[tuple[str, ...], Key(Listing(FieldName()), "Fields that are removed.")] = (
+        "bcc",
+        "resent-bcc",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrite:
+    """How addresses are completed."""
+
+    origin: Annotated[
+        str,
+        Key(
+            Domain(may_be_empty=True),
+            "Domain for addresses without one, from trusted clients; empty: the hostname.",
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """Who is told."""
+
+    postmaster: Annotated[
+        str,
+        Key(Mailbox(), "Where mail to <postmaster> goes; empty: postmaster at `rewrite.origin`."),
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """The mail log."""
+
+    file: Annotated[
+        str,
+        Key(
+            FilePath(may_be_dash=True), 'Path of the log, reopened on USR1; "-" is standard output.'
+        ),
+    ] = "-"
+    syslog_name: Annotated[
+        str, Key(Word(), "First part of the program names: `postfix/smtpd`. Log tools look for it.")
+    ] = "postfix"
+    format: Annotated[
+        str, Key(Choice("postfix"), "Shape of the lines: `postfix` is that of Postfix 3.7.")
+    ] = "postfix"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """The processes that do the work."""
+
+    count: Annotated[int, Key(Integer(0, 256), "How many; 0 means one per core.")] = 0
+    stop_deadline_s: Annotated[
+        float, Key(Seconds(0, 3600), "How long a stop waits for what is in flight.")
+    ] = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole configuration, checked."""
+
+    hostname: Annotated[
+        str,
+        Key(
+            Domain(may_be_empty=True),
+            "Our full name, for greetings, EHLO and Received fields; empty: the system's.",
+        ),
+    ] = ""
+    spool: Spool = field(default_factory=Spool)
+    listen: dict[str, Listen] = field(default_factory=lambda: {"smtp": Listen()})
+    limits: Limits = field(default_factory=Limits)
+    relay: Relay = field(default_factory=Relay)
+    delivery: Delivery = field(default_factory=Delivery)
+    retry: Retry = field(default_factory=Retry)
+    dns: Dns = field(default_factory=Dns)
+    headers: Headers = field(default_factory=Headers)
+    rewrite: Rewrite = field(default_factory=Rewrite)
+    notify: Notify = field(default_factory=Notify)
+    journal: Journal = field(default_factory=Journal)
+    workers: Workers = field(default_factory=Workers)
+    warnings: tuple[Problem, ...] = ()  # doubtful, but no reason not to start
