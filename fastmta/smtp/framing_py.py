@@ -1,0 +1,228 @@
+"""The twin of ext/smtp/framing.pyx and its specification: obvious, slow.
+
+One Framing belongs to one inbound session. Octets go in by feed(); next_command() and
+read_content() take them out in the order of the wire, whatever pieces they came in.
+"""
+
+from .frame import BARE_CR_OR_LF, COMMAND, DONE, NEED_MORE, NUL, REFUSING, TOO_LONG, Violation
+from .limit import COMMAND_LINE_OCTETS_MAX, LINE_OCTETS_HARD
+from .verb import VERB_OF, Verb
+
+CR, LF, DOT, SPACE = b"\r"[0], b"\n"[0], b"."[0], b" "[0]
+
+# What the octets just before the next one were, while content is read.
+BEGIN_LINE = 0  # CR LF, or nothing at all
+BEGIN_LINE_LF = 1  # a lone LF (repaired): a line begins, but not one that can end the data
+MIDDLE = 2  # anything else
+SEEN_CR = 3  # a CR in the middle of a line
+SEEN_DOT = 4  # BEGIN_LINE, then "."
+SEEN_DOT_CR = 5  # BEGIN_LINE, then "." CR
+SEEN_LF_DOT = 6  # BEGIN_LINE_LF, then "."
+SEEN_LF_DOT_CR = 7  # BEGIN_LINE_LF, then "." CR
+
+_DOTS = {SEEN_DOT: SEEN_DOT_CR, SEEN_LF_DOT: SEEN_LF_DOT_CR}
+
+
+class Framing:
+    """Finds commands and contents in the octets of one session."""
+
+    def __init__(self, line_octets_max: int = COMMAND_LINE_OCTETS_MAX) -> None:
+        if line_octets_max < 16:
+            raise ValueError("line_octets_max is at least 16")
+        self._line_octets_max = line_octets_max
+        self._rest = bytearray()
+        self._is_skipping = False  # consume up to the next CR LF ...
+        self._skip_answer = NEED_MORE  # ... and answer this there (NEED_MORE: said already)
+        self._skip_after_cr = False
+        self._is_reading_content = False
+        self._content: bytearray | None = None
+        self.verb = Verb.UNKNOWN
+        self.line = b""
+        self.argument = b""
+        self.content_size = 0
+        self.violations = 0
+
+    def feed(self, buffer: bytes | bytearray | memoryview, count: int = -1) -> None:
+        """Take the first `count` octets of `buffer` (all of them when negative).
+
+        The compiled Framing looks at them in place: the buffer stays unchanged until keep_rest().
+        """
+        self._rest += memoryview(buffer)[: count if count >= 0 else None]
+
+    def keep_rest(self) -> None:
+        """Copy what is not consumed; after that the buffer given to feed() is the caller's."""
+
+    def buffered(self) -> int:
+        """How many octets are here that nothing has consumed."""
+        return len(self._rest)
+
+    def next_command(self) -> int:
+        """Consume one command line. Say NEED_MORE, COMMAND, or what is wrong with the line.
+
+        A lone CR or LF within the limit is reported as soon as it is seen; everything else when
+        the CR LF arrives. The limit counts CR LF (RFC 5321 4.5.3.1.4).
+        """
+        if self._is_reading_content:
+            raise RuntimeError("next_command() while content is read")
+        while True:
+            if self._is_skipping:
+                if not self._skip_line():
+                    return NEED_MORE
+                if self._skip_answer != NEED_MORE:
+                    return self._skip_answer
+            answer = self._scan_line()
+            if answer is not None:
+                return answer
+
+    def _scan_line(self) -> int | None:
+        """One line, or None when the rest of a line has to be skipped first."""
+        window = self._rest[: self._line_octets_max]
+        for pos, octet in enumerate(window):
+            if octet == LF:
+                self._skip(pos + 1, NEED_MORE, after_cr=False)
+                return BARE_CR_OR_LF
+            if octet == CR and pos + 1 < len(window):
+                if window[pos + 1] != LF:
+                    self._skip(pos + 1, NEED_MORE, after_cr=True)
+                    return BARE_CR_OR_LF
+                line = bytes(window[:pos])
+                del self._rest[: pos + 2]
+                return self._take_line(line)
+        if len(window) == self._line_octets_max:
+            self._skip(len(window), TOO_LONG, after_cr=window[-1] == CR)
+            return None
+        return NEED_MORE
+
+    def _take_line(self, line: bytes) -> int:
+        if 0 in line:
+            return NUL
+        end = len(line)
+        for pos, octet in enumerate(line):
+            if octet in b" \t":
+                end = pos
+                break
+        self.verb = VERB_OF.get(line[:end].upper(), Verb.UNKNOWN)
+        self.line = line
+        self.argument = line[end:].strip(b" \t")
+        return COMMAND
+
+    def _skip(self, count: int, answer: int, *, after_cr: bool) -> None:
+        del self._rest[:count]
+        self._is_skipping = True
+        self._skip_answer = answer
+        self._skip_after_cr = after_cr
+
+    def _skip_line(self) -> bool:
+        """Consume up to CR LF; False when it is not here yet."""
+        for pos, octet in enumerate(self._rest):
+            if octet == LF and self._skip_after_cr:
+                del self._rest[: pos + 1]
+                self._is_skipping = False
+                return True
+            self._skip_after_cr = octet == CR
+        self._rest.clear()
+        return False
+
+    def begin_content(
+        self, prefix: bytes, size_max: int, is_normalizing: bool, size_hint: int = 0
+    ) -> None:
+        """From the next octet on content is read, which will stand behind `prefix`.
+
+        `size_max` (0: none) limits the canonical content, prefix not counted. `size_hint` is what
+        the client announced.
+        """
+        if self._is_reading_content or self._is_skipping:
+            raise RuntimeError("begin_content() in the middle of a line or content")
+        self._is_reading_content = True
+        self._content = bytearray(prefix)
+        self._size_max = size_max
+        self._is_normalizing = is_normalizing
+        self._state = BEGIN_LINE
+        self._line_octets = 0
+        self.content_size = 0
+        self.violations = 0
+
+    def read_content(self) -> int:
+        """Consume content. DONE at CR LF . CR LF (RFC 5321 4.1.1.4), which is nowhere else."""
+        if not self._is_reading_content:
+            raise RuntimeError("read_content() without begin_content()")
+        for pos, octet in enumerate(self._rest):
+            self._line_octets += 1
+            if self._line_octets > LINE_OCTETS_HARD:
+                self._refuse(Violation.LINE_TOO_LONG)
+            if octet == LF:
+                self._line_octets = 0
+            if octet == 0:
+                self._refuse(Violation.NUL)
+            if self._read_octet(octet):
+                del self._rest[: pos + 1]
+                self._is_reading_content = False
+                return DONE
+        self._rest.clear()
+        return NEED_MORE
+
+    def take_content(self) -> bytes:
+        """The prefix and the canonical content, once, when it is done and not refused."""
+        if self._is_reading_content or self._content is None:
+            raise RuntimeError("no content to take")
+        content, self._content = bytes(self._content), None
+        return content
+
+    def _read_octet(self, octet: int) -> bool:
+        """One step of the automaton; True at the end of data."""
+        state = self._state
+        if state in (SEEN_CR, SEEN_DOT_CR, SEEN_LF_DOT_CR):
+            return self._read_after_cr(octet)
+        if octet == CR:
+            self._state = _DOTS.get(state, SEEN_CR)
+            return False
+        if octet == LF:
+            self._read_bare_lf()
+            return False
+        if state == BEGIN_LINE and octet == DOT:
+            self._state = SEEN_DOT
+            return False
+        if state == BEGIN_LINE_LF and octet == DOT:
+            self._state = SEEN_LF_DOT
+            return False
+        # After a leading "." comes something else: RFC 5321 4.5.2, the "." is not content.
+        self._store(bytes((octet,)))
+        self._state = MIDDLE
+        return False
+
+    def _read_after_cr(self, octet: int) -> bool:
+        if octet == LF:
+            if self._state == SEEN_DOT_CR:
+                return True
+            # A lone "." after a repaired line end is content: it is not the end of data.
+            self._store(b".\r\n" if self._state == SEEN_LF_DOT_CR else b"\r\n")
+            self._state = BEGIN_LINE
+            return False
+        self._repair(Violation.BARE_CR, b" ")
+        self._state = MIDDLE
+        return self._read_octet(octet)
+
+    def _read_bare_lf(self) -> None:
+        """A lone LF ends a line when it is repaired, never the data."""
+        is_lone_dot = self._state in _DOTS
+        self._repair(Violation.BARE_LF, b".\r\n" if is_lone_dot else b"\r\n")
+        self._state = BEGIN_LINE_LF
+
+    def _repair(self, violation: Violation, replacement: bytes) -> None:
+        if self._is_normalizing:
+            self.violations |= int(Violation.NORMALIZED)
+        else:
+            self._refuse(violation)
+        self._store(replacement)
+
+    def _store(self, octets: bytes) -> None:
+        self.content_size += len(octets)
+        if 0 < self._size_max < self.content_size:
+            self._refuse(Violation.TOO_BIG)
+        if self._content is not None:
+            self._content += octets
+
+    def _refuse(self, violation: Violation) -> None:
+        self.violations |= int(violation)
+        assert self.violations & REFUSING
+        self._content = None
