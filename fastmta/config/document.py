@@ -1,0 +1,107 @@
+"""Writes `docs/configuration.md` and `conf/fastmta.toml` from the schema.
+
+`python -m fastmta.config.document` rewrites both in the current directory; a test compares them.
+"""
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from .catalogue import ENTRIES, SECTIONS, Entry, Section
+
+DOCUMENT_PATH = "docs/configuration.md"
+SAMPLE_PATH = "conf/fastmta.toml"
+
+_INTRODUCTION = """\
+# Configuration
+
+This page is generated from `fastmta/config/schema.py` by `python -m fastmta.config.document`;
+`conf/fastmta.toml` lists every key with its default.
+
+    fastmta check -c FILE
+
+names every problem with its file and line and suggests the nearest key. `fastmta run` does not
+start on a configuration that has a problem.
+
+## Where a value comes from
+
+| source | example |
+|---|---|
+| flag (wins) | `fastmta run --set relay.host=[192.0.2.1]:25` |
+| environment | `FASTMTA_RELAY__HOST=[192.0.2.1]:25` |
+| file: `-c FILE` or `/etc/fastmta/fastmta.toml` | in `[relay]`: `host = "[192.0.2.1]:25"` |
+| default | |
+
+In the environment, sections and keys are joined by two underscores and written in capitals:
+`FASTMTA_LISTEN__SMTP__BIND`, `FASTMTA_DELIVERY__TIMEOUTS__DOT_S`. `FASTMTA_HOSTNAME` is the one
+name without. Lists are separated by commas. With `_FILE` at the end the value is read from the
+named file: `FASTMTA_RELAY__HOST_FILE=/run/secrets/relay`. Other `FASTMTA_*` variables are ignored,
+because container platforms make such names up; `FASTMTA_A__B` that is no key stops the start.
+
+A list may also be written as a single value. Keys that end in `_s` are seconds; keys that end in
+`_octets` take a number of octets or text such as `"25 MiB"`. "Over all workers" means that each
+worker gets its share, rounded up and at least 1.
+
+"""
+
+
+def render_document() -> str:
+    """The text of `docs/configuration.md`."""
+    return _INTRODUCTION + "\n".join(_chapters())
+
+
+def _chapters() -> Iterator[str]:
+    for section in SECTIONS.values():
+        name = section.dotted.replace("*", "<name>")
+        title = f"## `[{name}]`\n\n{section.doc}" if name else "## At the top of the file"
+        rows = [_row(entry) for entry in _entries_of(section)]
+        yield "\n".join([title, "", "| key | default | value | |", "|---|---|---|---|", *rows, ""])
+
+
+def _entries_of(section: Section) -> list[Entry]:
+    return [
+        entry for entry in ENTRIES.values() if entry.dotted.rpartition(".")[0] == section.dotted
+    ]
+
+
+def _row(entry: Entry) -> str:
+    name = entry.dotted.rpartition(".")[2]
+    default = entry.key.kind.render(entry.default)
+    return f"| `{name}` | `{default}` | {entry.key.kind.shape} | {entry.key.doc} |"
+
+
+def render_sample() -> str:
+    """The text of `conf/fastmta.toml`."""
+    lines = [
+        "# Every key of fastmta with its default. A file needs only what differs from it;",
+        "# docs/configuration.md says more, `fastmta check -c FILE` checks.",
+    ]
+    for section in SECTIONS.values():
+        if section.dotted:
+            lines += ["", *_comment(section.doc), f"[{section.dotted.replace('*', 'smtp')}]"]
+        for entry in _entries_of(section):
+            name = entry.dotted.rpartition(".")[2]
+            lines += ["", *_comment(entry.key.doc)]
+            lines.append(f"{name} = {entry.key.kind.render(entry.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(
+        text.replace("`", ""),
+        98,
+        initial_indent="# ",
+        subsequent_indent="# ",
+        break_on_hyphens=False,
+    )
+
+
+def main(root: str = ".") -> None:
+    """Write both files under `root`."""
+    Path(root, DOCUMENT_PATH).write_text(render_document(), encoding="utf-8")
+    Path(root, SAMPLE_PATH).write_text(render_sample(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
