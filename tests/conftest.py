@@ -1,7 +1,7 @@
 """Rules for every test: compiled modules are rebuilt first, and a skip can be a failure.
 
-Environment: FASTMTA_NO_SKIP=1 turns each skip whose reason starts with "needs" into a failure (set by
-`.ci/run` where everything can be installed); FASTMTA_NO_BUILD=1 trusts the modules as they are.
+Environment: FASTMTA_NO_SKIP=1 turns each skip whose reason starts with "needs" into a failure (set
+by `.ci/run` where everything can be installed); FASTMTA_NO_BUILD=1 trusts the modules as they are.
 """
 
 import fcntl
