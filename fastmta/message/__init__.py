@@ -14,7 +14,7 @@ from .envelope import NULL_REVERSE_PATH, ClientIdentity, Envelope
 from .message import Message
 from .outcome import Outcome, OutcomeKind, Scope
 from .recipient import RecipientState, RecipientStatus
-from .trace import message_date, received_field
+from .trace import message_date, received_field, received_prefix
 
 __all__ = [
     "NULL_REVERSE_PATH",
@@ -30,4 +30,5 @@ __all__ = [
     "Scope",
     "message_date",
     "received_field",
+    "received_prefix",
 ]

@@ -17,18 +17,22 @@ def message_date(seconds: int) -> str:
     )
 
 
-def received_field(
-    client: ClientIdentity, hostname: str, queue_id: bytes, date: str, only_recipient: bytes
-) -> bytes:
-    """The Received field, CR LF included. `only_recipient` is empty when there are several.
+def received_prefix(client: ClientIdentity, hostname: str) -> bytes:
+    """The part of a Received field that stays the same for a whole session.
 
     The client's address decides the bracket form (RFC 5321 4.1.3); HELO text is peer-supplied, so
     octets outside printable ASCII become "?".
     """
     bracket = f"IPv6:{client.address}" if ":" in client.address else client.address
-    helo = client.helo.decode("ascii", "replace").replace("\ufffd", "?")
-    recipient = b"\r\n\tfor <" + only_recipient + b">" if only_recipient else b""
+    helo = bytes(octet if 0x20 < octet < 0x7F else 0x3F for octet in client.helo).decode("ascii")
     return (
         f"Received: from {helo} ({client.name} [{bracket}])\r\n"
         f"\tby {hostname} (fastmta) with {client.protocol} id "
-    ).encode("ascii", "replace") + b"%b%b;\r\n\t%b\r\n" % (queue_id, recipient, date.encode())
+    ).encode("ascii", "replace")
+
+
+def received_field(prefix: bytes, queue_id: bytes, only_recipient: bytes, date: bytes) -> bytes:
+    """The Received field, CR LF included. `only_recipient` is empty when there are several."""
+    if only_recipient:
+        return b"%b%b\r\n\tfor <%b>; %b\r\n" % (prefix, queue_id, only_recipient, date)
+    return b"%b%b;\r\n\t%b\r\n" % (prefix, queue_id, date)

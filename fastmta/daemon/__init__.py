@@ -1,0 +1,14 @@
+"""Composition root: builds every room from the configuration, wires them, and runs the processes.
+
+Purpose   A supervisor without network input, and workers that own shards of the spool.
+In        A checked `Config`; signals.
+Out       An exit code: 0 after a clean stop, 75 when the spool failed, 78 for a bad start.
+Holds     Listening sockets (supervisor, over worker restarts); everything else is in the workers.
+Never     Looks at an outcome, parses octets, decides about mail.
+Fails     A worker that dies is started again with back-off; its shard recovers from its log.
+Why       Workers share nothing but the sockets' ports: no lock and no LMDB between processes.
+"""
+
+from .supervisor import run
+
+__all__ = ["run"]

@@ -1,0 +1,31 @@
+"""The clocks that the pure rooms are given."""
+
+import time
+
+from fastmta.message import message_date
+
+
+class SystemClock:
+    """Wall and monotonic clock of this machine."""
+
+    __slots__ = ("_date", "_date_of_s")
+
+    def __init__(self) -> None:
+        self._date = b""
+        self._date_of_s = -1
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since the epoch."""
+        return time.time_ns()
+
+    def monotonic_s(self) -> float:
+        """Seconds that only grow."""
+        return time.monotonic()
+
+    def date(self) -> bytes:
+        """Date-time for a trace field, rendered once a second."""
+        second = int(time.time())
+        if second != self._date_of_s:
+            self._date_of_s = second
+            self._date = message_date(second).encode("ascii")
+        return self._date

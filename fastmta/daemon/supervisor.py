@@ -1,0 +1,205 @@
+"""The supervisor: opens sockets, starts workers, restarts dead ones, passes signals on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fastmta.config import Config
+
+from .sockets import BindError, Bound, open_sockets
+
+EXIT_OK = 0
+EXIT_SPOOL_FAILED = 75  # EX_TEMPFAIL
+EXIT_BAD_START = 78  # EX_CONFIG
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+_BACKOFF_FIRST_S = 0.5
+_BACKOFF_MAX_S = 30.0
+_STABLE_S = 60.0  # a worker that lived this long starts again without delay
+_STOP_GRACE_S = 10.0  # beyond the workers' own deadline, before they are killed
+
+WorkerMain = Callable[[int, "Leash"], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Leash:
+    """What ties a worker to its supervisor."""
+
+    ready_fd: int  # written once when the worker serves
+    alive_fd: int  # end of file: the supervisor is gone
+
+
+@dataclass(slots=True)
+class _Worker:
+    index: int
+    pid: int = 0  # 0: not running
+    started_at_s: float = 0.0
+    start_again_at_s: float = 0.0
+    backoff_s: float = _BACKOFF_FIRST_S
+
+
+def say(line: str) -> None:
+    """One line for whoever started us, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def run(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    from .worker import worker_main  # imported once here, so that forked workers share its pages
+
+    count = config.workers.count or len(os.sched_getaffinity(0))
+    try:
+        bound = open_sockets(config.listen, count)
+    except BindError as error:
+        sys.stderr.write(f"fastmta: {error}\n")
+        return EXIT_BAD_START
+    for warning in config.warnings:
+        sys.stderr.write(f"fastmta: warning: {warning}\n")
+    for each in bound:
+        say(f"fastmta: listen.{each.name} on {each.address}")
+
+    def start(index: int, leash: Leash) -> int:
+        return worker_main(config, index, count, bound, leash)
+
+    return Supervisor(count, bound, start, config.workers.stop_deadline_s).run()
+
+
+@dataclass
+class Supervisor:
+    """Keeps `count` workers running. Works with blocked signals, so there are no handlers."""
+
+    count: int
+    bound: list[Bound]
+    start: WorkerMain
+    stop_deadline_s: float
+    _workers: list[_Worker] = field(default_factory=list)
+    _is_stopping: bool = False
+
+    def run(self) -> int:
+        """The supervisor's life."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._ready_fd, self._ready_write_fd = os.pipe2(os.O_CLOEXEC)
+        self._alive_read_fd, self._alive_fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._ready_fd, False)
+        self._workers = [_Worker(index) for index in range(self.count)]
+        for worker in self._workers:
+            self._spawn(worker)
+        self._loop()
+        return self._stop()
+
+    def _spawn(self, worker: _Worker) -> None:
+        worker.started_at_s = time.monotonic()
+        pid = os.fork()
+        if pid:
+            worker.pid = pid
+            return
+        code = 70  # EX_SOFTWARE, if even the report of an exception fails
+        try:
+            os.close(self._alive_fd)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            code = self.start(worker.index, Leash(self._ready_write_fd, self._alive_read_fd))
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _loop(self) -> None:
+        ready = 0
+        while not self._is_stopping:
+            got = signal.sigtimedwait(_SIGNALS, self._wait_s(ready >= self.count))
+            if ready < self.count:
+                ready += self._count_ready()
+                if ready >= self.count:
+                    say(f"fastmta: ready, {self.count} worker(s), pid {os.getpid()}")
+            if got is not None:
+                self._on_signal(got.si_signo)
+            if not self._is_stopping:
+                self._start_due()
+
+    def _wait_s(self, is_ready: bool) -> float:
+        if not is_ready:
+            return 0.02
+        waits = [
+            worker.start_again_at_s - time.monotonic() for worker in self._workers if not worker.pid
+        ]
+        return max(0.0, min(waits, default=3600.0))
+
+    def _count_ready(self) -> int:
+        try:
+            return len(os.read(self._ready_fd, 4096))
+        except BlockingIOError:
+            return 0
+
+    def _on_signal(self, signo: int) -> None:
+        if signo in (signal.SIGTERM, signal.SIGINT):
+            self._is_stopping = True
+        elif signo == signal.SIGCHLD:
+            self._reap()
+        elif signo == signal.SIGUSR1:
+            self._pass_on(signal.SIGUSR1)
+        else:
+            sys.stderr.write("fastmta: SIGHUP: reload is not supported yet, restart instead\n")
+
+    def _pass_on(self, signo: signal.Signals) -> None:
+        for worker in self._workers:
+            if worker.pid:
+                os.kill(worker.pid, signo)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for worker in self._workers:
+                if worker.pid == pid:
+                    self._ended(worker, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, worker: _Worker, code: int) -> None:
+        now_s = time.monotonic()
+        pid, worker.pid = worker.pid, 0
+        if self._is_stopping:
+            return
+        if now_s - worker.started_at_s > _STABLE_S:
+            worker.backoff_s = _BACKOFF_FIRST_S
+        worker.start_again_at_s = now_s + worker.backoff_s
+        sys.stderr.write(
+            f"fastmta: worker {worker.index} (pid {pid}) ended with {code}; "
+            f"starting it again in {worker.backoff_s:g} s\n"
+        )
+        worker.backoff_s = min(worker.backoff_s * 2, _BACKOFF_MAX_S)
+
+    def _start_due(self) -> None:
+        now_s = time.monotonic()
+        for worker in self._workers:
+            if not worker.pid and worker.start_again_at_s <= now_s:
+                self._spawn(worker)
+
+    def _stop(self) -> int:
+        """Drain the workers; kill what is left after the deadline. What they answered is durable."""
+        for each in self.bound:
+            for listening in each.sockets:
+                listening.close()
+        self._pass_on(signal.SIGTERM)
+        until_s = time.monotonic() + self.stop_deadline_s + _STOP_GRACE_S
+        while any(worker.pid for worker in self._workers):
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                self._pass_on(signal.SIGKILL)
+                left_s = 1.0
+            got = signal.sigtimedwait((signal.SIGCHLD,), min(left_s, 1.0))
+            if got is not None or left_s <= 1.0:
+                self._reap()
+        say("fastmta: stopped")
+        return EXIT_OK

@@ -1,0 +1,163 @@
+"""All inbound connections of one worker: who may connect, how many, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastmta.event import ClientConnected, CommandRefused
+from fastmta.session import Ports, Session
+from fastmta.smtp import Reply
+from fastmta.smtp import reply as replies
+
+from .connection import Connection
+from .wheel import Wheel
+
+_SCRATCH_OCTETS = 256 * 1024
+_SHUT_DOWN_POLL_S = 0.05
+
+
+class Names(Protocol):
+    """Looks up the verified name of a client; calls back at once when it needs no look-up."""
+
+    def client_name(self, address: str, done: Callable[[str], None]) -> None:
+        """`done(name)` once; "unknown" when there is no name or it does not lead back."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSettings:
+    """Limits of one worker's listener."""
+
+    connections_max: int = 10_000
+    connections_per_client_max: int = 50  # trusted networks are exempt
+    idle_s: float = 300.0  # RFC 5321 4.5.3.2.7
+
+
+class Listener:
+    """Accepts connections on sockets that the supervisor opened and keeps their limits.
+
+    `start` needs a running loop. `stop` closes the sockets' accepting here, tells idle clients
+    421, waits for open transactions until the deadline, then cuts the rest.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        settings: ListenerSettings,
+        names: Names,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.ports = ports
+        self.settings = settings
+        self.scratch = memoryview(bytearray(_SCRATCH_OCTETS))
+        self.now_s = loop.time
+        self.call_later = loop.call_later
+        self._names = names
+        self._loop = loop
+        self._wheel = Wheel(loop.time)
+        self._connections: set[Connection] = set()
+        self._per_client: dict[str, int] = {}
+        self._servers: list[asyncio.Server] = []
+        self._is_stopping = False
+        self._turning: asyncio.TimerHandle | None = None
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept on listening `sockets`."""
+        for listening in sockets:
+            server = await self._loop.create_server(
+                lambda: Connection(self),  # type: ignore[arg-type, return-value]  # duck-typed
+                sock=listening,
+                backlog=1024,
+            )
+            self._servers.append(server)
+        self._turn()
+
+    async def stop(self, deadline_s: float) -> None:
+        """Stop accepting, let open transactions end within `deadline_s` seconds, close the rest."""
+        self._is_stopping = True
+        for server in self._servers:
+            server.close()
+        until_s = self.now_s() + deadline_s
+        while self._connections and self.now_s() < until_s:
+            for connection in tuple(self._connections):
+                connection.shut_down()
+            await asyncio.sleep(_SHUT_DOWN_POLL_S)
+        for connection in tuple(self._connections):
+            connection.cut()
+        await asyncio.sleep(0)
+        if self._turning is not None:
+            self._turning.cancel()
+
+    @property
+    def connection_count(self) -> int:
+        """Clients connected now."""
+        return len(self._connections)
+
+    # What connections ask.
+
+    @staticmethod
+    def normalise(address: str) -> str:
+        """A v4-mapped IPv6 address as IPv4, everything else as it is (without a zone)."""
+        if ":" not in address:
+            return address
+        ip = ipaddress.IPv6Address(address.partition("%")[0])
+        return str(ip.ipv4_mapped or ip)
+
+    def admit(self, connection: Connection, address: str) -> Reply | None:
+        """Count the connection in, or say why not."""
+        hostname = self.ports.settings.hostname
+        if self._is_stopping:
+            return replies.r421_shutting_down(hostname)
+        if len(self._connections) >= self.settings.connections_max:
+            return self._refuse(address, replies.r421_busy(hostname))
+        count = self._per_client.get(address, 0)
+        if count >= self.settings.connections_per_client_max and not (
+            self.ports.policy.admit(address).is_trusted
+        ):
+            return self._refuse(
+                address, replies.r421_too_many_connections(hostname, f"[{address}]")
+            )
+        self._per_client[address] = count + 1
+        self._connections.add(connection)
+        self._wheel.add(connection)
+        return None
+
+    def _refuse(self, address: str, reply: Reply) -> Reply:
+        self.ports.emit(CommandRefused(f"unknown[{address}]", "CONNECT", reply.text))
+        return reply
+
+    def left(self, connection: Connection, address: str) -> None:
+        """The connection is gone."""
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        self._wheel.discard(connection)
+        count = self._per_client[address] - 1
+        if count:
+            self._per_client[address] = count
+        else:
+            del self._per_client[address]
+
+    def name_of(self, address: str, done: Callable[[str], None]) -> None:
+        """The verified name of the client."""
+        self._names.client_name(address, done)
+
+    def session(self, address: str, name: str, output: Callable[[bytes], None]) -> Session:
+        """A session for one connection."""
+        return Session(self.ports, address, name, output)
+
+    def connected(self, session: Session) -> None:
+        """The client is about to be greeted."""
+        self.ports.emit(ClientConnected(session.client))
+
+    def watch(self, connection: Connection) -> None:
+        """Watch a connection's deadline again after it passed."""
+        self._wheel.add(connection)
+
+    def _turn(self) -> None:
+        self._wheel.turn()
+        self._turning = self._loop.call_later(1.0, self._turn)

@@ -1,0 +1,404 @@
+"""One inbound SMTP session without I/O: octets in, octets out, messages to `Accept`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastmta.event import ClientDisconnected, CommandRefused, MessageReceived
+from fastmta.message import ClientIdentity, Envelope, Message, received_field, received_prefix
+from fastmta.smtp import Framing, Problem, Reply, Verb, frame, parse_mail, parse_rcpt
+from fastmta.smtp import reply as replies
+from fastmta.smtp.extension import ehlo_reply
+
+from .content import examine_header, refusal_of
+from .parameter import apply_mail_parameters
+from .port import Accept, Clock, Emit, Policy
+from .settings import SessionSettings
+from .state import State, build_table
+from .transaction import Transaction
+
+_JUNK = frozenset((Verb.NOOP, Verb.RSET, Verb.VRFY, Verb.EHLO, Verb.HELO, Verb.HELP))
+_TABLE = build_table()
+_VERB_COUNT = max(Verb) + 1
+_SOFT_ERROR_DELAY_S = 1.0
+_HELO_OCTETS_MAX = 255  # RFC 5321 4.5.3.1.2
+_FIRST_NEGATIVE = 400  # RFC 5321 4.2.1: replies from here on are refusals
+_DISCARD_FACTOR = 2  # over-size content is read on to this many times the limit, then we close
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything a session needs of others, shared by all sessions of a listener."""
+
+    settings: SessionSettings
+    policy: Policy
+    accept: Accept
+    clock: Clock
+    emit: Emit
+
+
+class Session:
+    """The protocol of one client, from greeting to QUIT.
+
+    `receive` takes octets and returns the replies to write. When `Accept` answers later, `output`
+    is called with the reply and whatever followed it. After each call the owner looks at
+    `is_closing` (write, then close) and `delay_s` (wait that long, then call `resume`).
+    """
+
+    __slots__ = (
+        "_accepted", "_errors", "_framing", "_identity", "_is_waiting", "_junk", "_messages",
+        "_out", "_output", "_ports", "_received_prefix", "_rights", "_stage", "_totals",
+        "_transaction", "client", "delay_s", "is_closing", "state",
+    )  # fmt: skip
+
+    def __init__(
+        self, ports: Ports, address: str, name: str, output: Callable[[bytes], None]
+    ) -> None:
+        self._ports = ports
+        self._output = output
+        self._framing = Framing(ports.settings.command_octets_max)
+        self._identity = ClientIdentity(address=address, name=name)
+        self._rights = ports.policy.admit(address)
+        self._transaction = Transaction()
+        self._received_prefix = b""
+        self._out: list[bytes] = []
+        self._totals = [0] * _VERB_COUNT  # commands seen, by verb
+        self._accepted = [0] * _VERB_COUNT  # of these, answered 2xx or 3xx
+        self._stage = "CONNECT"
+        self._errors = self._junk = self._messages = 0
+        self._is_waiting = False
+        self.client = f"{name}[{address}]"
+        self.state = State.CONNECTED
+        self.is_closing = False
+        self.delay_s = 0.0
+
+    # Octets in, octets out.
+
+    def greeting(self) -> bytes:
+        """The banner (RFC 5321 4.3.1)."""
+        return replies.r220_greeting(self._ports.settings.hostname).octets
+
+    def receive(self, buffer: memoryview | bytes, count: int) -> bytes:
+        """Take `count` octets of `buffer` (used only during the call); return replies to write."""
+        self._framing.feed(buffer, count)
+        return self._advance()
+
+    def resume(self) -> bytes:
+        """Go on after `delay_s`; return replies to write."""
+        self.delay_s = 0.0
+        self._is_waiting = False
+        return self._advance()
+
+    def refuse(self, reply: Reply) -> bytes:
+        """End the session with `reply` (421 of a time limit or a shutdown) at any point."""
+        self._close(reply)
+        return self._take_out()
+
+    def ended(self, reason: str) -> ClientDisconnected:
+        """The connection is gone: what is to be said about it. An open transaction is dropped."""
+        in_content = self.state is State.CONTENT
+        octets = self._framing.content_size if in_content else -1
+        self.state = State.CLOSED
+        self.is_closing = True
+        verbs = {
+            Verb(verb).name.lower(): (self._accepted[verb], total)
+            for verb, total in enumerate(self._totals)
+            if total
+        }
+        return ClientDisconnected(self.client, verbs, reason, self._stage, octets)
+
+    @property
+    def is_idle(self) -> bool:
+        """No transaction open and nothing pending: a shutdown may close it without loss."""
+        return self.state <= State.READY
+
+    @property
+    def buffered_octets(self) -> int:
+        """Input that waits for the reply under way."""
+        return self._framing.buffered()
+
+    def _take_out(self) -> bytes:
+        out = self._out
+        octets = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return octets
+
+    def _advance(self) -> bytes:
+        framing = self._framing
+        while not self._is_waiting and self.state is not State.CLOSED:
+            if self.state is State.CONTENT:
+                if framing.read_content() == frame.NEED_MORE:
+                    self._check_discard()
+                    break
+                self._end_of_data()
+                continue
+            status = framing.next_command()
+            if status == frame.COMMAND:
+                self._command(framing.verb)
+            elif status == frame.NEED_MORE:
+                break
+            else:
+                self._broken_line(status)
+        framing.keep_rest()
+        return self._take_out()
+
+    # Replies and errors.
+
+    def _command(self, verb: int) -> None:
+        """Look the verb up, let its method answer, count."""
+        self._totals[verb] += 1
+        self._stage = _STAGES[verb]
+        entry = _HANDLERS[self.state][verb]
+        reply = entry if isinstance(entry, Reply) else entry(self)
+        self._out.append(reply.octets)
+        if reply.code < _FIRST_NEGATIVE:
+            self._accepted[verb] += 1
+            if verb in _JUNK and self.state <= State.READY:
+                self._junk += 1
+                if self._junk > self._ports.settings.junk_commands_max:
+                    self._count_error()
+        else:
+            self._count_error()
+
+    def _broken_line(self, status: int) -> None:
+        self._totals[Verb.UNKNOWN] += 1
+        self._stage = "UNKNOWN"
+        if status == frame.TOO_LONG:
+            self._out.append(replies.r500_line_too_long(self._ports.settings.hostname).octets)
+            self._count_error()
+        else:  # a bare CR, a bare LF or a NUL: whoever sends it is not speaking SMTP
+            self._close(replies.R500_BARE_CR_OR_LF)
+
+    def _count_error(self) -> None:
+        self._errors += 1
+        settings = self._ports.settings
+        if self._errors >= settings.errors_hard:
+            self._close(replies.r421_too_many_errors(settings.hostname))
+        elif self._errors > settings.errors_soft:
+            self.delay_s = _SOFT_ERROR_DELAY_S
+            self._is_waiting = True
+
+    def _refused(self, stage: str, reply: Reply, forward_path: bytes | None = None) -> Reply:
+        """Report a refusal for policy or limits, and return its reply."""
+        transaction = self._transaction
+        self._ports.emit(
+            CommandRefused(
+                client=self.client,
+                stage=stage,
+                reply=reply.text,
+                queue_id=transaction.queue_id,
+                reverse_path=None if self.state < State.MAIL else transaction.reverse_path,
+                forward_path=forward_path,
+                protocol=self._identity.protocol,
+                helo=self._identity.helo,
+            )
+        )
+        return reply
+
+    def _close(self, reply: Reply) -> None:
+        self._out.append(reply.octets)
+        self._transaction.reset()
+        self.state = State.CLOSED
+        self.is_closing = True
+
+    def _close_unsynchronized(self, reply: Reply) -> Reply:
+        """The last reply of a session whose client did not wait for ours."""
+        self._transaction.reset()
+        self.state = State.CLOSED
+        self.is_closing = True
+        return reply
+
+    # Verbs, in the order of RFC 5321 4.1.1. Each returns its reply.
+
+    def _hello(self, protocol: str) -> Reply | None:
+        argument = self._framing.argument
+        if not argument:
+            return replies.R501_HELO_SYNTAX if protocol == "SMTP" else replies.R501_EHLO_SYNTAX
+        if self._framing.buffered():  # RFC 2920 3.1: EHLO is the last of a group
+            return self._close_unsynchronized(replies.R554_SYNCHRONIZATION)
+        settings = self._ports.settings
+        self._identity = ClientIdentity(
+            self._identity.address, self._identity.name, argument[:_HELO_OCTETS_MAX], protocol
+        )
+        self._received_prefix = received_prefix(self._identity, settings.hostname)
+        self._transaction.reset()
+        self.state = State.READY
+        return None
+
+    def helo(self) -> Reply:
+        return self._hello("SMTP") or replies.r250_hello(self._ports.settings.hostname)
+
+    def ehlo(self) -> Reply:
+        settings = self._ports.settings
+        return self._hello("ESMTP") or ehlo_reply(settings.hostname, settings.message_octets_max)
+
+    def mail(self) -> Reply:
+        ports = self._ports
+        problem, path, parameters = parse_mail(self._framing.argument)
+        if problem and not (problem == Problem.SOURCE_ROUTE and self._rights.is_trusted):
+            return _MAIL_PROBLEMS[problem]
+        if self._messages >= ports.settings.messages_max:
+            return self._close_unsynchronized(replies.r421_too_much_work(ports.settings.hostname))
+        if refusal := ports.accept.refusal():
+            return self._refused("MAIL", refusal)
+        allowed = self._rights.reverse_path(path)
+        if isinstance(allowed, Reply):
+            return self._refused("MAIL", allowed)
+        transaction = self._transaction
+        refusal = parameters and apply_mail_parameters(
+            transaction, parameters, ports.settings.message_octets_max
+        )
+        if refusal:
+            transaction.reset()
+            return self._refused("MAIL", refusal)
+        transaction.reverse_path = allowed
+        self.state = State.MAIL
+        return replies.R250_SENDER_OK
+
+    def rcpt(self) -> Reply:
+        problem, path, parameters = parse_rcpt(self._framing.argument)
+        if problem and not (problem == Problem.SOURCE_ROUTE and self._rights.is_trusted):
+            return _RCPT_PROBLEMS[problem]
+        if parameters:
+            return replies.r555_unsupported_option(b"=".join(parameters[0]).rstrip(b"="))
+        allowed = self._rights.forward_path(path)
+        if isinstance(allowed, Reply):
+            return self._refused("RCPT", allowed, path)
+        forward_paths = self._transaction.forward_paths
+        if len(forward_paths) >= self._ports.settings.recipients_max:
+            return self._refused("RCPT", replies.R452_TOO_MANY_RECIPIENTS, path)
+        forward_paths[allowed] = None
+        self.state = State.RCPT
+        return replies.R250_RECIPIENT_OK
+
+    def data_without_recipient(self) -> Reply:
+        """RFC 2920 3.1: a pipelined DATA after refused recipients is answered 554, not 503."""
+        return replies.R554_NO_VALID_RECIPIENTS
+
+    def data(self) -> Reply:
+        if self._framing.argument:
+            return replies.R501_DATA_SYNTAX
+        if self._framing.buffered():  # RFC 2920 3.1: content may not come before our 354
+            return self._close_unsynchronized(replies.R554_SYNCHRONIZATION)
+        ports = self._ports
+        transaction = self._transaction
+        transaction.queue_id = ports.accept.new_id()
+        forward_paths = transaction.forward_paths
+        only = next(iter(forward_paths)) if len(forward_paths) == 1 else b""
+        trace = received_field(
+            self._received_prefix, transaction.queue_id, only, ports.clock.date()
+        )
+        transaction.trace_octets = len(trace)
+        self._framing.begin_content(
+            trace,
+            ports.settings.message_octets_max,
+            ports.settings.is_normalizing(self._rights.is_trusted),
+            transaction.declared_octets,
+        )
+        self.state = State.CONTENT
+        return replies.R354_END_WITH_DOT
+
+    def rset(self) -> Reply:
+        self._transaction.reset()
+        if self.state > State.READY:
+            self.state = State.READY
+        return replies.R250_OK
+
+    def noop(self) -> Reply:
+        return replies.R250_OK
+
+    def vrfy(self) -> Reply:
+        argument = self._framing.argument
+        return replies.r252_verified(argument) if argument else replies.R501_VRFY_SYNTAX
+
+    def help(self) -> Reply:
+        return replies.R214_HELP
+
+    def quit(self) -> Reply:
+        self._transaction.reset()
+        self.state = State.CLOSED
+        self.is_closing = True
+        return replies.R221_BYE
+
+    def unknown(self) -> Reply:
+        return replies.R500_NOT_RECOGNIZED
+
+    # Content.
+
+    def _check_discard(self) -> None:
+        limit = self._ports.settings.message_octets_max
+        if self._framing.content_size > _DISCARD_FACTOR * limit:
+            self._close(self._refused("DATA", replies.R552_CONTENT_TOO_BIG))
+
+    def _end_of_data(self) -> None:
+        framing = self._framing
+        self._stage = "END-OF-MESSAGE"
+        if framing.violations and (refusal := refusal_of(framing.violations)):
+            self._refuse_content(*refusal)
+            return
+        transaction = self._transaction
+        content = framing.take_content()
+        examined = examine_header(content, transaction.trace_octets, self._ports.settings)
+        if isinstance(examined, Reply):
+            self._refuse_content(examined, False)
+            return
+        content, message_id_field = examined
+        envelope = Envelope(
+            transaction.reverse_path,
+            tuple(transaction.forward_paths),
+            self._identity,
+            transaction.is_8bit,
+        )
+        message = Message(transaction.queue_id, envelope, content, self._ports.clock.wall_ns())
+        message.message_id_field = message_id_field
+        self.state = State.COMMITTING
+        self._is_waiting = True
+        self._ports.accept.accept(message, self._stored)
+
+    def _refuse_content(self, reply: Reply, is_closing: bool) -> None:
+        self._refused("END-OF-MESSAGE", reply)
+        self._transaction.reset()
+        self.state = State.READY
+        if is_closing:
+            self._close(reply)
+        else:
+            self._out.append(reply.octets)
+            self._count_error()
+
+    def _stored(self, message: Message, error: Exception | None) -> None:
+        """The spool's answer: only here is a message acknowledged."""
+        if error is None:
+            self._ports.emit(MessageReceived(message.id, self.client, message.message_id_field))
+        if self.state is State.CLOSED:  # the client left meanwhile: it will not see our 250
+            return
+        self._transaction.reset()
+        self._messages += 1
+        self._junk = 0
+        self.state = State.READY
+        self._is_waiting = False
+        if error is None:
+            self._out.append(replies.r250_queued(message.id).octets)
+        else:
+            self._out.append(replies.R451_QUEUE_WRITE.octets)
+        self._output(self._advance())
+
+
+_MAIL_PROBLEMS = {
+    Problem.SYNTAX: replies.R501_MAIL_SYNTAX,
+    Problem.BAD_ADDRESS: replies.R501_BAD_SENDER,
+    Problem.NON_ASCII: replies.R553_NEED_SMTPUTF8,
+    Problem.SOURCE_ROUTE: replies.R550_SOURCE_ROUTE,
+    Problem.BAD_PARAMETER: replies.R501_BAD_PARAMETER,
+    Problem.REPEATED_PARAMETER: replies.R501_REPEATED_PARAMETER,
+}
+_RCPT_PROBLEMS = {
+    **_MAIL_PROBLEMS,
+    Problem.SYNTAX: replies.R501_RCPT_SYNTAX,
+    Problem.BAD_ADDRESS: replies.R501_BAD_RECIPIENT,
+}
+_STAGES = tuple(Verb(verb).name if verb in Verb else "UNKNOWN" for verb in range(_VERB_COUNT))
+_HANDLERS = {
+    state: tuple(getattr(Session, entry) if isinstance(entry, str) else entry for entry in row)
+    for state, row in _TABLE.items()
+}

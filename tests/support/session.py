@@ -1,0 +1,115 @@
+"""An inbound session in memory: fake ports, and a client's side that reads replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from fastmta.event import Event
+from fastmta.message import Message
+from fastmta.policy import RelayPolicy
+from fastmta.session import Ports, Session, SessionSettings
+from fastmta.smtp import Reply
+
+HOSTNAME = "relay.example"
+
+
+class FakeClock:
+    """A clock that stands still."""
+
+    def wall_ns(self) -> int:
+        return 1_700_000_000_000_000_000
+
+    def date(self) -> bytes:
+        return b"Tue, 14 Nov 2023 22:13:20 +0000 (UTC)"
+
+
+@dataclass
+class FakeAccept:
+    """Stores at once, later (`is_late`), or fails with `error`."""
+
+    is_late: bool = False
+    error: Exception | None = None
+    refuses: Reply | None = None
+    messages: list[Message] = field(default_factory=list)
+    _waiting: list[Callable[[], None]] = field(default_factory=list)
+    _count: int = 0
+
+    def refusal(self) -> Reply | None:
+        return self.refuses
+
+    def new_id(self) -> bytes:
+        self._count += 1
+        return b"%016d" % self._count
+
+    def accept(self, message: Message, done: Callable[[Message, Exception | None], None]) -> None:
+        def store() -> None:
+            if self.error is None:
+                self.messages.append(message)
+            done(message, self.error)
+
+        if self.is_late:
+            self._waiting.append(store)
+        else:
+            store()
+
+    def store_all(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for store in waiting:
+            store()
+
+
+class Dialog:
+    """One session and everything it said, as octets and as reply lines."""
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1",
+        settings: SessionSettings | None = None,
+        domains: Iterable[str] = (),
+        accept: FakeAccept | None = None,
+    ) -> None:
+        self.accept = accept or FakeAccept()
+        self.events: list[Event] = []
+        policy = RelayPolicy.build(
+            ["127.0.0.0/8", "::1/128"], domains, "origin.example", "postmaster@origin.example"
+        )
+        ports = Ports(
+            settings or SessionSettings(HOSTNAME),
+            policy,
+            self.accept,
+            FakeClock(),
+            self.events.append,
+        )
+        self.out = bytearray()
+        self.session = Session(ports, address, "unknown", self.out.extend)
+        self.out += self.session.greeting()
+
+    def send(self, octets: bytes) -> list[str]:
+        """Feed octets in one piece; return the lines answered since the last call."""
+        self.out += self.session.receive(octets, len(octets))
+        return self.lines()
+
+    def send_in_pieces(self, pieces: Iterable[bytes]) -> list[str]:
+        """Feed each piece by itself, sitting out every delay."""
+        for piece in pieces:
+            self.out += self.session.receive(piece, len(piece))
+            while self.session.delay_s:
+                self.out += self.session.resume()
+        return self.lines()
+
+    def lines(self) -> list[str]:
+        """Lines answered since the last call."""
+        lines = bytes(self.out).split(b"\r\n")
+        assert lines.pop() == b"", "a reply does not end with CR LF"
+        self.out.clear()
+        return [line.decode("ascii") for line in lines]
+
+    def codes(self, octets: bytes) -> list[str]:
+        """Codes of the replies to `octets`, continuation lines left out."""
+        return [line[:3] for line in self.send(octets) if line[3:4] == " "]
+
+    def hello(self) -> Dialog:
+        """Greeting and EHLO done."""
+        self.send(b"EHLO client.example\r\n")
+        return self
