@@ -29,6 +29,7 @@ class Destination(msgspec.Struct, frozen=True, gc=False):
     port: int
     is_address: bool
     has_mx_lookup: bool
+    is_relay: bool  # a port is given: a relay of the configuration, not a recipient's domain
 
     @property
     def text(self) -> str:
@@ -45,13 +46,15 @@ def parse_destination(text: str) -> Destination:
         inner, bracket, rest = text[1:].partition("]")
         if not bracket:
             raise ValueError(f'relay host "{text}": the "[" has no "]"')
-        return _bracketed(text, inner, _port(text, rest))
+        address = parse_address(inner)
+        host = address or _name(text, inner)
+        return Destination(host, _port(text, rest), address is not None, False, bool(rest))
     if text.count(":") > 1:
         raise ValueError(f'relay host "{text}": write an IPv6 address as "[{text}]" or "[..]:port"')
     name, colon, port = text.partition(":")
     if parse_address(name) is not None:
         raise ValueError(f'relay host "{text}": write an address in brackets: "[{name}]"')
-    return Destination(_name(text, name), _port(text, colon + port), False, True)
+    return Destination(_name(text, name), _port(text, colon + port), False, True, bool(colon))
 
 
 def parse_next_hop(next_hop: bytes) -> tuple[Destination, ...]:
@@ -76,13 +79,6 @@ def parse_address(text: str) -> str | None:
         return None
 
 
-def _bracketed(text: str, inner: str, port: int) -> Destination:
-    address = parse_address(inner)
-    if address is not None:
-        return Destination(address, port, True, False)
-    return Destination(_name(text, inner), port, False, False)
-
-
 def _literal(address: str) -> str:
     return f"IPv6:{address}" if ":" in address else address
 
@@ -98,16 +94,25 @@ def _port(text: str, rest: str) -> int:
     return int(digits)
 
 
-def _name(text: str, name: str) -> str:
+def host_name(name: str) -> str | None:
+    """`name` in lower case without its final dot; None when it cannot name a host.
+
+    An address in the place of a name is none either (RFC 5321 2.3.5, RFC 1123 2.1).
+    """
     bare = name.removesuffix(".").lower()
     labels = bare.split(".")
-    if not bare:
-        raise ValueError(f'relay host "{text}": the host is missing')
     if len(bare) > NAME_OCTETS_MAX or not all(_is_label(label) for label in labels):
-        raise ValueError(f'relay host "{text}": "{name}" is not a host name')
-    if labels[-1].isdecimal():
+        return None
+    return None if labels[-1].isdecimal() else bare
+
+
+def _name(text: str, name: str) -> str:
+    if not name:
+        raise ValueError(f'relay host "{text}": the host is missing')
+    host = host_name(name)
+    if host is None:
         raise ValueError(f'relay host "{text}": "{name}" is neither a host name nor an address')
-    return bare
+    return host
 
 
 def _is_label(label: str) -> bool:

@@ -1,13 +1,16 @@
 """What routing found: where mail for a next hop goes, or why it cannot go there."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import msgspec
 
 from fastmta.message import OutcomeKind
 
 from .hop import SMTP_PORT
+
+KEY_OCTETS = 16
+LABEL_MAX = 200
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -39,28 +42,32 @@ class RouteProblem(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-def site_key(hosts: Sequence[tuple[int, str, int]]) -> bytes:
-    """Key of the site made of `hosts`: (rank, name, port), ranks counted 0, 1, 2 by preference.
-
-    The order within a rank does not count, nor do the preference numbers themselves.
-    """
-    lines = sorted({f"{rank} {name}:{port}" for rank, name, port in hosts})
-    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).digest()
+def site_key(hosts: Iterable[tuple[str, int]]) -> bytes:
+    """Key of the MX site whose set of hosts (name, port) this is. Preferences do not count."""
+    lines = sorted({f"{name}:{port}" for name, port in hosts})
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=KEY_OCTETS).digest()
 
 
-def site_label(hosts: Sequence[tuple[int, str, int]]) -> str:
+def relay_key(next_hop: bytes) -> bytes:
+    """Key of the site that the relays of `next_hop` make, in their order."""
+    return hashlib.blake2b(next_hop, digest_size=KEY_OCTETS, person=b"relay").digest()
+
+
+def site_label(hosts: Iterable[tuple[str, int]]) -> str:
     """Name of the site for humans: the hosts' labels column by column, counted from the right.
 
-    `(alt1|alt2)?.mx.example` stands for alt1.mx.example, alt2.mx.example and mx.example.
+    `(alt1|alt2)?.mx.example` stands for alt1.mx.example, alt2.mx.example and mx.example. Give the
+    hosts in a fixed order (preference, name), or one site appears under two names.
     """
-    names = dict.fromkeys(_name(name, port) for _, name, port in sorted(set(hosts)))
+    names = dict.fromkeys(_name(name, port) for name, port in hosts)
     rows = [[name] if "[" in name else name.split(".")[::-1] for name in names]
     columns = []
     for column in range(max(map(len, rows), default=0)):
         found = dict.fromkeys(row[column] for row in rows if column < len(row))
         text = next(iter(found)) if len(found) == 1 else "(" + "|".join(found) + ")"
         columns.append(text + "?" if any(column >= len(row) for row in rows) else text)
-    return ".".join(reversed(columns))
+    label = ".".join(reversed(columns))
+    return label if len(label) <= LABEL_MAX else label[: LABEL_MAX - 3] + "..."
 
 
 def _name(host: str, port: int) -> str:
