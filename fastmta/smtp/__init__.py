@@ -16,11 +16,26 @@ Why       Compiled modules (_framing, _path, _content, _reply) each have a Pytho
           table is tests/vectors/addresses.toml.
 """
 
+from .content import scan_header_section, stuff
+from .extension import Extensions
 from .frame import Violation
 from .framing import Framing
 from .path import parse_mail, parse_rcpt
 from .problem import Problem
 from .reply import Reply
+from .reply_reader import ReplyReader
 from .verb import Verb
 
-__all__ = ["Framing", "Problem", "Reply", "Verb", "Violation", "parse_mail", "parse_rcpt"]
+__all__ = [
+    "Extensions",
+    "Framing",
+    "Problem",
+    "Reply",
+    "ReplyReader",
+    "Verb",
+    "Violation",
+    "parse_mail",
+    "parse_rcpt",
+    "scan_header_section",
+    "stuff",
+]
