@@ -1,0 +1,179 @@
+"""One TCP connection that carries a dialog: octets between transport and dialog, and time limits.
+
+There is no timer here: `deadline_s` is looked at by the pool's clock, for all connections at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Protocol
+
+from fastmta.route import Target
+
+from .attempt import Attempt
+from .dialog import Dialog, State, Step
+from .options import DeliveryOptions
+from .transaction import Transaction
+from .trouble import Peer
+
+
+class Owner(Protocol):
+    """Whoever opened a connection hears of each of these; none of them may raise."""
+
+    def session_ready(self, connection: Connection) -> None:
+        """Greeting and EHLO are done: a transaction may begin."""
+
+    def transaction_done(self, connection: Connection) -> None:
+        """Every recipient of the transaction has its outcome. The session may be over too."""
+
+    def session_over(self, connection: Connection) -> None:
+        """The session ended outside a transaction; `dialog.trouble` says why, if it matters."""
+
+    def session_broke(self, connection: Connection, error: Exception) -> None:
+        """We failed ourselves while this connection was served."""
+
+    def connection_gone(self, connection: Connection) -> None:
+        """The transport is closed: the very last call."""
+
+
+class Connection(asyncio.Protocol):
+    """A session with one target; at most one attempt at a time uses it."""
+
+    __slots__ = (
+        "_limits",
+        "_owner",
+        "_transport",
+        "_unsent_octets",
+        "attempt",
+        "deadline_s",
+        "dialog",
+        "is_idle",
+        "is_paused",
+        "opened_s",
+        "peer",
+        "target",
+        "use_count",
+    )
+
+    def __init__(self, target: Target, options: DeliveryOptions, owner: Owner) -> None:
+        self.target = target
+        self.peer = Peer(target)
+        self.dialog = Dialog(self.peer, options)
+        self.attempt: Attempt | None = None
+        self.deadline_s = 0.0  # monotonic: `look` acts after it
+        self.opened_s = monotonic()
+        self.use_count = 0  # transactions begun
+        self.is_idle = False  # it is in the pool
+        self.is_paused = False  # the transport holds content that the peer has not taken
+        self._unsent_octets = 0  # of that, when it was last looked at
+        self._limits = options.time_limits
+        self._owner = owner
+        self._transport: asyncio.WriteTransport | None = None
+
+    # Called by the owner and the pool.
+
+    def begin(self, transaction: Transaction) -> None:
+        """Start a transaction; its end is told to the owner, at the earliest from within here."""
+        self.use_count += 1
+        self._follow(self.dialog.begin(transaction))
+
+    def quit(self) -> None:
+        """Say QUIT and wait for the answer a little."""
+        self.dialog.quit()
+        self._follow(Step.WAIT)
+
+    def interrupt(self) -> None:
+        """End it now."""
+        self._follow(self.dialog.interrupt())
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection without a word; `connection_gone` follows."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def look(self, now_s: float) -> None:
+        """The clock ticked: act if a time limit has passed."""
+        if now_s < self.deadline_s:
+            return
+        if self.is_paused and self._transport is not None:
+            unsent = self._transport.get_write_buffer_size()
+            if unsent < self._unsent_octets:  # slow, not stuck (RFC 5321 4.5.3.2.5)
+                self._unsent_octets = unsent
+                self.deadline_s = now_s + self._limits.block_s
+                return
+        try:
+            if self.dialog.state is State.CLOSED:
+                self.abort()
+            elif self.dialog.state is State.IDLE:
+                self.quit()
+            else:
+                self._follow(self.dialog.give_up(self.is_paused))
+                self.abort()
+        except Exception as error:
+            self._owner.session_broke(self, error)
+
+    # Called by the event loop. Nothing may escape into it.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        self.deadline_s = monotonic() + self.dialog.time_limit_s
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._follow(self.dialog.receive(data))
+        except Exception as error:
+            self._owner.session_broke(self, error)
+
+    def pause_writing(self) -> None:
+        self.is_paused = True
+
+    def resume_writing(self) -> None:
+        self.is_paused = False
+        if self.dialog.state is not State.CLOSED:
+            self.deadline_s = monotonic() + self.dialog.time_limit_s
+
+    def eof_received(self) -> None:
+        if self.is_idle:  # out of the pool before somebody takes it
+            self._follow(self.dialog.lose())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        try:
+            if self.dialog.state is not State.CLOSED:
+                self._follow(self.dialog.lose(self.is_paused))
+        except Exception as error:
+            self._owner.session_broke(self, error)
+        self._owner.connection_gone(self)
+
+    # Inside.
+
+    def _follow(self, step: Step) -> None:
+        """Write what the dialog has to say, then do what it says is next."""
+        dialog = self.dialog
+        transport = self._transport
+        if dialog.output:
+            if transport is not None:
+                transport.writelines(dialog.output)
+            dialog.output.clear()
+        if step is Step.WAIT:
+            limit_s = dialog.time_limit_s
+            if self.is_paused and transport is not None:
+                self._unsent_octets = transport.get_write_buffer_size()
+                limit_s = self._limits.block_s
+            self.deadline_s = monotonic() + limit_s
+            return
+        if dialog.state is State.CLOSED and transport is not None:
+            self.deadline_s = monotonic() + self._limits.quit_s
+            if self.is_paused:
+                transport.abort()  # what is unsent must not follow the verdict
+            else:
+                transport.close()
+        if step is Step.DONE:
+            self._owner.transaction_done(self)
+        elif step is Step.READY:
+            self._owner.session_ready(self)
+        else:
+            self._owner.session_over(self)

@@ -1,0 +1,294 @@
+"""The courier: takes a job to its site and brings back one outcome per recipient.
+
+An idle session of the site is used if there is one. Otherwise, and for recipients that a server
+deferred, the site's targets are tried in their order: a failure that is not final goes on to the
+next target, up to five addresses and two sessions that reached a transaction. What the last one
+said is what the recipients get. A reused session that turns out to be dead before it answered MAIL
+is replaced by a fresh one without anybody hearing of it, once per attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from time import monotonic
+
+from fastmta.event import Event, Notice, Severity
+from fastmta.message import Job, Outcome
+from fastmta.route import Site, Target
+from fastmta.smtp import stuff
+from fastmta.smtp.content import LineEndError
+
+from . import trouble
+from .attempt import Attempt, Done
+from .connection import Connection
+from .dialog import State
+from .options import DeliveryOptions
+from .pool import Pool
+from .trouble import Peer
+
+
+class Courier:
+    """Delivers over SMTP. `start` promises exactly one call of `done`, never from within itself."""
+
+    __slots__ = (
+        "_drained",
+        "_emit",
+        "_is_closing",
+        "_loop",
+        "_options",
+        "_pool",
+        "_tasks",
+        "running_count",
+    )
+
+    def __init__(
+        self,
+        options: DeliveryOptions,
+        emit: Callable[[Event], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._options = options
+        self._emit = emit
+        self._loop = loop
+        self._pool = Pool(options, loop)
+        self._tasks: set[asyncio.Task[None]] = set()  # each opens one connection
+        self._is_closing = False
+        self._drained: asyncio.Future[None] | None = None
+        self.running_count = 0  # attempts whose `done` is still owed
+
+    @property
+    def connection_count(self) -> int:
+        """Open connections, idle ones included."""
+        return len(self._pool)
+
+    @property
+    def idle_count(self) -> int:
+        """Sessions that wait for a message."""
+        return self._pool.idle_count
+
+    def start(self, job: Job, site: Site, done: Done) -> None:
+        """Begin one attempt; `done(job, result)` is called once, later. Never raises."""
+        attempt = Attempt(job, site, done, monotonic())
+        self.running_count += 1
+        try:
+            self._start(attempt)
+        except Exception as error:
+            self._loop.call_soon(self._break, attempt, error)
+
+    async def close(self, deadline_s: float) -> None:
+        """QUIT idle sessions, wait `deadline_s` seconds for running ones, then break them off."""
+        self._is_closing = True
+        self._pool.quit_idle()
+        await self._drain(deadline_s)
+        for task in list(self._tasks):
+            task.cancel()
+        for connection in self._pool.open_connections():
+            connection.interrupt()
+        await self._drain(1.0)
+
+    # One attempt.
+
+    def _start(self, attempt: Attempt) -> None:
+        if self._is_closing:
+            self._settle_soon(attempt, trouble.shut_down())
+            return
+        content = attempt.job.message.content
+        if content is None:
+            raise ValueError("a job without its content")
+        try:
+            attempt.content = stuff(content)
+        except LineEndError as error:
+            text = f"content cannot be sent: {error}"
+            self._emit(Notice("smtp", text, Severity.ERROR, attempt.job.message.id))
+            self._settle_soon(attempt, trouble.unsendable(str(error)))
+            return
+        connection = self._pool.take(attempt.site.key)
+        if connection is None:
+            self._connect(attempt)
+            return
+        attempt.is_reusing = True
+        attempt.used_target = connection.target
+        self._begin(connection, attempt)
+
+    def _begin(self, connection: Connection, attempt: Attempt) -> None:
+        connection.attempt = attempt
+        attempt.session_count += 1
+        attempt.begun_s = monotonic()
+        connection.begin(attempt.next_transaction())
+
+    def _settle_soon(self, attempt: Attempt, outcome: Outcome) -> None:
+        attempt.take_for_all(outcome)
+        self._loop.call_soon(self._finish, attempt)
+
+    def _finish(self, attempt: Attempt) -> None:
+        """Report, once."""
+        done, attempt.done = attempt.done, None
+        if done is None:
+            raise AssertionError("an attempt finished twice")
+        self.running_count -= 1
+        try:
+            result = attempt.result(monotonic())
+            if self._is_closing:
+                result.trouble = None  # we break off, the path is not to blame
+            done(attempt.job, result)
+        except Exception as error:
+            self._report(attempt, error)
+
+    def _break(self, attempt: Attempt, error: Exception) -> None:
+        """Our own failure: the mail waits, and an operator hears of it."""
+        self._report(attempt, error)
+        if attempt.done is not None:
+            attempt.take_for_all(trouble.internal(type(error).__name__))
+            self._finish(attempt)
+
+    def _report(self, attempt: Attempt | None, error: Exception) -> None:
+        text = f"internal error in delivery: {error!r}"
+        queue_id = b"" if attempt is None else attempt.job.message.id
+        self._emit(Notice("smtp", text, Severity.ERROR, queue_id))
+
+    def _go_on(self, attempt: Attempt, is_deferred: bool) -> None:
+        """To the next target if recipients are left for it, else the attempt is over."""
+        if is_deferred and attempt.session_count < self._options.sessions_per_attempt_max:
+            target = self._next_target(attempt)
+            if target is not None:
+                assert attempt.outcomes is not None
+                assert attempt.places
+                skipped = attempt.outcomes[attempt.places[0]]
+                assert skipped is not None
+                self._emit(Notice("smtp", skipped.text, Severity.INFO, attempt.job.message.id))
+                self._open_soon(attempt, target)
+                return
+        self._finish(attempt)
+
+    def _next_target(self, attempt: Attempt) -> Target | None:
+        if self._is_closing:
+            return None
+        return attempt.next_target(self._options.addresses_per_attempt_max)
+
+    # Opening connections: one task each.
+
+    def _connect(self, attempt: Attempt) -> None:
+        """The first target of the site."""
+        target = self._next_target(attempt)
+        if target is None:
+            self._settle_soon(attempt, trouble.shut_down())
+        else:
+            self._open_soon(attempt, target)
+
+    def _open_soon(self, attempt: Attempt, target: Target) -> None:
+        task = self._loop.create_task(self._open(attempt, target))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget_task)
+
+    async def _open(self, attempt: Attempt, target: Target) -> None:
+        options = self._options
+        connection = Connection(target, options, self)
+        connection.attempt = attempt
+        source = None if options.source_address is None else (options.source_address, 0)
+        try:
+            async with asyncio.timeout(options.time_limits.connect_s):
+                await self._loop.create_connection(
+                    lambda: connection, target.address, target.port, local_addr=source
+                )
+        except asyncio.CancelledError:
+            attempt.take_for_all(trouble.shut_down())
+            self._finish(attempt)
+            raise
+        except TimeoutError:
+            self._fail_to_connect(attempt, connection.peer, "Connection timed out")
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            self._fail_to_connect(attempt, connection.peer, reason)
+        except Exception as error:
+            self._break(attempt, error)
+        else:
+            self._pool.add(connection)
+
+    def _fail_to_connect(self, attempt: Attempt, peer: Peer, reason: str) -> None:
+        outcome = trouble.unreachable(peer, reason)
+        attempt.trouble = outcome
+        self._go_on(attempt, attempt.take_for_all(outcome))
+
+    # What connections tell.
+
+    def session_ready(self, connection: Connection) -> None:
+        attempt = connection.attempt
+        assert attempt is not None
+        now_s = monotonic()
+        attempt.connect_s = now_s - attempt.started_s
+        self._begin(connection, attempt)
+
+    def transaction_done(self, connection: Connection) -> None:
+        attempt, connection.attempt = connection.attempt, None
+        dialog = connection.dialog
+        transaction, dialog.transaction = dialog.transaction, None
+        assert attempt is not None
+        assert transaction is not None
+        if dialog.state is State.IDLE:
+            self._keep(attempt.site.key, connection)
+        elif dialog.is_stale and attempt.is_reusing and not self._is_closing:
+            attempt.is_reusing = False
+            attempt.used_target = None
+            attempt.session_count -= 1
+            self._connect(attempt)
+            return
+        attempt.use_count = connection.use_count
+        if transaction.trouble is None:
+            attempt.has_completed = True
+        else:
+            attempt.trouble = transaction.trouble
+        self._go_on(attempt, attempt.take(transaction.outcomes))
+
+    def session_over(self, connection: Connection) -> None:
+        self._pool.drop(connection)
+        attempt, connection.attempt = connection.attempt, None
+        if attempt is not None:
+            outcome = connection.dialog.trouble
+            assert outcome is not None
+            attempt.trouble = outcome
+            attempt.connect_s = monotonic() - attempt.started_s
+            self._go_on(attempt, attempt.take_for_all(outcome))
+
+    def session_broke(self, connection: Connection, error: Exception) -> None:
+        self._pool.drop(connection)
+        attempt, connection.attempt = connection.attempt, None
+        connection.dialog.state = State.CLOSED
+        connection.abort()
+        if attempt is not None:
+            self._break(attempt, error)
+        else:
+            self._report(None, error)
+
+    def connection_gone(self, connection: Connection) -> None:
+        self._pool.forget(connection)
+        self._check_drained()
+
+    # Ends.
+
+    def _keep(self, site_key: bytes, connection: Connection) -> None:
+        if self._is_closing:
+            connection.quit()
+        else:
+            self._pool.put(site_key, connection, monotonic())
+
+    def _forget_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        drained = self._drained
+        if drained is None or drained.done() or self._tasks or len(self._pool):
+            return
+        drained.set_result(None)
+
+    async def _drain(self, limit_s: float) -> None:
+        """Wait until no connection and no task is left, at most `limit_s`."""
+        self._drained = self._loop.create_future()
+        self._check_drained()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._drained
+        except TimeoutError:
+            return

@@ -1,0 +1,43 @@
+"""What an operator may set about outgoing sessions; the defaults are the protocol's."""
+
+import msgspec
+
+from fastmta.smtp import limit
+
+
+class TimeLimits(msgspec.Struct, frozen=True):
+    """How long each stage of a session may take, in seconds (RFC 5321 4.5.3.2)."""
+
+    connect_s: float = limit.CONNECT_TIMEOUT_S
+    greeting_s: float = limit.BANNER_TIMEOUT_S
+    helo_s: float = limit.HELO_TIMEOUT_S
+    mail_s: float = limit.MAIL_TIMEOUT_S
+    rcpt_s: float = limit.RCPT_TIMEOUT_S
+    data_s: float = limit.DATA_TIMEOUT_S
+    block_s: float = limit.BLOCK_TIMEOUT_S
+    end_of_data_s: float = limit.END_OF_DATA_TIMEOUT_S
+    quit_s: float = limit.QUIT_TIMEOUT_S
+
+    @property
+    def shortest_s(self) -> float:
+        """The shortest of them: the clock that watches them all ticks finer than this."""
+        return float(min(getattr(self, name) for name in self.__struct_fields__))
+
+
+class DeliveryOptions(msgspec.Struct, frozen=True):
+    """Settings of one courier."""
+
+    hostname: str  # argument of EHLO
+    source_address: str | None = None  # local address to connect from; None: the kernel chooses
+    idle_s: float = 5.0  # how long an unused session is kept
+    idle_sessions_max: int = 1000  # kept in all; one more says QUIT at once
+    session_age_s_max: float = 300.0  # older sessions say QUIT rather than wait for reuse
+    messages_per_session_max: int = 1000
+    addresses_per_attempt_max: int = 5
+    sessions_per_attempt_max: int = 2  # sessions that reached a transaction
+    time_limits: TimeLimits = TimeLimits()
+
+    @property
+    def tick_s(self) -> float:
+        """Period of the clock that watches every time limit of every session."""
+        return min(1.0, self.idle_s / 4, self.time_limits.shortest_s / 4)
