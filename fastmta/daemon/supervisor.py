@@ -22,6 +22,11 @@ _BACKOFF_MAX_S = 30.0
 _STABLE_S = 60.0  # a worker that lived this long starts again without delay
 _STOP_GRACE_S = 10.0  # beyond the workers' own deadline, before they are killed
 
+# Orders on the control pipe: two octets, the order and the index of a worker whose sockets are
+# meant. A dead worker's clients are served by a living one until it is back.
+ADOPT = b"A"
+DROP = b"D"
+
 WorkerMain = Callable[[int, "Leash"], int]
 
 
@@ -29,14 +34,15 @@ WorkerMain = Callable[[int, "Leash"], int]
 class Leash:
     """What ties a worker to its supervisor."""
 
-    ready_fd: int  # written once when the worker serves
-    alive_fd: int  # end of file: the supervisor is gone
+    ready_fd: int  # the worker writes one octet when it serves
+    control_fd: int  # orders of the supervisor, see ADOPT; end of file: it is gone
 
 
 @dataclass(slots=True)
 class _Worker:
     index: int
     pid: int = 0  # 0: not running
+    control_fd: int = -1  # our end of its control pipe
     started_at_s: float = 0.0
     start_again_at_s: float = 0.0
     backoff_s: float = _BACKOFF_FIRST_S
@@ -84,7 +90,6 @@ class Supervisor:
         """The supervisor's life."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._ready_fd, self._ready_write_fd = os.pipe2(os.O_CLOEXEC)
-        self._alive_read_fd, self._alive_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._ready_fd, False)
         self._workers = [_Worker(index) for index in range(self.count)]
         for worker in self._workers:
@@ -94,15 +99,20 @@ class Supervisor:
 
     def _spawn(self, worker: _Worker) -> None:
         worker.started_at_s = time.monotonic()
+        control_read_fd, worker.control_fd = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid:
+            os.close(control_read_fd)
             worker.pid = pid
+            self._order(DROP, worker.index)
             return
         code = 70  # EX_SOFTWARE, if even the report of an exception fails
         try:
-            os.close(self._alive_fd)
+            for each in self._workers:  # else our siblings would not see the supervisor's end
+                if each.control_fd >= 0:
+                    os.close(each.control_fd)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            code = self.start(worker.index, Leash(self._ready_write_fd, self._alive_read_fd))
+            code = self.start(worker.index, Leash(self._ready_write_fd, control_read_fd))
         except BaseException:
             import traceback
 
@@ -169,6 +179,8 @@ class Supervisor:
     def _ended(self, worker: _Worker, code: int) -> None:
         now_s = time.monotonic()
         pid, worker.pid = worker.pid, 0
+        os.close(worker.control_fd)
+        worker.control_fd = -1
         if self._is_stopping:
             return
         if now_s - worker.started_at_s > _STABLE_S:
@@ -179,6 +191,16 @@ class Supervisor:
             f"starting it again in {worker.backoff_s:g} s\n"
         )
         worker.backoff_s = min(worker.backoff_s * 2, _BACKOFF_MAX_S)
+        self._order(ADOPT, worker.index)
+
+    def _order(self, order: bytes, index: int) -> None:
+        """Tell one living worker about the sockets of worker `index` (others just forget it)."""
+        living = [each for each in self._workers if each.pid and each.index != index]
+        for each in living if order == DROP else living[:1]:
+            try:
+                os.write(each.control_fd, order + bytes((index,)))
+            except BrokenPipeError:  # it has died meanwhile; the next SIGCHLD says so
+                continue
 
     def _start_due(self) -> None:
         now_s = time.monotonic()
@@ -187,7 +209,7 @@ class Supervisor:
                 self._spawn(worker)
 
     def _stop(self) -> int:
-        """Drain the workers; kill what is left after the deadline. What they answered is durable."""
+        """Drain the workers; kill what is left after the deadline: what they answered is durable."""
         for each in self.bound:
             for listening in each.sockets:
                 listening.close()

@@ -18,6 +18,7 @@ from .connection import Connection
 from .wheel import Wheel
 
 _SCRATCH_OCTETS = 256 * 1024
+_BACKLOG = 1024
 _SHUT_DOWN_POLL_S = 0.05
 
 
@@ -62,24 +63,38 @@ class Listener:
         self._connections: set[Connection] = set()
         self._per_client: dict[str, int] = {}
         self._servers: list[asyncio.Server] = []
+        self._adopted: dict[int, asyncio.Server] = {}
         self._is_stopping = False
         self._turning: asyncio.TimerHandle | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept on listening `sockets`."""
         for listening in sockets:
-            server = await self._loop.create_server(
-                lambda: Connection(self),  # type: ignore[arg-type, return-value]  # duck-typed
-                sock=listening,
-                backlog=1024,
-            )
-            self._servers.append(server)
+            self._servers.append(await self._serve(listening))
         self._turn()
+
+    async def _serve(self, listening: socket.socket) -> asyncio.Server:
+        return await self._loop.create_server(
+            lambda: Connection(self),  # type: ignore[arg-type, return-value]  # duck-typed
+            sock=listening,
+            backlog=_BACKLOG,
+        )
+
+    async def adopt(self, listening: socket.socket) -> None:
+        """Accept on the socket of a worker that died, too (a duplicate of it, which we own)."""
+        if not self._is_stopping and listening.fileno() not in self._adopted:
+            self._adopted[listening.fileno()] = await self._serve(listening.dup())
+
+    def drop(self, listening: socket.socket) -> None:
+        """The worker that owns the socket is back."""
+        server = self._adopted.pop(listening.fileno(), None)
+        if server is not None:
+            server.close()
 
     async def stop(self, deadline_s: float) -> None:
         """Stop accepting, let open transactions end within `deadline_s` seconds, close the rest."""
         self._is_stopping = True
-        for server in self._servers:
+        for server in (*self._servers, *self._adopted.values()):
             server.close()
         until_s = self.now_s() + deadline_s
         while self._connections and self.now_s() < until_s:

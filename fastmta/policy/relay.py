@@ -63,21 +63,21 @@ class RelayRights:
         self.is_trusted = is_trusted
 
     def reverse_path(self, path: bytes) -> bytes | Reply:
-        """Null and qualified paths pass; unqualified ones get the origin from trusted clients."""
-        if not path or b"@" in path:
+        """Null and qualified paths pass; unqualified (`local-part@`) ones get the origin."""
+        if not path.endswith(b"@"):
             return path
         if self.is_trusted:
-            return path + b"@" + self.policy.origin
+            return path + self.policy.origin
         return replies.r501_need_domain(path)
 
     def forward_path(self, path: bytes) -> bytes | Reply:
         """Relay control on the final mailbox; `<postmaster>` is always accepted (RFC 5321 4.5.1)."""
-        local_part, at, domain = path.rpartition(b"@")
-        if not at:
-            if path.lower() == _POSTMASTER:
+        local_part, _, domain = path.rpartition(b"@")
+        if not domain:
+            if local_part.lower() == _POSTMASTER:
                 return self.policy.postmaster
             if self.is_trusted:
-                return path + b"@" + self.policy.origin
+                return path + self.policy.origin
             return replies.r501_need_domain(path)
         if self.is_trusted:
             return path

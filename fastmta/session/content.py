@@ -1,8 +1,10 @@
 """The verdict on received content: which violation answers what, and which fields are dropped."""
 
+from collections.abc import Sequence
+
 from fastmta.smtp import Reply, Violation
 from fastmta.smtp import reply as replies
-from fastmta.smtp.content import scan_header_section, without_spans
+from fastmta.smtp.content import scan_header_section
 
 from .settings import SessionSettings
 
@@ -14,12 +16,12 @@ _REFUSALS: tuple[tuple[int, Reply], ...] = (
     (Violation.TOO_BIG, replies.R552_CONTENT_TOO_BIG),
     (Violation.LINE_TOO_LONG, replies.R554_LINE_TOO_LONG),
 )
-# A client that sends odd line ends may be smuggling: what follows on this connection is not trusted.
+# Odd line ends may be an attempt at smuggling: what follows on this connection is not trusted.
 _CLOSING = Violation.BARE_LF | Violation.BARE_CR
 
 
 def refusal_of(violations: int) -> tuple[Reply, bool] | None:
-    """The reply to content with these violations and whether to close after it; None: no refusal."""
+    """The reply to content with these violations, and whether to close after it."""
     for bit, reply in _REFUSALS:
         if violations & bit:
             return reply, bool(violations & _CLOSING)
@@ -39,5 +41,16 @@ def examine_header(
     if end - start > settings.header_octets_max or fields > settings.header_fields_max:
         return replies.R554_HEADER_TOO_LONG
     if spans:
-        content = without_spans(content, spans)
+        content = _without(content, spans)
     return content, message_id
+
+
+def _without(content: bytes, spans: Sequence[tuple[int, int]]) -> bytes:
+    """`content` without the octets of `spans`, which ascend and do not overlap."""
+    kept = []
+    begin = 0
+    for cut_begin, cut_end in spans:
+        kept.append(content[begin:cut_begin])
+        begin = cut_end
+    kept.append(content[begin:])
+    return b"".join(kept)

@@ -1,4 +1,4 @@
-"""What a session needs of the world. All of it is called per command at most, never per line of content."""
+"""What a session needs of the world; called per command at most, never per line of content."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -14,7 +14,7 @@ class Rights(Protocol):
     is_trusted: bool
 
     def reverse_path(self, path: bytes) -> bytes | Reply:
-        """The reverse-path to store, or the refusal. A path without "@" is unqualified."""
+        """The reverse-path to store, or the refusal. `local-part@` is an unqualified one."""
 
     def forward_path(self, path: bytes) -> bytes | Reply:
         """The forward-path to store, or the refusal."""

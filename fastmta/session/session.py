@@ -9,7 +9,7 @@ from fastmta.event import ClientDisconnected, CommandRefused, MessageReceived
 from fastmta.message import ClientIdentity, Envelope, Message, received_field, received_prefix
 from fastmta.smtp import Framing, Problem, Reply, Verb, frame, parse_mail, parse_rcpt
 from fastmta.smtp import reply as replies
-from fastmta.smtp.extension import ehlo_reply
+from fastmta.smtp.extension import r250_ehlo
 
 from .content import examine_header, refusal_of
 from .parameter import apply_mail_parameters
@@ -20,7 +20,7 @@ from .transaction import Transaction
 
 _JUNK = frozenset((Verb.NOOP, Verb.RSET, Verb.VRFY, Verb.EHLO, Verb.HELO, Verb.HELP))
 _TABLE = build_table()
-_VERB_COUNT = max(Verb) + 1
+_VERB_COUNT = len(Verb)
 _SOFT_ERROR_DELAY_S = 1.0
 _HELO_OCTETS_MAX = 255  # RFC 5321 4.5.3.1.2
 _FIRST_NEGATIVE = 400  # RFC 5321 4.2.1: replies from here on are refusals
@@ -231,7 +231,7 @@ class Session:
 
     def ehlo(self) -> Reply:
         settings = self._ports.settings
-        return self._hello("ESMTP") or ehlo_reply(settings.hostname, settings.message_octets_max)
+        return self._hello("ESMTP") or r250_ehlo(settings.hostname, settings.message_octets_max)
 
     def mail(self) -> Reply:
         ports = self._ports
@@ -246,12 +246,13 @@ class Session:
         if isinstance(allowed, Reply):
             return self._refused("MAIL", allowed)
         transaction = self._transaction
-        refusal = parameters and apply_mail_parameters(
-            transaction, parameters, ports.settings.message_octets_max
-        )
-        if refusal:
-            transaction.reset()
-            return self._refused("MAIL", refusal)
+        if parameters:
+            refusal = apply_mail_parameters(
+                transaction, parameters, ports.settings.message_octets_max
+            )
+            if refusal:
+                transaction.reset()
+                return self._refused("MAIL", refusal)
         transaction.reverse_path = allowed
         self.state = State.MAIL
         return replies.R250_SENDER_OK
@@ -384,7 +385,7 @@ class Session:
         self._output(self._advance())
 
 
-_MAIL_PROBLEMS = {
+_MAIL_PROBLEMS: dict[int, Reply] = {
     Problem.SYNTAX: replies.R501_MAIL_SYNTAX,
     Problem.BAD_ADDRESS: replies.R501_BAD_SENDER,
     Problem.NON_ASCII: replies.R553_NEED_SMTPUTF8,
@@ -392,12 +393,12 @@ _MAIL_PROBLEMS = {
     Problem.BAD_PARAMETER: replies.R501_BAD_PARAMETER,
     Problem.REPEATED_PARAMETER: replies.R501_REPEATED_PARAMETER,
 }
-_RCPT_PROBLEMS = {
+_RCPT_PROBLEMS: dict[int, Reply] = {
     **_MAIL_PROBLEMS,
     Problem.SYNTAX: replies.R501_RCPT_SYNTAX,
     Problem.BAD_ADDRESS: replies.R501_BAD_RECIPIENT,
 }
-_STAGES = tuple(Verb(verb).name if verb in Verb else "UNKNOWN" for verb in range(_VERB_COUNT))
+_STAGES = tuple(verb.name for verb in sorted(Verb, key=int))
 _HANDLERS = {
     state: tuple(getattr(Session, entry) if isinstance(entry, str) else entry for entry in row)
     for state, row in _TABLE.items()
