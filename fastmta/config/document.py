@@ -1,9 +1,8 @@
 """Writes `docs/configuration.md` and `conf/fastmta.toml` from the schema.
 
-`python -m fastmta.config.document` rewrites both in the current directory; a test compares them.
+`python -m fastmta.config` rewrites both in the current directory; a test compares them.
 """
 
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ SAMPLE_PATH = "conf/fastmta.toml"
 _INTRODUCTION = """\
 # Configuration
 
-This page is generated from `fastmta/config/schema.py` by `python -m fastmta.config.document`;
+This page is generated from `fastmta/config/schema.py` by `python -m fastmta.config`;
 `conf/fastmta.toml` lists every key with its default.
 
     fastmta check -c FILE
@@ -97,11 +96,7 @@ def _comment(text: str) -> list[str]:
     )
 
 
-def main(root: str = ".") -> None:
-    """Write both files under `root`."""
+def write_documents(root: str) -> None:
+    """Write both files under `root`, the project's top level."""
     Path(root, DOCUMENT_PATH).write_text(render_document(), encoding="utf-8")
     Path(root, SAMPLE_PATH).write_text(render_sample(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

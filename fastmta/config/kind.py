@@ -8,7 +8,7 @@ import re
 from .problem import suggest
 
 _FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 2.2: printable ASCII but the colon
-_SIZE = re.compile(r"([0-9]{1,15}) ?(KiB|MiB|GiB)?")
+_SIZE = re.compile(r"([0-9]{1,15})(?: ?(KiB|MiB|GiB))?")
 _UNITS = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 

@@ -19,7 +19,7 @@ class Problem(NamedTuple):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` names every reason, in order of place."""
+    """The configuration cannot be used; `problems` names every reason."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)

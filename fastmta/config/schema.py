@@ -1,7 +1,7 @@
 """Every section and key, its kind, its default and the sentence that documents it.
 
 `docs/configuration.md` and `conf/fastmta.toml` are generated from this file by
-`python -m fastmta.config.document`. Units stand last in a name: `_s` seconds, `_octets` octets.
+`python -m fastmta.config`. Units stand last in a name: `_s` seconds, `_octets` octets.
 """
 
 import ipaddress

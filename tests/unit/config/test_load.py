@@ -1,0 +1,153 @@
+"""Layers, precedence, and problems with their places."""
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+from fastmta.config import Config, ConfigError, Endpoint, load
+
+NAME = "relay.example"
+
+
+def load_text(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> Config:
+    path = tmp_path / "fastmta.toml"
+    path.write_text(text)
+    return load(str(path), environ or {}, (), lambda: NAME)
+
+
+def problems_of(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text, environ)
+    return [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems]
+
+
+def test_defaults_are_a_whole_configuration() -> None:
+    config = load(find_hostname=lambda: NAME)
+    assert config.hostname == config.rewrite.origin == NAME
+    assert config.notify.postmaster == f"postmaster@{NAME}"
+    assert config.listen["smtp"].bind == (Endpoint("127.0.0.1", 2525),)
+    assert config.spool.durability == "full"
+    assert config.delivery.timeouts.dot_s == 600.0
+    assert config.warnings == ()
+
+
+def test_minimal_file(tmp_path: Path) -> None:
+    config = load_text(
+        tmp_path,
+        'hostname = "Relay.Example"\n[listen.mx]\nbind = ["127.0.0.1:25", "[::1]:0"]\n'
+        '[relay]\nhost = "[127.0.0.1]:2526"\ntrusted_networks = ["10.0.0.0/8"]\n'
+        '[limits]\nmessage_octets = "1 MiB"\nidle_s = 60\n',
+    )
+    assert config.hostname == "relay.example"
+    assert list(config.listen) == ["mx"]
+    assert config.listen["mx"].bind == (Endpoint("127.0.0.1", 25), Endpoint("::1", 0))
+    assert config.relay.host == ("[127.0.0.1]:2526",)
+    assert config.relay.trusted_networks == (ipaddress.ip_network("10.0.0.0/8"),)
+    assert config.limits.message_octets == 1 << 20
+    assert config.limits.idle_s == 60.0
+
+
+def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    path = tmp_path / "fastmta.toml"
+    path.write_text(
+        '[dns]\ntries = 4\ntimeout_s = 4\n[retry]\nfirst_s = 4\n[spool]\ndurability = "os"'
+    )
+    environ = {"FASTMTA_DNS__TRIES": "5", "FASTMTA_DNS__TIMEOUT_S": "5"}
+    config = load(str(path), environ, ["dns.tries=6"], lambda: NAME)
+    assert config.dns.tries == 6
+    assert config.dns.timeout_s == 5.0
+    assert config.retry.first_s == 4.0
+    assert config.spool.durability == "os"
+    assert config.retry.max_s == 4000.0
+
+
+def test_every_problem_at_once_with_its_line(tmp_path: Path) -> None:
+    text = """\
+hostnam = "x"
+[spool]
+durability = "ful"
+[listen.smtp]
+bind = [
+    "127.0.0.1",   # no port
+]
+[relay]
+trusted_networks = ["10.0.0.1/8"]
+message_octets = 3
+[delivry]
+idle_s = 4
+[delivery.timeouts]
+connect = 4
+mail_s = "5m"
+[retry]
+first_s = true
+"""
+    assert problems_of(tmp_path, text) == [
+        "fastmta.toml:1: hostnam: is not a setting; did you mean hostname?",
+        'fastmta.toml:3: spool.durability: "ful" is not one of: full, os, unsafe; '
+        "did you mean full?",
+        'fastmta.toml:5: listen.smtp.bind: "127.0.0.1" lacks a port; write it as 127.0.0.1:25',
+        'fastmta.toml:9: relay.trusted_networks: "10.0.0.1/8" has bits set behind the mask; '
+        "did you mean 10.0.0.0/8?",
+        "fastmta.toml:10: relay.message_octets: is not a setting; "
+        "did you mean limits.message_octets?",
+        "fastmta.toml:11: delivry: is not a setting; did you mean delivery?",
+        "fastmta.toml:14: delivery.timeouts.connect: is not a setting; "
+        "did you mean delivery.timeouts.connect_s?",
+        "fastmta.toml:15: delivery.timeouts.mail_s: must be a number of seconds (300), not '5m'",
+        "fastmta.toml:17: retry.first_s: must be a number, not True",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[limits]\nerrors_soft = 30\n", ":2: limits.errors_soft: limits.errors_soft (30) is more"),
+        ("[spool]\nsegment_octets = '8 MiB'\n", ":2: spool.segment_octets: limits.message_octets"),
+        ("[listen.mx]\nkind = 'relay'\n", ":1: listen.mx.bind: is missing"),
+        ("[listen.a]\nbind = '1.2.3.4:5'\n[listen.b]\nbind = '1.2.3.4:5'\n", ":4: listen.b.bind: "),
+        ("[listen.MX]\nbind = '1.2.3.4:5'\n", ':1: listen.MX: "MX" cannot name a listener'),
+        ("listen = 3\n", ":1: listen: is a section; write [listen]"),
+        ("[retry]\nfirst_s = 5000\n", ":2: retry.first_s: retry.first_s (5000) is more than"),
+        ("[delivery]\nsource = ['1.2.3.4', '1.2.3.5']\n", ":2: delivery.source: must name at"),
+        ("[dns\n", ":1: not valid TOML: "),
+        ("a = 1\na = 2\n", ":2: not valid TOML: Cannot overwrite a value"),
+        ('x = """', ":1: not valid TOML: "),
+        ("[spool]\ndirectory = 'spool'\n", ':2: spool.directory: "spool" is not an absolute path'),
+    ],
+    ids=lambda value: value.partition("\n")[0][:24],
+)
+def test_one_problem(tmp_path: Path, text: str, problem: str) -> None:
+    found = problems_of(tmp_path, text)
+    assert len(found) == 1
+    assert problem in found[0]
+
+
+def test_a_wrong_value_brings_no_second_problem(tmp_path: Path) -> None:
+    text = "[limits]\nerrors_hard = 'many'\nerrors_soft = 50\n[listen.mx]\nbind = 3\n"
+    assert [problem.partition(":")[2][:2] for problem in problems_of(tmp_path, text)] == [
+        "2:",
+        "5:",
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_a_problem() -> None:
+    with pytest.raises(ConfigError, match=r"^/nonexistent/x.toml: cannot be read: No such file"):
+        load("/nonexistent/x.toml")
+
+
+def test_warnings_do_not_stop(tmp_path: Path) -> None:
+    config = load_text(tmp_path, 'hostname = "box"\n[relay]\ntrusted_networks = ["::/0"]\n')
+    assert [problem.key for problem in config.warnings] == ["hostname", "relay.trusted_networks"]
+    assert "open relay" in config.warnings[1].text
+
+
+def test_flags_are_checked() -> None:
+    overrides = ["dns.tries", "dns.trys=3", "dns.tries=x"]
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, overrides, lambda: NAME)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "--set: dns.tries: must be section.key=value",
+        "--set: dns.trys: is not a setting; did you mean dns.tries?",
+        '--set: dns.tries: must be a whole number, not "x"',
+    ]
