@@ -84,18 +84,20 @@ class ReplyReader:
         line = wire[:-2] if wire.endswith(b"\r\n") else wire[:-1]
         found = _LINE.fullmatch(line)
         if found is None:
-            return self._fail(ReplyProblem.NOT_A_REPLY, line)
+            self._fail(ReplyProblem.NOT_A_REPLY, line)
+            return None
         code, separator, _ = found.groups()
-        if not is_first and code != self._code:
-            return self._fail(ReplyProblem.CODE_CHANGED, line)
+        is_changed = not is_first and code != self._code
         self._code = code
         self._lines.append(line)
         self._size += len(wire)
-        if len(self._lines) > REPLY_LINES_MAX:
-            return self._fail(ReplyProblem.TOO_MANY_LINES, line)
-        if self._size > REPLY_OCTETS_MAX:
-            return self._fail(ReplyProblem.TOO_LONG, line)
-        if separator == b"-":
+        if is_changed:
+            self._fail(ReplyProblem.CODE_CHANGED, line)
+        elif len(self._lines) > REPLY_LINES_MAX:
+            self._fail(ReplyProblem.TOO_MANY_LINES, line)
+        elif self._size > REPLY_OCTETS_MAX:
+            self._fail(ReplyProblem.TOO_LONG, line)
+        if self.problem is not None or separator == b"-":
             return None
         reply = _parse_reply(self._lines)
         self._lines = []
