@@ -35,27 +35,3 @@ def parse_hosts(text: str) -> dict[str, tuple[str, ...]]:
             if name is not None and address not in hosts.get(name, ()):
                 hosts[name] = (*hosts.get(name, ()), address)
     return hosts
-
-
-def parse_name_server(text: str) -> tuple[str, int]:
-    """(address, port) of `address`, `address:port` or `[IPv6 address]:port`.
-
-    Raises ValueError with a sentence for a human.
-    """
-    address, port = text, ""
-    if text.startswith("["):
-        address, _, port = text[1:].partition("]")
-        if port and not port.startswith(":"):
-            raise ValueError(f'name server "{text}": after "]" only ":port" may come')
-        port = port[1:] if port else str(DNS_PORT)
-    elif text.count(":") <= 1:
-        address, colon, port = text.partition(":")
-        port = port if colon else str(DNS_PORT)
-    else:
-        port = str(DNS_PORT)
-    parsed = parse_address(address)
-    if parsed is None:
-        raise ValueError(f'name server "{text}": "{address}" is not an IP address')
-    if not (port.isascii() and port.isdecimal() and 0 < int(port) <= 65535):
-        raise ValueError(f'name server "{text}": "{port}" is not a port')
-    return parsed, int(port)

@@ -1,0 +1,104 @@
+"""Makes the notification that goes back to the sender."""
+
+from collections.abc import Callable, Sequence
+
+from fastmta.message import (
+    NULL_REVERSE_PATH,
+    ClientIdentity,
+    Envelope,
+    Message,
+    Outcome,
+    message_date,
+)
+
+from .report import delivery_report, notification, original
+from .text import plain, plain_address
+
+BOUNDARY_HOST_MAX = 40  # a boundary has at most 70 octets, RFC 2046 5.1.1
+_BOUNDARY_OCTETS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._")
+_NS_PER_S = 1_000_000_000
+
+
+class Bouncer:
+    """Knows who reports, and makes reports."""
+
+    def __init__(
+        self, hostname: str, new_id: Callable[[], bytes], wall_ns: Callable[[], int]
+    ) -> None:
+        """`new_id` gives a spool id, `wall_ns` the wall clock."""
+        self._hostname = plain(hostname).replace(" ", "")
+        self._new_id = new_id
+        self._wall_ns = wall_ns
+
+    def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
+        """The notification that `failures` (recipient index, outcome) of `message` call for.
+
+        None for a message with null reverse-path: nobody is told (RFC 5321 6.1). Assumes canonical
+        content in memory; raises ValueError without it, and without failures.
+        """
+        envelope = message.envelope
+        if envelope.reverse_path == NULL_REVERSE_PATH:
+            return None
+        if not failures:
+            raise ValueError("a report needs at least one failure")
+        attached, is_8bit = original(message)
+        parts = [
+            notification(self._hostname, message, failures),
+            delivery_report(self._hostname, message, failures),
+            attached,
+        ]
+        dsn_id = self._new_id()
+        now_ns = self._wall_ns()
+        content = self._content(envelope.reverse_path, dsn_id, now_ns, parts, is_8bit=is_8bit)
+        dsn = Message(
+            dsn_id,
+            Envelope(
+                reverse_path=NULL_REVERSE_PATH,
+                forward_paths=(envelope.reverse_path,),
+                client=ClientIdentity(),
+                is_8bit=is_8bit,
+                tenant=envelope.tenant,
+            ),
+            content,
+            now_ns,
+        )
+        dsn.message_id_field = f"<{dsn_id.decode('ascii')}@{self._hostname}>".encode("ascii")
+        return dsn
+
+    def _content(
+        self, to: bytes, dsn_id: bytes, now_ns: int, parts: list[bytes], *, is_8bit: bool
+    ) -> bytes:
+        boundary = self._boundary(dsn_id, now_ns // _NS_PER_S, parts)
+        queue_id = dsn_id.decode("ascii")
+        date = message_date(now_ns // _NS_PER_S)
+        encoding = "Content-Transfer-Encoding: 8bit\r\n" if is_8bit else ""
+        head = (
+            f"Received: by {self._hostname} (fastmta)\r\n"
+            f"\tid {queue_id}; {date}\r\n"
+            f"Date: {date}\r\n"
+            f"From: Mail Delivery System <MAILER-DAEMON@{self._hostname}>\r\n"
+            "Subject: Undelivered Mail Returned to Sender\r\n"
+            f"To: {plain_address(to)}\r\n"
+            "Auto-Submitted: auto-replied\r\n"
+            "MIME-Version: 1.0\r\n"
+            "Content-Type: multipart/report; report-type=delivery-status;\r\n"
+            f'\tboundary="{boundary}"\r\n'
+            f"{encoding}"
+            f"Message-Id: <{queue_id}@{self._hostname}>\r\n"
+            "\r\n"
+            "This is a report in MIME format.\r\n"
+            "\r\n"
+        ).encode("ascii")
+        delimiter = b"--" + boundary.encode("ascii")
+        body = b"".join(b"%b\r\n%b\r\n" % (delimiter, part) for part in parts)
+        return b"%b%b%b--\r\n" % (head, body, delimiter)
+
+    def _boundary(self, dsn_id: bytes, now_s: int, parts: list[bytes]) -> str:
+        """One that occurs in no part, though a sender may know how it is made."""
+        host = "".join(c for c in self._hostname if c in _BOUNDARY_OCTETS)[:BOUNDARY_HOST_MAX]
+        boundary = first = f"{dsn_id.decode('ascii')}.{now_s}/{host}"
+        number = 0
+        while any(b"--" + boundary.encode("ascii") in part for part in parts):
+            number += 1
+            boundary = f"{number}.{first}"[:70]
+        return boundary
