@@ -37,14 +37,14 @@ class Intake:
         self._accepted = accepted
         self._volume = volume
         self._free_space_min = free_space_min
-        self._is_full = False
+        self.is_full = False
         self._waiting: dict[bytes, Done] = {}
 
     def refusal(self) -> Reply | None:
         """451 while the spool is broken, 452 while the volume is short of space; never 5xx."""
         if not self._store.is_healthy:
             return replies.R451_LOCAL_ERROR
-        return replies.R452_STORAGE_FULL if self._is_full else None
+        return replies.R452_STORAGE_FULL if self.is_full else None
 
     def accept(self, message: Message, done: Done) -> None:
         """Store, then `done`, then schedule."""
@@ -56,8 +56,7 @@ class Intake:
         if error is None:
             self._accepted(message)
 
-    def watch_space(self) -> bool:
-        """Look at the volume again; return whether it has room."""
+    def watch_space(self) -> None:
+        """Look at the volume again."""
         volume = os.statvfs(self._volume)
-        self._is_full = volume.f_bavail < volume.f_blocks * self._free_space_min
-        return not self._is_full
+        self.is_full = volume.f_bavail < volume.f_blocks * self._free_space_min

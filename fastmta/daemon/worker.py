@@ -1,18 +1,228 @@
-"""One worker: an event loop, a listener, and the shards it owns."""
+"""One worker: an event loop, a listener for each [listen.x], and the shards it owns."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
+import random
 import signal
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 
 from fastmta.config import Config
+from fastmta.delivery import ClientNames, DnsClient, DnsOptions
 from fastmta.event import Notice, Severity
+from fastmta.journal import Journal, Origin, Writer
+from fastmta.listener import Listener
+from fastmta.route import DnsCache, Resolver, ResolverOptions
+from fastmta.session import Ports
+from fastmta.spool import SpoolError
 
+from .clock import SystemClock
+from .intake import Intake
+from .names import TrustedNames
+from .settings import listener_settings, own_hosts, relay_policy, session_settings
+from .shard import Shard, Surroundings
 from .sockets import Bound
 from .supervisor import ADOPT, EXIT_OK, EXIT_SPOOL_FAILED, Leash
+
+_FLUSH_INTERVAL_S = 0.1  # of the journal
+_WATCH_INTERVAL_S = 1.0  # of free space and spool health
+
+
+def worker_main(
+    config: Config, index: int, workers: int, bound: Sequence[Bound], leash: Leash
+) -> int:
+    """Run worker `index` of `workers` until SIGTERM or the supervisor's end; its exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides about Ctrl-C
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Worker(config, index, workers, bound, leash).run())
+
+
+class Worker:
+    """Constructs and wires; never looks at a message."""
+
+    def __init__(
+        self, config: Config, index: int, workers: int, bound: Sequence[Bound], leash: Leash
+    ) -> None:
+        self._config = config
+        self._index = index
+        self._workers = workers
+        self._bound = bound
+        self._leash = leash
+        self._clock = SystemClock()
+        self._stopping = asyncio.Event()
+        self._exit_code = EXIT_OK
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """The worker's life."""
+        loop = asyncio.get_running_loop()
+        for signo in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(signo, self._stopping.set)
+        config = self._config
+        writer = Writer(config.journal.file)
+        self._journal = Journal(
+            writer, time.time, Origin(config.hostname, config.journal.syslog_name, os.getpid())
+        )
+        loop.add_signal_handler(signal.SIGUSR1, self._journal.reopen)
+        try:
+            await self._serve(loop)
+        except SpoolError as error:
+            self._fail(f"spool: {error}")
+        finally:
+            self._journal.close()
+        return self._exit_code
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        dns = DnsClient(
+            [(server.address, server.port) for server in self._config.dns.servers],
+            DnsOptions(timeout_s=self._config.dns.timeout_s, tries=self._config.dns.tries),
+        )
+        cache = DnsCache(dns, time.monotonic)
+        self._shards = self._open_shards(loop, cache)
+        self._intake = Intake(
+            self._shards[0].spool,
+            self._shards[0].scheduler.accepted,
+            self._config.spool.directory,
+            self._config.spool.free_space_min,
+        )
+        for shard in self._shards:
+            shard.start()
+        self._listeners = self._make_listeners(loop, cache)
+        for listener, each in zip(self._listeners, self._bound, strict=True):
+            await listener.start([each.sockets[self._index]])
+        self._flush(loop)
+        self._watch(loop)
+        loop.add_reader(self._leash.control_fd, self._on_control)
+        gc.collect()
+        gc.freeze()
+        os.write(self._leash.ready_fd, b"+")
+        await self._stopping.wait()
+        await self._stop()
+        await dns.close()
+
+    async def _stop(self) -> None:
+        """Stop accepting, finish what is in flight, make it durable."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._leash.control_fd)
+        until_s = loop.time() + self._config.workers.stop_deadline_s
+        await asyncio.gather(
+            *(listener.stop(until_s - loop.time()) for listener in self._listeners)
+        )
+        for shard in self._shards:
+            await shard.stop(max(0.0, until_s - loop.time()))
+
+    def _open_shards(self, loop: asyncio.AbstractEventLoop, cache: DnsCache) -> list[Shard]:
+        """Our own shard first, then those that earlier runs with more workers left to us."""
+        config = self._config
+        bound = [
+            each.sockets[0].getsockname()[:2] for each in self._bound
+        ]
+        resolver = Resolver(
+            cache,
+            time.monotonic,
+            random.shuffle,
+            ResolverOptions(own=own_hosts(config, bound), local_hosts=read_local_hosts()),
+        )
+        around = Surroundings(
+            config, self._workers, self._clock, self._journal.emit, resolver, loop, self._fail
+        )
+        root = Path(config.spool.directory)
+        return [
+            Shard(root, number, around)
+            for number in shard_numbers(root, self._index, self._workers)
+        ]
+
+    def _make_listeners(
+        self, loop: asyncio.AbstractEventLoop, cache: DnsCache
+    ) -> list[Listener]:
+        config = self._config
+        policy = relay_policy(config)
+        names = TrustedNames(policy, ClientNames(cache))
+        limits = listener_settings(config, self._workers)
+        return [
+            Listener(
+                Ports(
+                    session_settings(config, config.listen[each.name]),
+                    policy,
+                    self._intake,
+                    self._clock,
+                    self._journal.emit,
+                ),
+                limits,
+                names,
+                loop,
+            )
+            for each in self._bound
+        ]
+
+    # Recurring.
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._journal.flush()
+        loop.call_later(_FLUSH_INTERVAL_S, self._flush, loop)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        was_full = self._intake.is_full
+        self._intake.watch_space()
+        if self._intake.is_full != was_full:
+            text = "the spool's volume has room again: taking mail"
+            if self._intake.is_full:
+                text = "the spool's volume is short of space: answering MAIL with 452"
+            self._journal.emit(Notice("master", text, Severity.WARNING))
+        for shard in self._shards:
+            if not shard.spool.is_healthy:
+                self._fail(f"shard {shard.number}: the spool failed")
+        loop.call_later(_WATCH_INTERVAL_S, self._watch, loop)
+
+    def _on_control(self) -> None:
+        """Orders of the supervisor; its end is ours, but a clean one."""
+        orders = os.read(self._leash.control_fd, 4096)
+        if not orders:
+            self._stopping.set()
+            asyncio.get_running_loop().remove_reader(self._leash.control_fd)
+            return
+        for position in range(0, len(orders), 2):
+            order, index = orders[position : position + 1], orders[position + 1]
+            for listener, each in zip(self._listeners, self._bound, strict=True):
+                if order == ADOPT:
+                    task = asyncio.ensure_future(listener.adopt(each.sockets[index]))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                else:
+                    listener.drop(each.sockets[index])
+
+    def _fail(self, reason: str) -> None:
+        """The spool cannot be trusted: end, so that a new worker recovers from the log."""
+        if self._exit_code == EXIT_OK:
+            self._exit_code = EXIT_SPOOL_FAILED
+            self._journal.emit(Notice("master", reason, Severity.FATAL))
+            sys.stderr.write(f"fastmta: worker {self._index}: {reason}\n")
+        self._stopping.set()
+
+
+def shard_numbers(root: Path, index: int, workers: int) -> list[int]:
+    """Shards of worker `index`: its own, and index + workers, index + 2 workers ... on disk."""
+    found = {
+        int(path.name.removeprefix("shard-"))
+        for path in root.glob("shard-*")
+        if path.name.removeprefix("shard-").isdigit()
+    }
+    return [index, *sorted(each for each in found if each % workers == index and each != index)]
+
+
+def read_local_hosts() -> dict[str, list[str]]:
+    """Names of /etc/hosts."""
+    from fastmta.route.localfile import parse_hosts
+
+    try:
+        text = Path("/etc/hosts").read_text("ascii", "replace")
+    except OSError:
+        return {}
+    return {name: list(addresses) for name, addresses in parse_hosts(text).items()}

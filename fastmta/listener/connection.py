@@ -27,7 +27,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_address", "_content_from_s", "_content_octets", "_is_reading", "_listener", "_reason",
+        "_address", "_content_from_s", "_content_octets",
+        "_ends_at_s", "_is_reading", "_listener", "_reason",
         "_session", "_transport", "bucket", "deadline_s",
     )  # fmt: skip
 
@@ -38,6 +39,7 @@ class Connection:
         self._address = ""
         self._reason = "lost connection"
         self._is_reading = True
+        self._ends_at_s = 0.0
         self._content_from_s = 0.0
         self._content_octets = 0
         self.deadline_s = 0.0
@@ -53,7 +55,9 @@ class Connection:
             transport.abort()
             return
         self._address = listener.normalise(peer[0])
-        self.deadline_s = listener.now_s() + listener.settings.idle_s
+        now_s = listener.now_s()
+        self.deadline_s = now_s + listener.settings.idle_s
+        self._ends_at_s = now_s + listener.settings.session_s
         refusal = listener.admit(self, self._address)
         if refusal is not None:
             transport.write(refusal.octets)
@@ -86,6 +90,10 @@ class Connection:
         else:
             self._content_octets = 0
             self.deadline_s = now_s + listener.settings.idle_s
+            if now_s > self._ends_at_s and session.is_idle and not session.is_closing:
+                octets += session.refuse(
+                    replies.r421_too_much_work(listener.ports.settings.hostname)
+                )
         self._answer(octets)
 
     def eof_received(self) -> bool:

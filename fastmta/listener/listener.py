@@ -36,6 +36,7 @@ class ListenerSettings:
     connections_max: int = 10_000
     connections_per_client_max: int = 50  # trusted networks are exempt
     idle_s: float = 300.0  # RFC 5321 4.5.3.2.7
+    session_s: float = 7200.0  # the longest life of a session; ended between transactions
 
 
 class Listener:

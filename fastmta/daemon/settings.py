@@ -1,0 +1,130 @@
+"""From the configuration to what each room takes: the only place that knows both.
+
+Limits that hold over all workers are divided between them, rounded up, at least 1.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+from fastmta.config import Config, Listen
+from fastmta.delivery import DeliveryOptions, TimeLimits
+from fastmta.listener import ListenerSettings
+from fastmta.policy import RelayPolicy
+from fastmta.route import OwnHosts
+from fastmta.session import SessionSettings
+from fastmta.spool import Durability, SpoolOptions
+
+_WILDCARDS = ("0.0.0.0", "::")
+
+
+def share(limit: int, workers: int) -> int:
+    """One worker's part of a limit over all workers."""
+    return max(1, -(-limit // workers))
+
+
+def origin_of(config: Config) -> str:
+    """Domain of unqualified addresses."""
+    return config.rewrite.origin or config.hostname
+
+
+def postmaster_of(config: Config) -> str:
+    """Where mail to <postmaster> goes."""
+    return config.notify.postmaster or f"postmaster@{origin_of(config)}"
+
+
+def session_settings(config: Config, listen: Listen) -> SessionSettings:
+    """Limits of a session of this listener."""
+    limits = config.limits
+    return SessionSettings(
+        hostname=config.hostname,
+        message_octets_max=limits.message_octets,
+        recipients_max=limits.recipients,
+        command_octets_max=limits.command_octets,
+        errors_soft=limits.errors_soft,
+        errors_hard=limits.errors_hard,
+        junk_commands_max=limits.junk_commands,
+        messages_max=limits.messages_per_session,
+        line_endings=listen.line_endings,
+        drop_fields=frozenset(name.lower().encode("ascii") for name in config.headers.drop),
+    )
+
+
+def listener_settings(config: Config, workers: int) -> ListenerSettings:
+    """Limits of one worker's listener."""
+    limits = config.limits
+    return ListenerSettings(
+        connections_max=share(limits.connections, workers),
+        connections_per_client_max=share(limits.connections_per_client, workers),
+        idle_s=limits.idle_s,
+        session_s=limits.session_s,
+    )
+
+
+def relay_policy(config: Config) -> RelayPolicy:
+    """Who may relay what."""
+    return RelayPolicy.build(
+        (str(network) for network in config.relay.trusted_networks),
+        config.relay.domains,
+        origin_of(config),
+        postmaster_of(config),
+    )
+
+
+def delivery_options(config: Config) -> DeliveryOptions:
+    """Settings of a courier."""
+    delivery = config.delivery
+    times = delivery.timeouts
+    return DeliveryOptions(
+        hostname=config.hostname,
+        source_address=delivery.source[0] if delivery.source else None,
+        idle_s=delivery.idle_s,
+        messages_per_session_max=delivery.messages_per_connection,
+        addresses_per_attempt_max=delivery.addresses,
+        sessions_per_attempt_max=delivery.sessions,
+        time_limits=TimeLimits(
+            connect_s=times.connect_s,
+            greeting_s=times.greeting_s,
+            helo_s=times.helo_s,
+            mail_s=times.mail_s,
+            rcpt_s=times.rcpt_s,
+            data_s=times.data_s,
+            block_s=times.block_s,
+            end_of_data_s=times.dot_s,
+            quit_s=times.quit_s,
+        ),
+    )
+
+
+def spool_options(config: Config, shard: int) -> SpoolOptions:
+    """Settings of one shard."""
+    return SpoolOptions(
+        shard=shard,
+        durability=Durability(config.spool.durability),
+        segment_octets=config.spool.segment_octets,
+        lifetime_s=config.retry.lifetime_s,
+        bounce_lifetime_s=config.retry.bounce_lifetime_s,
+        routing_token=",".join(config.relay.host).encode(),
+    )
+
+
+def own_hosts(config: Config, bound: Iterable[tuple[str, int]]) -> OwnHosts:
+    """Our names and the addresses that we listen on."""
+    listeners = tuple(bound)
+    interfaces: list[str] = []
+    if any(address in _WILDCARDS for address, _ in listeners):
+        interfaces = _interface_addresses(config.hostname)
+    return OwnHosts.of([config.hostname], listeners, interfaces)
+
+
+def _interface_addresses(hostname: str) -> list[str]:
+    """What a wildcard stands for, as far as our names' own addresses tell."""
+    found: set[str] = set()
+    for name in {hostname, socket.gethostname()}:
+        try:
+            answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except OSError:
+            continue  # a name without an address: DNS would not lead to us by it either
+        found.update(str(answer[4][0]).partition("%")[0] for answer in answers)
+    return sorted(found)

@@ -1,0 +1,100 @@
+"""One shard: a spool directory with its scheduler and its way out of the house."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastmta.budget import DividedBroker
+from fastmta.config import Config
+from fastmta.delivery import Courier
+from fastmta.dsn import Bouncer
+from fastmta.event import Event
+from fastmta.route import Resolver, RouteTable
+from fastmta.scheduler import Options, RetryPolicy, Scheduler, SiteOptions
+from fastmta.scheduler import Ports as SchedulerPorts
+from fastmta.spool import Spool
+
+from .clock import SystemClock
+from .settings import delivery_options, spool_options
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the shards of a worker share."""
+
+    config: Config
+    workers: int
+    clock: SystemClock
+    emit: Emit
+    resolver: Resolver
+    loop: asyncio.AbstractEventLoop
+    on_halt: Callable[[str], None]
+
+
+class Shard:
+    """Opens (and so recovers) the spool, and starts what delivers from it."""
+
+    def __init__(self, directory: Path, number: int, around: Surroundings) -> None:
+        config = around.config
+        routes = RouteTable(config.relay.host)
+        self.number = number
+        self.spool = Spool.open(
+            directory, spool_options(config, number), routes.next_hop, around.emit
+        )
+        self.courier = Courier(delivery_options(config), around.emit, around.loop)
+        bouncer = Bouncer(config.hostname, self.spool.new_id, around.clock.wall_ns)
+        ports = SchedulerPorts(
+            backlog=self.spool,
+            record=self.spool,
+            deliver=self.courier,
+            notify=bouncer,
+            resolve=around.resolver,
+            clock=around.clock,
+            timers=around.loop,
+            next_hop=routes.next_hop,
+            random=random.random,
+            emit=around.emit,
+            on_halt=around.on_halt,
+        )
+        self.scheduler = Scheduler(
+            ports, scheduler_options(config), DividedBroker(around.workers)
+        )
+
+    def start(self) -> None:
+        """Begin with what the spool holds."""
+        self.spool.attach(asyncio.get_running_loop())
+        self.scheduler.start()
+
+    async def stop(self, deadline_s: float) -> None:
+        """No new attempts; let running ones end within the deadline, then make it all durable."""
+        self.scheduler.stop()
+        await self.courier.close(deadline_s)
+        await self.spool.close()
+
+
+def scheduler_options(config: Config) -> Options:
+    """Settings of a scheduler."""
+    retry = config.retry
+    return Options(
+        site=SiteOptions(
+            connections=config.delivery.site_connections,
+            window_start=config.delivery.window_start,
+            backoff_first_s=retry.site_backoff_min_s,
+            backoff_max_s=retry.site_backoff_max_s,
+            jitter=retry.jitter,
+        ),
+        retry=RetryPolicy(
+            first_s=retry.first_s,
+            max_s=retry.max_s,
+            jitter=retry.jitter,
+            lifetime_s=retry.lifetime_s,
+            bounce_lifetime_s=retry.bounce_lifetime_s,
+        ),
+        connections=config.delivery.connections,
+    )
