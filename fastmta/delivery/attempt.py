@@ -27,6 +27,7 @@ class Attempt:
         "done",
         "has_completed",
         "is_reusing",
+        "is_starting",
         "job",
         "outcomes",
         "places",
@@ -48,6 +49,7 @@ class Attempt:
         self.places: list[int] | None = None
         self.trouble: Outcome | None = None
         self.has_completed = False  # some session took its transaction to the end
+        self.is_starting = True  # `start` has not returned
         self.is_reusing = False  # the present session carried another message before
         self.used_target: Target | None = None  # of the session that was reused
         self.target_count = 0  # targets tried, in the site's order

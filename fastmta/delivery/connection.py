@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 from fastmta.route import Target
 
@@ -117,8 +117,8 @@ class Connection(asyncio.Protocol):
     # Called by the event loop. Nothing may escape into it.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # A cast, because uvloop's transports do not derive from it.
+        self._transport = cast(asyncio.WriteTransport, transport)
         self.deadline_s = monotonic() + self.dialog.time_limit_s
 
     def data_received(self, data: bytes) -> None:

@@ -75,7 +75,8 @@ class Courier:
         try:
             self._start(attempt)
         except Exception as error:
-            self._loop.call_soon(self._break, attempt, error)
+            self._break(attempt, error)
+        attempt.is_starting = False
 
     async def close(self, deadline_s: float) -> None:
         """QUIT idle sessions, wait `deadline_s` seconds for running ones, then break them off."""
@@ -92,7 +93,7 @@ class Courier:
 
     def _start(self, attempt: Attempt) -> None:
         if self._is_closing:
-            self._settle_soon(attempt, trouble.shut_down())
+            self._settle(attempt, trouble.shut_down())
             return
         content = attempt.job.message.content
         if content is None:
@@ -102,7 +103,7 @@ class Courier:
         except LineEndError as error:
             text = f"content cannot be sent: {error}"
             self._emit(Notice("smtp", text, Severity.ERROR, attempt.job.message.id))
-            self._settle_soon(attempt, trouble.unsendable(str(error)))
+            self._settle(attempt, trouble.unsendable(str(error)))
             return
         connection = self._pool.take(attempt.site.key)
         if connection is None:
@@ -116,14 +117,20 @@ class Courier:
         connection.attempt = attempt
         attempt.session_count += 1
         attempt.begun_s = monotonic()
-        connection.begin(attempt.next_transaction())
+        try:
+            connection.begin(attempt.next_transaction())
+        except Exception as error:
+            self.session_broke(connection, error)
 
-    def _settle_soon(self, attempt: Attempt, outcome: Outcome) -> None:
+    def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
         attempt.take_for_all(outcome)
-        self._loop.call_soon(self._finish, attempt)
+        self._finish(attempt)
 
     def _finish(self, attempt: Attempt) -> None:
-        """Report, once."""
+        """Report, once, and not from within `start`."""
+        if attempt.is_starting:
+            self._loop.call_soon(self._finish, attempt)
+            return
         done, attempt.done = attempt.done, None
         if done is None:
             raise AssertionError("an attempt finished twice")
@@ -173,7 +180,7 @@ class Courier:
         """The first target of the site."""
         target = self._next_target(attempt)
         if target is None:
-            self._settle_soon(attempt, trouble.shut_down())
+            self._settle(attempt, trouble.shut_down())
         else:
             self._open_soon(attempt, target)
 
