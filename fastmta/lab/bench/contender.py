@@ -1,0 +1,116 @@
+"""The servers that are compared, each as one instance that a stage starts and stops."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from ..loopback import HOST, LabError, free_port
+from ..postfix import Postfix
+from ..server import Server, ServerOptions
+from .case import WIDE_CONNECTIONS
+from .shim import Shim
+
+POSTFIX, FASTMTA = "postfix", "fastmta"
+CONTENDERS = (POSTFIX, FASTMTA)
+
+
+class Contender(Protocol):
+    """What a measurement needs of a server."""
+
+    port: int
+    log: Path
+
+    @property
+    def pid(self) -> int: ...
+    def start(self) -> None: ...
+    def stop(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageOptions:
+    """How the servers of a stage are set up."""
+
+    directory: Path
+    names: tuple[str, ...]
+    relay_port: int
+    workers: int  # of fastmta; 0: one per core
+    durability: str
+    is_wide: bool = False
+    has_shim: bool = False
+
+
+class Stage:
+    """Started servers, one of each name; a context manager that stops them."""
+
+    def __init__(self, options: StageOptions) -> None:
+        self.options = options
+        self.contenders: dict[str, Contender] = {}
+        self.shims: dict[str, Shim] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Stage":
+        try:
+            for name in self.options.names:
+                self._start(name)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _start(self, name: str) -> None:
+        options = self.options
+        label = f"{name}{'-wide' if options.is_wide else ''}{'-shim' if options.has_shim else ''}"
+        environment: dict[str, str] = {}
+        if options.has_shim:
+            shim = Shim(options.directory, label)
+            self._stack.callback(shim.close)
+            self.shims[name] = shim
+            environment = shim.environment
+        directory = options.directory / label
+        make = self._postfix if name == POSTFIX else self._fastmta
+        contender = make(directory, environment)
+        contender.start()
+        self._stack.callback(contender.stop)
+        self.contenders[name] = contender
+        if options.has_shim and self.shims[name].processes == 0:
+            raise LabError(f"{name} runs, but did not load the shim")
+
+    def _postfix(self, directory: Path, environment: Mapping[str, str]) -> Contender:
+        limit = str(WIDE_CONNECTIONS)
+        wide = {
+            "default_process_limit": str(WIDE_CONNECTIONS + 100),
+            "smtp_destination_concurrency_limit": limit,
+            "initial_destination_concurrency": limit,
+        }
+        relay_host = f"[{HOST}]:{self.options.relay_port}"
+        settings = wide if self.options.is_wide else {}
+        return Postfix(directory, free_port(), relay_host, settings, environment)
+
+    def _fastmta(self, directory: Path, environment: Mapping[str, str]) -> Contender:
+        wide = {
+            "delivery.site_connections": WIDE_CONNECTIONS,
+            "delivery.window_start": WIDE_CONNECTIONS,
+        }
+        return Server(
+            ServerOptions(
+                directory=directory,
+                relay_host=f"[{HOST}]:{self.options.relay_port}",
+                workers=self.options.workers,
+                settings={
+                    "spool.durability": self.options.durability,
+                    **(wide if self.options.is_wide else {}),
+                },
+                environment=environment,
+            )
+        )

@@ -1,0 +1,188 @@
+"""One run: a source, a server, a receiver; what it took."""
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import process
+from ..loopback import HOST, LabError
+from ..postfix import SBIN
+from .case import Case
+from .contender import Contender
+from .receiver import Progress, Receiver
+from .shim import Shim
+
+_SAMPLE_S = 0.005
+_LOG_S = 0.05
+_STALL_S = 60.0
+_SETTLE_S = 0.4  # after the last "removed": the next index commit, cleaning up
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run took. Rates count from the start of the source."""
+
+    messages: int
+    accepted_s: float
+    relayed_s: float
+    cpu_s: float  # process tree of the server
+    machine_s: float  # the whole machine, source and receiver included
+    deferred: int  # attempts that the server logged as deferred
+    flushes: int | None = None  # counted by the shim
+    flush_s: float | None = None
+    load_average: float = 0.0
+
+    @property
+    def accepted_rate(self) -> float:
+        return self.messages / self.accepted_s
+
+    @property
+    def relayed_rate(self) -> float:
+        return self.messages / self.relayed_s
+
+    @property
+    def cpu_us(self) -> float:
+        return self.cpu_s / self.messages * 1e6
+
+    @property
+    def machine_us(self) -> float:
+        return self.machine_s / self.messages * 1e6
+
+
+class LogTail:
+    """Counts of what a server wrote to its log since this object was made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = path.stat().st_size if path.exists() else 0
+        self._rest = b""
+        self.sent = 0
+        self.deferred = 0
+        self.removed = 0
+
+    def read(self) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            octets = file.read()
+        self._offset += len(octets)
+        lines, _, self._rest = (self._rest + octets).rpartition(b"\n")
+        self.sent += lines.count(b" status=sent ")
+        self.deferred += lines.count(b" status=deferred ")
+        self.removed += lines.count(b": removed\n") + lines.endswith(b": removed")
+
+
+def source_command(case: Case, port: int, count: int) -> list[str]:
+    """smtp-source for a case."""
+    return [
+        str(SBIN / "smtp-source"),
+        *(["-d"] if case.is_persistent else []),
+        *("-s", str(min(case.sessions, count))),
+        *("-l", str(case.size)),
+        *("-m", str(count)),
+        *("-M", "source.test"),
+        *("-f", "sender@source.test"),
+        *("-t", "recipient@sink.test"),
+        f"{HOST}:{port}",
+    ]
+
+
+def _start_source(case: Case, port: int, count: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        source_command(case, port, count),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _finish_source(source: "subprocess.Popen[bytes]") -> None:
+    said = source.stderr.read().decode(errors="replace") if source.stderr else ""
+    if source.stderr:
+        source.stderr.close()
+    if source.returncode:
+        raise LabError(f"smtp-source ended with {source.returncode}: {said}")
+
+
+def measure_ceiling(case: Case, receiver: Receiver, count: int) -> float:
+    """Messages per second of the source straight into the receiver."""
+    begin = time.monotonic()
+    source = _start_source(case, receiver.port, count)
+    source.wait()
+    taken_s = time.monotonic() - begin
+    _finish_source(source)
+    return count / taken_s
+
+
+def measure(
+    case: Case, server: Contender, receiver: Receiver, count: int, shim: Shim | None = None
+) -> Run:
+    """Send `count` messages through the server; LabError when it loses one or stands still."""
+    os.sync()  # what an earlier run left to write is not this one's work
+    log = LogTail(server.log)
+    progress = Progress(receiver)
+    flushes, flush_ns = (shim.flushes, shim.flush_ns) if shim else (0, 0)
+    load_average = os.getloadavg()[0]
+    cpu_s = process.tree_cpu_s(server.pid)
+    machine_s = process.machine_cpu_s()
+
+    begin = time.monotonic()
+    source = _start_source(case, server.port, count)
+    try:
+        accepted_at = _watch_source(source, progress)
+    finally:
+        if source.poll() is None:
+            source.kill()
+            source.wait()
+    _finish_source(source)
+    _wait_for(log, "sent", count, progress)
+    progress.sample()
+    relayed_at = progress.reached_at(progress.last - receiver.slack(case.size))
+    _wait_for(log, "removed", count, progress)
+    time.sleep(_SETTLE_S)
+
+    return Run(
+        messages=count,
+        accepted_s=accepted_at - begin,
+        relayed_s=max(relayed_at, accepted_at) - begin,
+        cpu_s=process.tree_cpu_s(server.pid) - cpu_s,
+        machine_s=process.machine_cpu_s() - machine_s,
+        deferred=log.deferred,
+        flushes=shim.flushes - flushes if shim else None,
+        flush_s=(shim.flush_ns - flush_ns) / 1e9 if shim else None,
+        load_average=load_average,
+    )
+
+
+def _watch_source(source: "subprocess.Popen[bytes]", progress: Progress) -> float:
+    """Sample until the source has ended; when that was."""
+    while True:
+        try:
+            source.wait(_SAMPLE_S)
+        except subprocess.TimeoutExpired:
+            progress.sample()
+            continue
+        return time.monotonic()
+
+
+def _wait_for(log: LogTail, what: str, count: int, progress: Progress) -> None:
+    """Until the log tells of `count` such facts; LabError when nothing more happens."""
+    log.read()
+    known = getattr(log, what)
+    changed_at = read_at = time.monotonic()
+    while known < count:
+        time.sleep(_SAMPLE_S)
+        progress.sample()
+        now = time.monotonic()
+        if now - read_at < _LOG_S:
+            continue
+        read_at = now
+        log.read()
+        if getattr(log, what) != known:
+            known, changed_at = getattr(log, what), now
+        elif now - changed_at > _STALL_S:
+            text = f"{known} of {count} {what}, {log.deferred} deferred"
+            raise LabError(f"the server stands still: {text}")
