@@ -6,7 +6,7 @@ Out       Blocks of whole lines to a file or standard output, by a thread of its
 Holds     Events since the last flush; at most 16 MiB of rendered lines that wait for the disk.
 Never     Waits for a disk in the caller's thread; lets a peer's octets end or begin a line.
 Fails     Lines that cannot be written are dropped, counted, and the count is logged.
-Why       Rendering in batches costs 3 us a message; a logging call for each line cost 10 us a line.
+Why       Rendering compiled, in batches, costs 0.4 us a message; `logging` costs 10 us a line.
           Escaping is done once, on the whole block, so that no field can be forgotten.
 """
 
