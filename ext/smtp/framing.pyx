@@ -495,9 +495,8 @@ cdef class Framing:
             )
             self._prefix = None
         else:
-            capacity = max(
-                self._content_used + size, 2 * self._content_capacity, <Py_ssize_t>CONTENT_GROWTH_MIN
-            )
+            capacity = max(self._content_used + size, 2 * self._content_capacity)
+            capacity = max(capacity, <Py_ssize_t>CONTENT_GROWTH_MIN)
             _PyBytes_Resize(&self._content, capacity)
         self._content_capacity = capacity
         return 0

@@ -27,6 +27,8 @@ def scan_header_section(
     there is none (octets of the sender: not fit for a log as they are); (begin, end) of each field
     whose lower-case name is in `dropped`.
     """
+    if start < 0:
+        raise ValueError("start is not negative")
     fields: list[list[int]] = []
     pos = start
     while pos < len(content):

@@ -48,11 +48,12 @@ class ReplyReader:
         """How many octets of an incomplete reply are here (0: the last reply ended cleanly)."""
         return self._size + len(self._rest)
 
-    def feed(self, octets: bytes) -> list[Reply]:
+    def feed(self, octets: bytes | bytearray | memoryview) -> list[Reply]:
         """The replies that are complete now, in order. A problem is in `problem`, after them."""
         replies: list[Reply] = []
         if self.problem is not None:
             return replies
+        octets = bytes(octets)
         if not self._rest and not self._lines:
             known = self._known.get(octets)
             if known is not None:
