@@ -90,7 +90,8 @@ class Block:
         self.add(
             f"{self._front(event.transport)}{_text(event.queue_id)}: "
             f"to=<{_text(event.forward_path)}>, relay={event.remote}{use}, "
-            f"{render_delays(event.delays_s)}, dsn={event.status}, status={event.kind} ({event.text})"
+            f"{render_delays(event.delays_s)}, dsn={event.status}, status={event.kind} "
+            f"({event.text})"
         )
 
     def take(self) -> bytes:
