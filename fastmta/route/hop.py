@@ -19,7 +19,6 @@ NAME_OCTETS_MAX = 253  # RFC 1035 2.3.4, in text form
 LABEL_OCTETS_MAX = 63  # RFC 1035 2.3.4
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _DIGITS = re.compile(r"[0-9]{1,5}")
-_SPLIT = re.compile(r"(?:\[[^\[\]]*\]|[^\[\],])+")
 
 
 class Destination(msgspec.Struct, frozen=True, gc=False):
@@ -63,7 +62,7 @@ def parse_next_hop(next_hop: bytes) -> tuple[Destination, ...]:
         return ()
     text = next_hop[len(PREFIX) :].decode("ascii", "replace")
     try:
-        return tuple(parse_destination(part) for part in _SPLIT.findall(text))
+        return tuple(parse_destination(part) for part in text.split(","))
     except ValueError:
         return ()
 
