@@ -1,0 +1,30 @@
+"""Rates: the generic cell rate algorithm, one number of state."""
+
+
+class GCRA:
+    """`count` units per `period_s`, of which `burst` may come at once. Exact: no drift, no ticks.
+
+    The state is the theoretical arrival time, when the bucket will be empty again. A unit conforms
+    when taking it does not push that time further than the burst allows beyond now.
+    """
+
+    __slots__ = ("_arrival_s", "_interval_s", "_tolerance_s")
+
+    def __init__(self, count: float, period_s: float, burst: int = 1) -> None:
+        if not (count > 0 and period_s > 0 and burst >= 1):
+            raise ValueError("a rate needs a count, a period and a burst above zero")
+        self._interval_s = period_s / count
+        self._tolerance_s = self._interval_s * (burst - 1)
+        self._arrival_s = float("-inf")
+
+    def wait_s(self, now_s: float) -> float:
+        """How long until one unit conforms; 0 when it does now. Takes nothing."""
+        return max(0.0, self._arrival_s - self._tolerance_s - now_s)
+
+    def take(self, now_s: float) -> float:
+        """Take one unit and return 0, or take nothing and return how long to wait."""
+        wait_s = self._arrival_s - self._tolerance_s - now_s
+        if wait_s > 0:
+            return wait_s
+        self._arrival_s = max(self._arrival_s, now_s) + self._interval_s
+        return 0.0

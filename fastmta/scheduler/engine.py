@@ -1,0 +1,74 @@
+"""What every part of the scheduler shares: options, ports, limits, the stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from fastmta.budget import Backoff, Broker, DividedBroker, Slots
+
+from .port import Ports
+from .retry import RetryPolicy
+
+
+class SiteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How one site is treated. `connections` is over all workers: the broker divides it.
+
+    A site that cannot be reached is left alone for `backoff_first_s`, doubling to `backoff_max_s`:
+    a relay that restarts holds mail for seconds, a dead one costs an attempt every five minutes
+    (Postfix's dead timer).
+    """
+
+    connections: int = 20
+    window_start: int = 5
+    backoff_first_s: float = 10.0
+    backoff_max_s: float = 300.0
+    jitter: float = 0.1
+    rate_per_s: float = 0.0  # jobs started; 0: no limit
+    rate_burst: int = 1
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of one worker's scheduler."""
+
+    site: SiteOptions = SiteOptions()
+    retry: RetryPolicy = RetryPolicy()
+    connections: int = 500  # to all sites together, over all workers
+    ram_messages: int = 4_000  # in RAM with their content, shared by all next hops
+    ram_octets: int = 16 * 1024 * 1024  # of that content
+    recipients_per_job: int = 50
+    sweep_interval_s: float = 30.0  # between looks for expired mail and forgotten sites
+    overdue_grace_s: float = 900.0  # mail already expired at the start, if its site is down
+
+
+class Engine:
+    """Shared by paths, hops and the lifecycle of messages."""
+
+    __slots__ = ("_on_idle", "broker", "is_stopped", "marks", "options", "ports", "slots")
+
+    def __init__(self, ports: Ports, options: Options, broker: Broker | None = None) -> None:
+        self.ports = ports
+        self.options = options
+        self.broker = broker if broker is not None else DividedBroker(1)
+        self.slots = Slots(self.broker.share(b"", options.connections))
+        self.is_stopped = False  # no job starts any more
+        self.marks = 0  # records under way
+        self._on_idle: Callable[[], None] | None = None
+
+    def stop(self, on_idle: Callable[[], None] | None) -> None:
+        """No job starts any more; `on_idle` is called once when nothing is under way."""
+        self.is_stopped = True
+        self._on_idle = on_idle
+        self.come_to_rest()
+
+    def come_to_rest(self) -> None:
+        """Tell whoever waits for it, if that was the last thing under way after a stop."""
+        if self.slots.used == 0 and self.marks == 0 and self._on_idle is not None:
+            on_idle, self._on_idle = self._on_idle, None
+            on_idle()
+
+    def backoff(self) -> Backoff:
+        """The pauses of a site or a look-up that fails."""
+        site = self.options.site
+        return Backoff(site.backoff_first_s, site.backoff_max_s, site.jitter)

@@ -1,0 +1,148 @@
+"""Giving up what is too old, whatever it waits for.
+
+A sweep looks at the spool's own list of what is past its lifetime. A message with an attempt or a
+record under way is left to its own end (the end of an attempt gives up what is over). Mail that was
+past its lifetime already when we started, or when the clock jumped, gets an attempt first; if its
+path or look-up is in a pause, that is waited for until `overdue_grace_s` after the start.
+"""
+
+from __future__ import annotations
+
+from fastmta.event import Notice, Severity
+from fastmta.message import Message, RecipientStatus
+from fastmta.message.attempt import Job
+
+from .engine import Engine
+from .health import PathState
+from .hop import HopState
+from .lifecycle import Lifecycle
+from .residence import Party
+from .retry import NS
+from .table import Table
+
+EXPIRED_MAX = 200  # per look
+EXPIRED_LIMIT_MAX = 10_000
+AGAIN_S = 0.5  # after a full look that got somewhere
+CLOCK_STEP_NS = 60 * NS
+
+
+class Expiry:
+    """Sweeps every `sweep_interval_s`."""
+
+    __slots__ = ("_base_ns", "_base_s", "_engine", "_is_looking", "_lifecycle", "_limit", "_table")
+
+    def __init__(self, engine: Engine, table: Table, lifecycle: Lifecycle) -> None:
+        self._engine = engine
+        self._table = table
+        self._lifecycle = lifecycle
+        self._is_looking = False
+        self._limit = EXPIRED_MAX
+        clock = engine.ports.clock
+        self._base_ns = clock.wall_ns()  # of overdue mail: the start, or the last clock step
+        self._base_s = clock.monotonic_s()
+
+    def start(self) -> None:
+        """Sweep from now on."""
+        timers = self._engine.ports.timers
+        timers.call_later(self._engine.options.sweep_interval_s, self._sweep)
+
+    def _sweep(self) -> None:
+        if self._engine.is_stopped:
+            return
+        self.start()
+        self._table.sweep()
+        self._look()
+
+    def _look(self) -> None:
+        if self._is_looking or self._engine.is_stopped:
+            return
+        self._notice_clock_step()
+        self._is_looking = True
+        now_ns = self._engine.ports.clock.wall_ns()
+        self._engine.ports.backlog.expired(now_ns, self._limit, self._found)
+
+    def _notice_clock_step(self) -> None:
+        ports = self._engine.ports
+        now_ns, now_s = ports.clock.wall_ns(), ports.clock.monotonic_s()
+        step_ns = (now_ns - self._base_ns) - int((now_s - self._base_s) * NS)
+        if abs(step_ns) > CLOCK_STEP_NS:
+            text = f"the clock was set by {step_ns // NS} s: overdue mail gets one more attempt"
+            ports.emit(Notice("qmgr", text, Severity.WARNING))
+            self._base_ns, self._base_s = now_ns, now_s
+
+    def _found(self, messages: list[Message]) -> None:
+        self._is_looking = False
+        was_full = len(messages) >= self._limit
+        count = sum(map(self._may_end, messages))
+        if not was_full:
+            self._limit = EXPIRED_MAX
+        elif count:  # there are more
+            self._engine.ports.timers.call_later(AGAIN_S, self._look)
+        else:  # those in front cannot go yet: look past them
+            self._limit = min(2 * self._limit, EXPIRED_LIMIT_MAX)
+
+    def _may_end(self, message: Message) -> bool:
+        """Give `message` up or see to its last attempt. True: it was given up."""
+        resident = self._table.residence.find(message.id)
+        if resident is not None:
+            message = resident.message
+        hops = self._pending(message)
+        if self._is_owed_attempt(message, hops):
+            self._offer_last(message, hops)
+            return False
+        if resident is not None and not self._withdrawn(resident):
+            return False
+        indices = sorted(index for indices in hops.values() for index in indices)
+        if not indices or self._engine.is_stopped:  # all held, or no time for it
+            self._table.release(message)
+            return False
+        self._lifecycle.expire(message, indices)
+        return True
+
+    def _pending(self, message: Message) -> dict[bytes, list[int]]:
+        """Recipients that are neither final nor held, by next hop."""
+        found: dict[bytes, list[int]] = {}
+        for index, forward_path in enumerate(message.envelope.forward_paths):
+            state = message.states.get(index)
+            if state is None or not (state.status.is_final or state.status is RecipientStatus.HELD):
+                found.setdefault(self._engine.ports.next_hop(forward_path), []).append(index)
+        return found
+
+    def _is_owed_attempt(self, message: Message, hops: dict[bytes, list[int]]) -> bool:
+        engine = self._engine
+        if engine.options.retry.expires_at_ns(message) > self._base_ns:
+            return False
+        grace_s = engine.ports.clock.monotonic_s() - self._base_s
+        return grace_s < engine.options.overdue_grace_s or any(map(self._is_open, hops))
+
+    def _is_open(self, next_hop: bytes) -> bool:
+        hop = self._table.hop(next_hop)
+        if hop.path is not None:
+            return hop.path.health.state is PathState.OPEN
+        return hop.state is not HopState.BACKING_OFF
+
+    def _offer_last(self, message: Message, hops: dict[bytes, list[int]]) -> None:
+        """The attempt that is owed, though it may not be due yet. Its end ends the message."""
+        if self._table.residence.find(message.id) is not None:
+            return
+        offer = self._lifecycle.offer_waiting
+        queued = [offer(message, next_hop, indices) for next_hop, indices in hops.items()]
+        if not any(queued):
+            self._table.release(message)
+
+    def _withdrawn(self, resident: Job | Party) -> bool:
+        """Take a message out of RAM unless something of it is under way."""
+        if isinstance(resident, Job):
+            jobs = [resident]
+        elif resident.is_expiring:
+            return False
+        else:
+            jobs = list(resident.jobs.values())
+        withdrawn = [job for job in jobs if self._table.withdraw(job)]
+        is_whole = len(withdrawn) == len(jobs)
+        for job in withdrawn:
+            if is_whole:
+                self._table.left(job)
+            else:
+                self._table.put_back(job)
+        return is_whole

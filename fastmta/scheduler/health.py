@@ -1,0 +1,151 @@
+"""What one path may do now, from what its attempts met.
+
+    state         CLEAN       DEAD          PAUSE_OVER
+    OPEN          -           BACKING_OFF   -
+    BACKING_OFF   OPEN        -             PROBING
+    PROBING       OPEN        BACKING_OFF   -
+
+CLEAN: an attempt without trouble, whatever the peer said about the message. DEAD: trouble that the
+path does not survive, which is
+
+* trouble with a window of 1 (see `Window`: three flights in a row from a window of 5), or
+* nobody could be reached at all while nothing else was under way on this path: one refused
+  connection among others that work only halves the window, the only one closes the path at once, or
+* trouble of the probe.
+
+PAUSE_OVER: the pause ended; the next job is the probe, alone. Trouble of attempts that started
+before the present state did is remembered as the cause and changes nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from fastmta.budget import Backoff, Window
+from fastmta.message import Outcome, Scope
+from fastmta.message.attempt import Job
+
+STRIKES_MAX = 3
+SUSPECTS_MAX = 1_000
+NOBODY = "none"  # `Outcome.remote` when no peer was reached
+
+
+class PathState(enum.Enum):
+    """What a path may do."""
+
+    OPEN = "open"
+    BACKING_OFF = "backing off"
+    PROBING = "probing"
+
+
+class Signal(enum.Enum):
+    """What changes the state of a path."""
+
+    CLEAN = enum.auto()
+    DEAD = enum.auto()
+    PAUSE_OVER = enum.auto()
+
+
+TRANSITIONS: Final = {
+    (PathState.OPEN, Signal.DEAD): PathState.BACKING_OFF,
+    (PathState.BACKING_OFF, Signal.CLEAN): PathState.OPEN,
+    (PathState.BACKING_OFF, Signal.PAUSE_OVER): PathState.PROBING,
+    (PathState.PROBING, Signal.CLEAN): PathState.OPEN,
+    (PathState.PROBING, Signal.DEAD): PathState.BACKING_OFF,
+}
+
+
+class Health:
+    """State, window and pauses of one path. `limit` is how many jobs may be under way now."""
+
+    __slots__ = (
+        "_backoff",
+        "_clean_count",
+        "_suspects",
+        "cause",
+        "limit",
+        "resume_at_s",
+        "since_s",
+        "state",
+        "window",
+    )
+
+    def __init__(self, window: Window, backoff: Backoff) -> None:
+        self.window = window
+        self.state = PathState.OPEN
+        self.limit = window.size
+        self.cause: Outcome | None = None  # the last trouble
+        self.since_s = float("-inf")  # when the state began
+        self.resume_at_s = 0.0  # when BACKING_OFF
+        self._backoff = backoff
+        self._clean_count = 0
+        self._suspects: dict[bytes, tuple[int, int]] = {}  # id: strikes, clean count then
+
+    def clean(self, job: Job, in_flight: int) -> None:
+        """An attempt of an open path met no trouble; `in_flight` counts it."""
+        self._clean_count += 1
+        if self._suspects:
+            self._suspects.pop(job.message.id, None)
+        window = self.window
+        window.clean(in_flight)
+        self.limit = window.size
+
+    def reopen(self, now_s: float) -> None:
+        """An attempt of a path that was not open met no trouble: it works again."""
+        self._clean_count += 1
+        self._suspects.clear()
+        self._backoff.reset()
+        self.window.reopen()
+        self._change(Signal.CLEAN, now_s)
+
+    def is_own_trouble(self, job: Job) -> bool:
+        """Whether the message itself is to blame for trouble that its attempt met.
+
+        Some messages make a peer drop the connection. Such trouble burns no attempts, so one of
+        them would be tried for ever and slow its path each time. After STRIKES_MAX troubles, with
+        clean attempts of others after each, it is treated as refused for now.
+        """
+        id = job.message.id
+        strikes, clean_count = self._suspects.get(id, (0, -1))
+        if clean_count < self._clean_count:
+            strikes += 1
+        if strikes >= STRIKES_MAX:
+            del self._suspects[id]
+            return True
+        if len(self._suspects) >= SUSPECTS_MAX:
+            self._suspects.clear()
+        self._suspects[id] = (strikes, self._clean_count)
+        return False
+
+    def trouble(self, job: Job, trouble: Outcome, others: int, now_s: float) -> bool:
+        """An attempt met `trouble`; `others` are still under way. True: the path is dead."""
+        self.cause = trouble
+        if self.state is PathState.BACKING_OFF or job.started_at_s < self.since_s:
+            return False
+        if self.state is PathState.PROBING:
+            return True
+        is_unreached = trouble.remote == NOBODY or trouble.scope >= Scope.SITE
+        if self.window.trouble(job.started_at_s, now_s) or (is_unreached and others == 0):
+            return True
+        self.limit = self.window.size
+        return False
+
+    def die(self, now_s: float, random: float) -> float:
+        """Begin a pause and return its length."""
+        self._change(Signal.DEAD, now_s)
+        pause_s = self._backoff.next_s(random)
+        self.resume_at_s = now_s + pause_s
+        return pause_s
+
+    def end_pause(self, now_s: float) -> None:
+        """The pause is over."""
+        self._change(Signal.PAUSE_OVER, now_s)
+
+    def _change(self, signal: Signal, now_s: float) -> None:
+        self.state = TRANSITIONS[self.state, signal]  # an entry that is absent is a bug
+        self.since_s = now_s
+        if self.state is PathState.OPEN:
+            self.limit = self.window.size
+        else:
+            self.limit = 1 if self.state is PathState.PROBING else 0

@@ -1,0 +1,126 @@
+"""What the scheduler needs of the world. All of it is called per message at most.
+
+No `done` is called before the call that it was handed to has returned, except that of `Resolve`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from fastmta.event import Event
+from fastmta.message import Message, Outcome, RecipientState
+from fastmta.message.attempt import AttemptResult, Job
+from fastmta.route import RouteProblem, Site
+
+Emit: TypeAlias = Callable[[Event], None]
+Attempted: TypeAlias = Callable[[Job, AttemptResult], None]
+Recorded: TypeAlias = Callable[[Message, Exception | None], None]
+Fetched: TypeAlias = Callable[[list[Message], int | None], None]
+Found: TypeAlias = Callable[[list[Message]], None]
+Resolved: TypeAlias = Callable[[bytes, Site | RouteProblem], None]
+
+
+class Clock(Protocol):
+    """Time. Resolution finer than an attempt: `time.monotonic`, not a loop's cached time."""
+
+    def monotonic_s(self) -> float:
+        """Seconds that never jump."""
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since the epoch."""
+
+
+class Timer(Protocol):
+    """A call that is yet to come."""
+
+    def cancel(self) -> object:
+        """Not any more."""
+
+
+class Timers(Protocol):
+    """The event loop's timers."""
+
+    def call_later(self, delay_s: float, callback: Callable[..., object], *args: Any) -> Timer:
+        """Call once, after `delay_s`; at the loop's next turn when that is 0."""
+
+
+class Backlog(Protocol):
+    """The part of the queue that is not in RAM: the spool."""
+
+    def release(self, message: Message) -> None:
+        """Nobody here needs this message, of which recipients are not final, any more."""
+
+    def fetch(self, next_hop: bytes, now_ns: int, after: bytes, limit: int, done: Fetched) -> None:
+        """Call `done(messages, next_due_ns)`: those with recipients of `next_hop` due by now.
+
+        Ordered by (due, id), from beyond the position `after`: the due time of the last one, 8
+        octets big-endian, and its id; `b""` is the beginning. Recipients without an attempt are due
+        at 0. At most `limit`. Fewer only when there are no more, or some were damaged and
+        `next_due_ns` is not later than `now_ns`; else that is the earliest due time later than
+        `now_ns`. Everything released before the call is seen; messages that are in RAM may be
+        among them, then as the same objects. Contents are loaded. Whoever gets a message that is
+        not in RAM holds it from then on, and releases it.
+        """
+
+    def expired(self, now_ns: int, limit: int, done: Found) -> None:
+        """Call `done` with messages past their lifetime, oldest first, whatever queue they are in.
+
+        Messages that are in RAM may be among them; held and released as with `fetch`.
+        """
+
+    def hops(self) -> Sequence[tuple[bytes, int]]:
+        """At the start: every next hop that has mail, with its earliest due time (ns)."""
+
+
+class Record(Protocol):
+    """Makes outcomes durable: the spool."""
+
+    def record(
+        self,
+        message: Message,
+        changes: Sequence[RecipientState],
+        done: Recorded,
+        dsn: Message | None = None,
+    ) -> None:
+        """Store `dsn`, then `changes`; update `states` and `pending`; then `done(message, error)`.
+
+        A message whose `pending` reaches 0 is forgotten by the spool; nobody releases it.
+        """
+
+
+class Deliver(Protocol):
+    """Makes attempts."""
+
+    def start(self, job: Job, site: Site, done: Attempted) -> None:
+        """Try once; call `done(job, result)` exactly once, with an outcome per recipient."""
+
+
+class Notify(Protocol):
+    """Makes delivery status notifications."""
+
+    def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
+        """The notification to the reverse-path; None when that is the null reverse-path."""
+
+
+class Resolve(Protocol):
+    """Finds the site of a next hop."""
+
+    def resolve(self, next_hop: bytes, done: Resolved) -> None:
+        """Call `done(next_hop, answer)` once, at once when the answer is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world, wired by the daemon (or by a test, or by a simulator)."""
+
+    backlog: Backlog
+    record: Record
+    deliver: Deliver
+    notify: Notify
+    resolve: Resolve
+    clock: Clock
+    timers: Timers
+    next_hop: Callable[[bytes], bytes]  # of a forward-path; pure and cheap
+    random: Callable[[], float]  # uniform in [0, 1)
+    emit: Emit
+    on_halt: Callable[[str], None]  # outcomes cannot be recorded: end the process

@@ -1,0 +1,116 @@
+"""How mail comes back from the spool, a bounded number at a time.
+
+An open path reads ahead while the pool has room, so that its jobs never wait for the disk; without
+room it reads as many as it can start, when it has nothing else. A probing path reads one. The hops
+of a path take turns; at most one read per hop and FETCHES_MAX per path are under way.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastmta.message import Message
+
+from .cursor import position
+from .engine import Engine
+from .health import PathState
+from .hop import Hop, HopState
+from .path import Path
+
+if TYPE_CHECKING:
+    from .table import Table
+
+FETCH_MAX = 200
+FETCHES_MAX = 4
+LOW_WATER = 100  # jobs from the backlog that an open path likes to have ready
+
+
+class Refill:
+    """Reads the backlog."""
+
+    __slots__ = ("_engine", "_table")
+
+    def __init__(self, engine: Engine, table: Table) -> None:
+        self._engine = engine
+        self._table = table
+
+    def refill(self, path: Path) -> None:
+        """Read for `path`, which has hops that are behind, as much as it may have."""
+        while path.behind and path.fetches < FETCHES_MAX:
+            limit = self._allowance(path)
+            if limit == 0:
+                return
+            hop = next(iter(path.behind))
+            del path.behind[hop]
+            self._fetch(hop, path, limit)
+
+    def read(self, hop: Hop) -> None:
+        """Read for a next hop without a path: its mail will fail."""
+        if hop.reading.limit == 0:
+            self._fetch(hop, None, FETCH_MAX)
+
+    def _allowance(self, path: Path) -> int:
+        health, slots = path.health, self._engine.slots
+        if health.state is PathState.OPEN:
+            room = self._table.residence.room
+            if room and len(path.ready.backlog) < LOW_WATER:
+                return min(room, FETCH_MAX)
+        can_start = health.limit - path.in_flight
+        if can_start <= 0 or path.ready or path.fetches:
+            return 0
+        if slots.used >= slots.limit:
+            slots.wait(path)
+            return 0
+        return can_start
+
+    def _fetch(self, hop: Hop, path: Path | None, limit: int) -> None:
+        reading = hop.reading
+        assert reading.limit == 0
+        assert hop.is_behind
+        reading.limit = limit
+        if path is not None:
+            path.fetches += 1
+        ports = self._engine.ports
+        now_ns = ports.clock.wall_ns()
+        done = partial(self._fetched, hop, path, now_ns)
+        ports.backlog.fetch(hop.next_hop, now_ns, reading.cursor, limit, done)
+
+    def _fetched(
+        self,
+        hop: Hop,
+        path: Path | None,
+        now_ns: int,
+        messages: list[Message],
+        next_due_ns: int | None,
+    ) -> None:
+        reading = hop.reading
+        departed, reading.departed = reading.departed, set()
+        is_full = len(messages) >= reading.limit
+        hop.is_behind = is_full or reading.is_stale or bool(departed)
+        if is_full and not reading.is_stale:
+            hop_of = self._engine.ports.next_hop
+            reading.cursor = position(messages, hop.next_hop, hop_of, reading.cursor)
+        else:
+            reading.cursor = b""
+        reading.limit = 0
+        reading.is_stale = False
+        if path is not None:
+            path.fetches -= 1
+        if next_due_ns is not None:
+            self._table.due.note(hop, next_due_ns)
+        for message in messages:
+            if message.id not in departed:
+                self._table.lifecycle.fetched(message, hop, now_ns)
+            elif self._table.residence.find(message.id) is None:
+                self._table.release(message)  # what was read may be older than what is recorded
+        self._continue(hop)
+
+    def _continue(self, hop: Hop) -> None:
+        path = hop.path
+        if path is not None:
+            if hop.is_behind:
+                path.behind[hop] = None
+            path.pump()
+        elif hop.is_behind and hop.state is HopState.UNRESOLVED:
+            self._table.routing.resolve(hop)

@@ -1,0 +1,126 @@
+"""What is in RAM: which job of which message, and how much content that is."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from fastmta.message import Message
+from fastmta.message.attempt import Job
+
+FULL_FACTOR = 4  # guarantees of next hops end when this many times the shared pool is in RAM
+OCTETS_GUESS = 4_096  # of a message, before there is one to look at
+
+
+class Party:
+    """A message of which several jobs are in RAM, or one that is just expiring."""
+
+    __slots__ = ("is_expiring", "jobs", "message")
+
+    def __init__(self, message: Message, *jobs: Job) -> None:
+        self.message = message
+        self.jobs = {job.next_hop: job for job in jobs}
+        self.is_expiring = False
+
+
+Resident: TypeAlias = Job | Party
+
+
+class Residence:
+    """Every job in RAM, by message id; a job stays until its outcomes are durable.
+
+    One message has at most one job per next hop here, so nothing is ever delivered twice at once.
+    `messages` and `octets` count jobs: two of one message count twice.
+    """
+
+    __slots__ = ("_by_id", "messages", "messages_max", "octets", "octets_max")
+
+    def __init__(self, messages_max: int, octets_max: int) -> None:
+        self._by_id: dict[bytes, Resident] = {}
+        self.messages = 0
+        self.octets = 0
+        self.messages_max = messages_max
+        self.octets_max = octets_max
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def find(self, id: bytes) -> Resident | None:
+        """What is in RAM of message `id`."""
+        return self._by_id.get(id)
+
+    def enter(self, job: Job) -> None:
+        """`job` is in RAM from now on."""
+        message = job.message
+        self.messages += 1
+        self.octets += message.size_octets
+        known = self._by_id.setdefault(message.id, job)
+        if known is job:
+            return
+        if isinstance(known, Job):
+            known = self._by_id[message.id] = Party(message, known)
+        assert job.next_hop not in known.jobs
+        assert known.message is message
+        known.jobs[job.next_hop] = job
+
+    def leave(self, job: Job) -> bool:
+        """`job` is not in RAM any more. True: nor is anything of its message."""
+        message = job.message
+        self.messages -= 1
+        self.octets -= message.size_octets
+        known = self._by_id.pop(message.id)
+        if known is job:
+            return True
+        assert isinstance(known, Party)
+        assert known.jobs[job.next_hop] is job
+        del known.jobs[job.next_hop]
+        if not known.jobs:
+            return True
+        self._by_id[message.id] = known
+        return False
+
+    def replace(self, old: Job, new: Job) -> None:
+        """`new` takes the place of `old`: same message, same next hop."""
+        known = self._by_id[old.message.id]
+        if isinstance(known, Party):
+            known.jobs[old.next_hop] = new
+        else:
+            self._by_id[old.message.id] = new
+
+    def begin_expiry(self, message: Message) -> None:
+        """Nothing of `message` is in RAM; keep it out of the queues until `end_expiry`."""
+        party = Party(message)
+        party.is_expiring = True
+        assert message.id not in self._by_id
+        self._by_id[message.id] = party
+
+    def end_expiry(self, message: Message) -> None:
+        """The end of the message is durable."""
+        del self._by_id[message.id]
+
+    @property
+    def room(self) -> int:
+        """For how many more messages there is room in the shared pool; 0 when it is full."""
+        octets_left = self.octets_max - self.octets
+        messages_left = self.messages_max - self.messages
+        if messages_left <= 0 or octets_left <= 0:
+            return 0
+        mean_octets = self.octets // self.messages if self.messages else OCTETS_GUESS
+        return min(messages_left, octets_left // (mean_octets + 1) + 1)
+
+    @property
+    def has_room(self) -> bool:
+        """The shared pool is not full."""
+        return self.messages < self.messages_max and self.octets < self.octets_max
+
+    @property
+    def is_half_full(self) -> bool:
+        """Time to keep nothing that cannot be sent."""
+        return 2 * self.messages >= self.messages_max or 2 * self.octets >= self.octets_max
+
+    @property
+    def is_overfull(self) -> bool:
+        """Guarantees end."""
+        return (
+            self.messages >= FULL_FACTOR * self.messages_max
+            or self.octets >= FULL_FACTOR * self.octets_max
+        )

@@ -1,0 +1,91 @@
+"""The scheduler of one worker: its parts put together, and what others may ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from fastmta.budget import Broker
+from fastmta.message import Message
+
+from .engine import Engine, Options
+from .expiry import Expiry
+from .explain import Explanation, explain_backlog, explain_hop, explain_message, explain_path
+from .health import PathState
+from .lifecycle import Lifecycle
+from .port import Ports
+from .table import Table
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What is under way and in RAM just now."""
+
+    in_flight: int
+    marks: int  # records of outcomes under way
+    ram_jobs: int
+    ram_octets: int
+    next_hops: int
+    paths: int
+    paths_closed: int
+
+
+class Scheduler:
+    """Everything outbound of one worker. Single-threaded: all calls come on the loop."""
+
+    def __init__(self, ports: Ports, options: Options, broker: Broker | None = None) -> None:
+        """`broker` divides limits that hold over all workers; None: there is one worker."""
+        self._engine = Engine(ports, options, broker)
+        self._table = Table(self._engine)
+        self._lifecycle = self._table.lifecycle = Lifecycle(self._engine, self._table)
+        self._expiry = Expiry(self._engine, self._table, self._lifecycle)
+        # The door for mail: call it on the loop with each message that has become durable.
+        self.accepted: Callable[[Message], None] = self._lifecycle.accepted
+
+    def start(self) -> None:
+        """Take up the backlog. Overdue mail comes as fast as windows and RAM let it."""
+        for next_hop, due_at_ns in self._engine.ports.backlog.hops():
+            self._table.due.note(self._table.hop(next_hop), due_at_ns)
+        self._expiry.start()
+
+    def drain(self, on_idle: Callable[[], None]) -> int:
+        """Start nothing any more; say how many attempts are under way.
+
+        `on_idle` is called once, when these have ended and their outcomes are durable; at once when
+        there are none. Mail may still be accepted: it stays in the spool for the next start.
+        """
+        self._engine.stop(on_idle)
+        return self._engine.slots.used
+
+    @property
+    def counts(self) -> Counts:
+        """For metrics and status."""
+        engine, table = self._engine, self._table
+        paths = table.paths.values()
+        return Counts(
+            engine.slots.used,
+            engine.marks,
+            table.residence.messages,
+            table.residence.octets,
+            len(table.hops),
+            len(paths),
+            sum(path.health.state is not PathState.OPEN for path in paths),
+        )
+
+    def explain_message(self, id: bytes) -> list[Explanation]:
+        """Why message `id` does not move, one answer per job in RAM; empty: it is not in RAM."""
+        return explain_message(self._engine, self._table, id)
+
+    def explain_next_hop(self, next_hop: bytes) -> list[Explanation]:
+        """Why mail of `next_hop` does not move: in RAM, then in the backlog; empty: unknown."""
+        hop = self._table.hops.get(next_hop)
+        if hop is None:
+            return []
+        found = [explain_hop(self._engine, hop)]
+        if hop.is_behind or hop.due_at_ns is not None:
+            found.append(explain_backlog(self._engine, hop))
+        return found
+
+    def explain_sites(self) -> list[Explanation]:
+        """Every path in use."""
+        return [explain_path(self._engine, path) for path in self._table.paths.values()]

@@ -1,0 +1,232 @@
+"""All next hops and paths: who takes a job, what stays in RAM, what goes back to the backlog.
+
+RAM. A fresh job stays while the pool that all share has room, or (a guarantee, so that a slow site
+takes nothing from others) while its next hop has less than two windows of jobs in RAM. A next hop
+whose path is closed keeps one window, and that only while the pool is less than half full. What
+does not stay is released to the spool and fetched again when its turn comes: see `Refill`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastmta.message import Message, RecipientStatus
+from fastmta.message.attempt import AttemptResult, Job
+
+from .due import DueTimes
+from .engine import Engine
+from .health import PathState
+from .hop import Hop, HopState
+from .path import Path
+from .refill import Refill
+from .residence import Residence
+from .retry import NS
+from .routing import Routing
+
+if TYPE_CHECKING:
+    from .lifecycle import Lifecycle
+
+WINDOWS_GUARANTEED = 2
+RECHECK_S = 2.0  # rows of a message that is still in RAM are visible by then
+IDLE_SWEEPS_MAX = 20  # until a path that nobody uses is forgotten
+
+
+class Table:
+    """Next hops and paths of one worker. `lifecycle` is set once, by whoever constructs both."""
+
+    __slots__ = ("_engine", "due", "hops", "lifecycle", "paths", "refiller", "residence", "routing")
+
+    lifecycle: Lifecycle
+
+    def __init__(self, engine: Engine) -> None:
+        options = engine.options
+        self._engine = engine
+        self.hops: dict[bytes, Hop] = {}
+        self.paths: dict[tuple[str, bytes], Path] = {}
+        self.residence = Residence(options.ram_messages, options.ram_octets)
+        self.due = DueTimes(engine.ports.clock, engine.ports.timers, self.flag)
+        self.routing = Routing(engine, self)
+        self.refiller = Refill(engine, self)
+
+    def hop(self, next_hop: bytes) -> Hop:
+        """The next hop of that name."""
+        hop = self.hops.get(next_hop)
+        if hop is None:
+            hop = self.hops[next_hop] = Hop(next_hop, self._engine.backoff())
+        return hop
+
+    # Jobs in
+
+    def offer(self, job: Job) -> bool:
+        """Queue a fresh job, or start it. False: there is no room; release its message."""
+        hop = self.hops.get(job.next_hop)
+        if hop is None:
+            hop = self.hop(job.next_hop)
+        path = hop.path
+        residence = self.residence
+        is_open = path is None or path.health.state is PathState.OPEN
+        if not (is_open and residence.has_room) and not self._may_stay(hop):
+            return False
+        if self._engine.is_stopped:
+            return False
+        hop.held += 1
+        residence.enter(job)
+        if path is not None:
+            path.offer(job)
+        else:
+            self.routing.wait(hop, job)
+        return True
+
+    def offer_fetched(self, job: Job) -> bool:
+        """Queue a job from the backlog, for which room was reserved. Starts nothing."""
+        hop = self.hop(job.next_hop)
+        if self._engine.is_stopped or (self._is_closed(hop) and not self._may_stay(hop)):
+            return False
+        hop.held += 1
+        self.residence.enter(job)
+        if hop.path is not None:
+            hop.path.put_back(job)
+        else:
+            self.routing.wait(hop, job)
+        return True
+
+    def put_back(self, job: Job) -> None:
+        """A job in RAM waits again, because of its path; `attempted` starts the next one."""
+        hop = self.hops[job.next_hop]
+        job.started_at_s = 0.0
+        if self._is_closed(hop) and not self._may_stay(hop, 0):
+            self.drop(job)
+        elif hop.path is not None:
+            hop.path.put_back(job)
+        else:
+            self.routing.wait(hop, job)
+
+    def _is_closed(self, hop: Hop) -> bool:
+        if hop.path is not None:
+            return hop.path.health.state is not PathState.OPEN
+        return hop.state is HopState.BACKING_OFF
+
+    def _may_stay(self, hop: Hop, more: int = 1) -> bool:
+        """Whether `more` jobs of `hop` are within what it may keep without room in the pool."""
+        held = hop.held + more
+        window_max = self._window_max(hop)
+        if self._is_closed(hop):
+            return held <= window_max and not self.residence.is_half_full
+        if held <= WINDOWS_GUARANTEED * window_max and not self.residence.is_overfull:
+            return True
+        path = hop.path
+        return (
+            path is not None
+            and not path.ready
+            and path.in_flight < path.health.limit
+            and self._engine.slots.used < self._engine.slots.limit
+        )
+
+    def _window_max(self, hop: Hop) -> int:
+        return (
+            self._engine.options.site.connections
+            if hop.path is None
+            else (hop.path.health.window.limit)
+        )
+
+    # Jobs out
+
+    def left(self, job: Job) -> bool:
+        """The outcomes of `job` are durable. True: nothing of its message is in RAM any more."""
+        hop = self.hops[job.next_hop]
+        hop.held -= 1
+        if hop.reading.limit:
+            hop.reading.departed.add(job.message.id)
+        return self.residence.leave(job)
+
+    def replace(self, job: Job, rest: Job) -> None:
+        """`rest`, more recipients of the same message and next hop, waits in place of `job`."""
+        self.residence.replace(job, rest)
+        self.put_back(rest)
+        path = self.hops[rest.next_hop].path
+        if path is not None:
+            path.pump()
+
+    def drop(self, job: Job) -> None:
+        """Take a job that waits in no queue out of RAM; the backlog has it."""
+        message = job.message
+        if self.left(job):
+            self.release(message)
+        else:  # other jobs of the message are in RAM, so nothing says when its row can be read
+            self.recheck(job.next_hop)
+
+    def recheck(self, next_hop: bytes) -> None:
+        """Look again soon for mail of this next hop, which is in RAM for another one."""
+        due_at_ns = self._engine.ports.clock.wall_ns() + int(RECHECK_S * NS)
+        self.due.note(self.hop(next_hop), due_at_ns)
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a job that waits out of its queue; False when it is under way."""
+        hop = self.hops[job.next_hop]
+        if job in hop.waiting:
+            hop.waiting.remove(job)
+            return True
+        return hop.path is not None and hop.path.ready.remove(job)
+
+    def release(self, message: Message) -> None:
+        """Nothing of this message is in RAM: the spool keeps it, its next hops know of it."""
+        ports = self._engine.ports
+        ports.backlog.release(message)
+        for index, forward_path in enumerate(message.envelope.forward_paths):
+            state = message.states.get(index)
+            if state is None or state.status is RecipientStatus.QUEUED:
+                self.flag(self.hop(ports.next_hop(forward_path)))
+            elif state.status is RecipientStatus.DEFERRED:
+                self.due.note(self.hop(ports.next_hop(forward_path)), state.due_at_ns)
+
+    # The backlog
+
+    def flag(self, hop: Hop) -> None:
+        """The backlog has mail for `hop` that is due."""
+        hop.is_behind = True
+        hop.reading.cursor = b""
+        if hop.reading.limit:
+            hop.reading.is_stale = True
+            return
+        path = hop.path
+        if path is not None:
+            if hop not in path.behind:
+                path.behind[hop] = None
+                path.pump()
+        elif hop.state is HopState.UNRESOLVED and not self._engine.is_stopped:
+            self.routing.resolve(hop)
+
+    # What paths report: `path.Owner`
+
+    def finished(self, job: Job, result: AttemptResult, is_own_trouble: bool) -> None:
+        """An attempt ended."""
+        self.lifecycle.finished(job, result, is_own_trouble)
+
+    def refill(self, path: Path) -> None:
+        """The path could take mail from the backlog of its hops."""
+        self.refiller.refill(path)
+
+    def refresh(self, next_hop: bytes) -> None:
+        """What is known of the site of `next_hop` is too old."""
+        self.routing.resolve(self.hops[next_hop])
+
+    def closed(self, path: Path) -> None:
+        """The path began a pause: keep less of its mail in RAM."""
+        keep = 0 if self.residence.is_half_full else path.health.window.limit
+        for job in path.ready.keep_first(keep):
+            self.drop(job)
+
+    # Forgetting
+
+    def sweep(self) -> None:
+        """Forget next hops without mail, and paths that had none for a while."""
+        for next_hop in [name for name, hop in self.hops.items() if hop.is_idle]:
+            hop = self.hops.pop(next_hop)
+            if hop.path is not None:
+                hop.path.hop_count -= 1
+        for key, path in list(self.paths.items()):
+            path.idle_sweeps += 1
+            if path.hop_count or path.in_flight or path.health.state is PathState.BACKING_OFF:
+                path.idle_sweeps = 0
+            elif path.idle_sweeps > IDLE_SWEEPS_MAX:
+                del self.paths[key]
