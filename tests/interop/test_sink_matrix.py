@@ -92,7 +92,9 @@ def results() -> Iterator[dict[str, AttemptResult]]:
             sinks.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
         for port in ports.values():
             _await_listening(port)
-        yield run_sending(lambda sending: _send_to_all(sending, ports), DeliveryOptions("relay.example"))
+        yield run_sending(
+            lambda sending: _send_to_all(sending, ports), DeliveryOptions("relay.example")
+        )
     finally:
         for sink in sinks:
             sink.kill()

@@ -76,6 +76,7 @@ class Session:
     """One connection as seen from here."""
 
     index: int
+    peer: str  # the client's address
     octets: bytearray = field(default_factory=bytearray)  # everything received
     reads: list[bytes] = field(default_factory=list)  # as it came in pieces
     commands: list[bytes] = field(default_factory=list)  # lines without CR LF
@@ -141,12 +142,12 @@ class Receiver:
     def _accept(self) -> None:
         while not self._is_closing:
             try:
-                connection, _ = self._listener.accept()
+                connection, peer = self._listener.accept()
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._changed:
-                session = Session(len(self.sessions))
+                session = Session(len(self.sessions), peer[0])
                 self.sessions.append(session)
                 self._sockets.add(connection)
             script = self._scripts[min(session.index, len(self._scripts) - 1)]
