@@ -208,16 +208,18 @@ cdef class Block:
     cdef int received(self, object event) except -1:
         cdef bytes queue_id = event.queue_id
         cdef bytes message_id_field = event.message_id_field
+        cdef str client = event.client
         cdef str login = event.login
-        self.accepted += 1
-        self.put_front(self._smtpd)
-        self.put_octets(queue_id)
-        self.put_literal(b": client=", 9)
-        self.put_text(event.client)
-        if login:
-            self.put_literal(b", sasl_username=", 16)
-            self.put_text(login)
-        self.end_line()
+        if client:
+            self.accepted += 1
+            self.put_front(self._smtpd)
+            self.put_octets(queue_id)
+            self.put_literal(b": client=", 9)
+            self.put_text(client)
+            if login:
+                self.put_literal(b", sasl_username=", 16)
+                self.put_text(login)
+            self.end_line()
         self.put_front(self._cleanup)
         self.put_octets(queue_id)
         self.put_literal(b": message-id=", 13)

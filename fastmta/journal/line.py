@@ -120,7 +120,7 @@ class LineRenderer:
                 line += f" {verb}={_ratio(*counts)}"
                 accepted += counts[0]
                 total += counts[1]
-        self._block.add(f"{line} commands={_ratio(accepted, total)}")
+        self._block.add(f"{line} commands={_ratio(accepted, total) if total else '0/0'}")
 
     def _refused(self, event: CommandRefused) -> None:
         self._counters.rejected += 1

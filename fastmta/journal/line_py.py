@@ -59,10 +59,11 @@ class Block:
         if isinstance(event, RecipientTried):
             self._tried(event)
         elif isinstance(event, MessageReceived):
-            self.accepted += 1
             queue_id = _text(event.queue_id)
-            login = f", sasl_username={event.login}" if event.login else ""
-            self.add(f"{self._front('smtpd')}{queue_id}: client={event.client}{login}")
+            if event.client:  # our own messages, DSNs, have none
+                self.accepted += 1
+                login = f", sasl_username={event.login}" if event.login else ""
+                self.add(f"{self._front('smtpd')}{queue_id}: client={event.client}{login}")
             value = _text(event.message_id_field) or "<>"
             self.add(f"{self._front('cleanup')}{queue_id}: message-id={value}")
         elif isinstance(event, MessageActive):

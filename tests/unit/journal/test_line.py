@@ -108,6 +108,7 @@ def test_rare_lines(renderer: LineRenderer) -> None:
     assert lines_of(
         renderer,
         MessageReceived(QUEUE_ID, CLIENT, b"", "joe"),
+        MessageReceived(QUEUE_ID, "", b"<dsn@relay.example>"),
         MessageActive(QUEUE_ID, b"", 0, 1),
         tried("Host not found", remote="none", kind="bounced", transport="lmtp"),
         MessageExpired(QUEUE_ID, b"s@example.com"),
@@ -117,6 +118,7 @@ def test_rare_lines(renderer: LineRenderer) -> None:
     ) == [
         "smtpd[42]: 0001abcdEFGH0007: client=client.example[192.0.2.7], sasl_username=joe",
         "cleanup[42]: 0001abcdEFGH0007: message-id=<>",
+        "cleanup[42]: 0001abcdEFGH0007: message-id=<dsn@relay.example>",
         "qmgr[42]: 0001abcdEFGH0007: from=<>, size=0, nrcpt=1 (queue active)",
         "lmtp[42]: 0001abcdEFGH0007: to=<r@example.org>, relay=none, delay=1.3, "
         "delays=0/0/0.01/1.3, dsn=2.0.0, status=bounced (Host not found)",
@@ -160,7 +162,7 @@ def test_broken_sessions(renderer: LineRenderer) -> None:
         ClientDisconnected(CLIENT, {"unknown": (0, 20), "rcpt": (1, 3)}, "too many errors", "RCPT"),
     ) == [
         "smtpd[42]: lost connection after CONNECT from client.example[192.0.2.7]",
-        "smtpd[42]: disconnect from client.example[192.0.2.7] commands=0",
+        "smtpd[42]: disconnect from client.example[192.0.2.7] commands=0/0",
         "smtpd[42]: timeout after DATA (1200 bytes) from client.example[192.0.2.7]",
         "smtpd[42]: disconnect from client.example[192.0.2.7] data=0/1 commands=0/1",
         "smtpd[42]: too many errors after RCPT from client.example[192.0.2.7]",
