@@ -36,7 +36,6 @@ LARGE_ANSWER_OCTETS = 8_192  # read beside the loop: reading 64 KiB takes tens o
 UNKNOWN_NAME = "unknown"
 
 _TRY_WITHOUT_EDNS = (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS)
-_BROKEN_ANSWER = (dns.exception.DNSException, ValueError, struct.error, IndexError)
 
 
 class DnsOptions(msgspec.Struct, frozen=True):
@@ -182,7 +181,7 @@ class _Question:
             if not self._is_ours(message):
                 return None
             answer = read_answer(message, self._name, self._rdtype, now_s)
-        except _BROKEN_ANSWER:
+        except dns.exception.DNSException:
             return None
         return _Response(bool(message.flags & dns.flags.TC), message.rcode(), answer)
 

@@ -13,6 +13,7 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import dns.rdtypes.ANY.MX
 import dns.rdtypes.ANY.PTR
@@ -86,7 +87,9 @@ def read_answer(
         return failed(now_s, dns.rcode.to_text(rcode))
     owner = dns.name.from_text(name)
     by_name: dict[tuple[dns.name.Name, int], dns.rrset.RRset] = {
-        (rrset.name, rrset.rdtype): rrset for rrset in response.answer
+        (rrset.name, rrset.rdtype): rrset
+        for rrset in response.answer
+        if rrset.rdclass == dns.rdataclass.IN and rrset
     }
     ttl_s = float(TTL_MAX_S)
     for followed in range(ALIASES_MAX + 1):
@@ -163,6 +166,6 @@ def _negative(response: dns.message.Message, rcode: int, now_s: float, ttl_s: fl
 def _soa_ttl_s(response: dns.message.Message) -> float | None:
     """How long a negative answer may be kept: min(TTL of the SOA, its minimum), RFC 2308 5."""
     for rrset in response.authority:
-        if rrset.rdtype == dns.rdatatype.SOA:
+        if rrset.rdtype == dns.rdatatype.SOA and rrset:
             return float(min(rrset.ttl, rrset[0].minimum))
     return None

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from .hop import PREFIX, parse_address, parse_destination
 
 RELAY_HOSTS_MAX = 16
+KNOWN_MAX = 65_536  # domains whose next hop is remembered
 
 
 class RouteTable:
     """Where mail goes: to the relay hosts, or to its recipient's domain when there are none."""
 
-    __slots__ = ("_relay",)
+    __slots__ = ("_known", "_relay")
 
     def __init__(self, relay_hosts: Sequence[str] = ()) -> None:
         """Several relay hosts are tried in their order.
@@ -22,6 +23,7 @@ class RouteTable:
             raise ValueError(f"at most {RELAY_HOSTS_MAX} relay hosts, not {len(relay_hosts)}")
         texts = dict.fromkeys(parse_destination(host).text for host in relay_hosts)
         self._relay = PREFIX + ",".join(texts).encode() if texts else b""
+        self._known: dict[bytes, bytes] = {}  # by domain; equal next hops are then one object
 
     def next_hop(self, forward_path: bytes) -> bytes:
         """The next hop for `forward_path` (canonical, so its domain is in lower case).
@@ -31,10 +33,23 @@ class RouteTable:
         """
         if self._relay:
             return self._relay
-        domain = forward_path[forward_path.rfind(b"@") + 1 :]
-        if b"[" in domain or b":" in domain or b"," in domain or len(domain) == len(forward_path):
-            return PREFIX + _address_literal(domain)
-        return PREFIX + domain
+        at = forward_path.rfind(b"@")
+        if at < 0:
+            return PREFIX
+        domain = forward_path[at + 1 :]
+        next_hop = self._known.get(domain)
+        if next_hop is None:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            next_hop = self._known[domain] = PREFIX + _destination(domain)
+        return next_hop
+
+
+def _destination(domain: bytes) -> bytes:
+    """`domain` itself or its address literal; nothing for what a sender may not choose."""
+    if b"[" in domain:
+        return _address_literal(domain)
+    return b"" if b":" in domain or b"," in domain else domain
 
 
 def _address_literal(domain: bytes) -> bytes:

@@ -115,6 +115,12 @@ def test_loop_of_aliases_in_one_answer() -> None:
     assert answer.kind is AnswerKind.INVALID
 
 
+def test_records_of_another_class_are_not_looked_at() -> None:
+    response = response_of("a.example. A")
+    response.answer.append(dns.rrset.from_text("a.example.", 300, "CH", "A", "b.example. 1"))
+    assert read_answer(response, "a.example", RecordType.A, NOW_S).kind is AnswerKind.NO_DATA
+
+
 def test_records_beside_the_chain_are_not_looked_at() -> None:
     answer = answer_of("a.example. A", "evil.example. 300 A 192.0.2.66", authority=SOA)
     assert answer.kind is AnswerKind.NO_DATA
@@ -185,6 +191,9 @@ WIRE = response_of(
     "a.example. 40 CNAME b.example.",
     "b.example. 300 MX 10 mx1.example.",
     "b.example. 300 MX 10 .",
+    "b.example. 300 A 192.0.2.1",
+    "b.example. 300 AAAA 2001:db8::1",
+    "b.example. 300 PTR c.example.",
     authority=SOA,
 ).to_wire()
 

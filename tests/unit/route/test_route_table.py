@@ -109,6 +109,24 @@ def test_sender_cannot_choose_ports_lists_or_nonsense(forward_path: bytes) -> No
     assert parse_next_hop(RouteTable().next_hop(forward_path)) == ()
 
 
+def test_path_without_domain_does_not_stand_for_a_domain() -> None:
+    table = RouteTable()
+    assert table.next_hop(b"local") == b"smtp:"
+    assert table.next_hop(b"a@local") == b"smtp:local"
+    assert table.next_hop(b"local") == b"smtp:"
+
+
+def test_equal_domains_share_one_object_and_memory_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastmta.route.table.KNOWN_MAX", 10)
+    table = RouteTable()
+    assert table.next_hop(b"a@example.com") is table.next_hop(b"b@example.com")
+    for number in range(100):
+        assert table.next_hop(b"a@%d.example" % number) == b"smtp:%d.example" % number
+    assert len(table._known) <= 10
+
+
 @pytest.mark.parametrize(
     "next_hop", [b"", b"smtp", b"smtp:", b"lmtp:a.example", b"smtp:[a", b"smtp:]", b"smtp:,"]
 )
