@@ -1,0 +1,84 @@
+# CRC32C (Castagnoli, reflected 0x82F63B78) for every compiled module: static C only, nothing to
+# link. `crc32c_start` fills the tables and picks the way once per module, at import; after that
+# `crc32c` may be called by any thread without the GIL. Owns no memory but its static tables.
+# It never reads past `count` octets and needs no alignment. `start` is 0, or the checksum of what
+# came before.
+
+from libc.stdint cimport uint32_t
+
+cdef extern from *:
+    """
+    #ifndef FASTMTA_CRC32C
+    #define FASTMTA_CRC32C
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <string.h>
+
+    static uint32_t crc32c_table[8][256];
+    static int crc32c_is_hard;
+
+    static inline uint32_t crc32c_soft(uint32_t crc, const unsigned char *p, size_t count) {
+        crc = ~crc;
+        while (count >= 8) {
+            uint32_t low, high;
+            low = crc ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16
+                         | (uint32_t)p[3] << 24);
+            high = (uint32_t)p[4] | (uint32_t)p[5] << 8 | (uint32_t)p[6] << 16
+                   | (uint32_t)p[7] << 24;
+            crc = crc32c_table[7][low & 255] ^ crc32c_table[6][low >> 8 & 255]
+                ^ crc32c_table[5][low >> 16 & 255] ^ crc32c_table[4][low >> 24]
+                ^ crc32c_table[3][high & 255] ^ crc32c_table[2][high >> 8 & 255]
+                ^ crc32c_table[1][high >> 16 & 255] ^ crc32c_table[0][high >> 24];
+            p += 8;
+            count -= 8;
+        }
+        while (count--) crc = crc >> 8 ^ crc32c_table[0][(crc ^ *p++) & 255];
+        return ~crc;
+    }
+
+    #if defined(__x86_64__)
+    __attribute__((target("sse4.2")))
+    static uint32_t crc32c_hard(uint32_t start, const unsigned char *p, size_t count) {
+        uint64_t crc = ~start;
+        while (count >= 8) {
+            uint64_t word;
+            memcpy(&word, p, 8);
+            crc = __builtin_ia32_crc32di(crc, word);
+            p += 8;
+            count -= 8;
+        }
+        while (count--) crc = __builtin_ia32_crc32qi((uint32_t)crc, *p++);
+        return ~(uint32_t)crc;
+    }
+    #else
+    static inline uint32_t crc32c_hard(uint32_t start, const unsigned char *p, size_t count) {
+        return crc32c_soft(start, p, count);
+    }
+    #endif
+
+    static inline void crc32c_start(void) {
+        uint32_t n, k, crc;
+        for (n = 0; n < 256; n++) {
+            for (crc = n, k = 0; k < 8; k++) crc = crc & 1 ? crc >> 1 ^ 0x82F63B78u : crc >> 1;
+            crc32c_table[0][n] = crc;
+        }
+        for (k = 1; k < 8; k++)
+            for (n = 0; n < 256; n++)
+                crc32c_table[k][n] = crc32c_table[k - 1][n] >> 8
+                    ^ crc32c_table[0][crc32c_table[k - 1][n] & 255];
+    #if defined(__x86_64__)
+        __builtin_cpu_init();
+        crc32c_is_hard = __builtin_cpu_supports("sse4.2") != 0;
+    #endif
+    }
+
+    static inline uint32_t crc32c(uint32_t start, const unsigned char *p, size_t count) {
+        return crc32c_is_hard ? crc32c_hard(start, p, count) : crc32c_soft(start, p, count);
+    }
+    #endif
+    """
+    int crc32c_is_hard
+    void crc32c_start() noexcept nogil
+    uint32_t crc32c(uint32_t start, const unsigned char *p, size_t count) noexcept nogil
+    uint32_t crc32c_soft(uint32_t start, const unsigned char *p, size_t count) noexcept nogil
+    uint32_t crc32c_hard(uint32_t start, const unsigned char *p, size_t count) noexcept nogil

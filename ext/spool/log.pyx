@@ -1,0 +1,402 @@
+"""The writing end of the log: two group buffers and the committer that flushes them.
+
+Owns       Two malloc'ed group buffers and a copy of the header block to write. Nothing is borrowed
+           beyond a call: every append copies its octets in.
+Threads    `run` belongs to the committer thread and never takes the GIL between groups. Everything
+           else belongs to the loop's thread. A buffer passes to the committer with `post` (one
+           eventfd write) and back with `finish` (one eventfd read); no lock is ever taken.
+Statuses   `finish` returns 0 or the errno of the write or flush that failed; of a failed group
+           nothing may be acknowledged and its file must not be written again.
+Never      Logs, reads the wall clock, decides where a group goes, retries a failed flush.
+"""
+
+cimport cython
+from libc.errno cimport EAGAIN, EINTR, ENOSPC, errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.types cimport off_t
+from posix.unistd cimport fdatasync, pwrite, read, write
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+from crc32c cimport crc32c, crc32c_hard, crc32c_is_hard, crc32c_soft, crc32c_start
+from logform cimport (
+    BATCH_OCTETS,
+    BATCH_PAYLOAD_OCTETS,
+    KIND_BATCH,
+    KIND_MESSAGE,
+    KIND_STATE,
+    PAGE_OCTETS,
+    PAYLOAD_HEAD_OCTETS,
+    RECORD_OCTETS,
+    align,
+    get32,
+    put32,
+    put64,
+)
+
+cdef extern from *:
+    """
+    #define fmta_publish(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define fmta_take(p) __atomic_exchange_n((p), 0, __ATOMIC_ACQ_REL)
+    #define fmta_look(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    """
+    void fmta_publish(int *p, int value) noexcept nogil
+    int fmta_take(int *p) noexcept nogil
+    int fmta_look(int *p) noexcept nogil
+
+cdef enum:
+    CAPACITY_FIRST = 256 * 1024
+    CAPACITY_KEPT_MAX = 8 * 1024 * 1024  # a larger buffer is given back after its group
+
+cdef struct Group:
+    unsigned char *data
+    size_t capacity
+    size_t used  # BATCH_OCTETS when empty: room for the BATCH record is kept in front
+    uint32_t count
+
+cdef struct Order:  # what the committer is to do with a group; valid from post to finish
+    int fd
+    uint64_t offset  # in the segment
+    uint64_t position  # of the group in the log
+    uint64_t epoch
+    uint64_t number
+    uint64_t durable
+    int has_header
+    int is_flushing
+
+crc32c_start()
+
+
+cdef void seal_record(
+    unsigned char *record, uint32_t length, uint64_t epoch, uint64_t position
+) noexcept nogil:
+    put64(record + 8, epoch)
+    put64(record + 16, position)
+    put32(record, crc32c(0, record + 4, RECORD_OCTETS - 4 + length))
+
+
+cdef size_t seal_group(Group *group, const Order *order) noexcept nogil:
+    """Pad to whole pages, fill in BATCH, epochs, positions and checksums; the octets to write."""
+    cdef size_t total = align(group.used, PAGE_OCTETS)
+    cdef size_t pos = BATCH_OCTETS
+    cdef unsigned char *batch = group.data
+    cdef uint32_t length
+    memset(group.data + group.used, 0, total - group.used)
+    memset(batch, 0, BATCH_OCTETS)
+    put32(batch + 4, BATCH_PAYLOAD_OCTETS)
+    batch[24] = KIND_BATCH
+    put64(batch + 32, order.number)
+    put64(batch + 40, order.durable)
+    put32(batch + 48, <uint32_t>total)
+    put32(batch + 52, group.count)
+    seal_record(batch, BATCH_PAYLOAD_OCTETS, order.epoch, order.position)
+    while pos < group.used:
+        length = get32(group.data + pos + 4)
+        seal_record(group.data + pos, length, order.epoch, order.position + pos)
+        pos += align(RECORD_OCTETS + length, 8)
+    return total
+
+
+cdef int write_whole(int fd, const unsigned char *data, size_t count, uint64_t offset) \
+        noexcept nogil:
+    cdef ssize_t written
+    while count:
+        written = pwrite(fd, data, count, <off_t>offset)
+        if written > 0:
+            data += written
+            offset += <uint64_t>written
+            count -= <size_t>written
+        elif written == 0:
+            return ENOSPC
+        elif errno != EINTR:
+            return errno
+    return 0
+
+
+cdef int flush_whole(int fd) noexcept nogil:
+    """One fdatasync. An EINTR comes before the kernel has reported anything, so it may go on."""
+    while fdatasync(fd) != 0:
+        if errno != EINTR:
+            return errno
+    return 0
+
+
+cdef int commit(Group *group, const Order *order, const unsigned char *header) noexcept nogil:
+    cdef size_t total = seal_group(group, order)
+    cdef int problem
+    if order.has_header:
+        problem = write_whole(order.fd, header, PAGE_OCTETS, 0)
+        if problem:
+            return problem
+    problem = write_whole(order.fd, group.data, total, order.offset)
+    if problem or not order.is_flushing:
+        return problem
+    return flush_whole(order.fd)
+
+
+cdef int64_t monotonic_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t>now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef int wait_signal(int fd) noexcept nogil:
+    cdef uint64_t value
+    while read(fd, &value, 8) < 0:
+        if errno != EINTR:
+            return errno
+    return 0
+
+
+cdef int send_signal(int fd) noexcept nogil:
+    cdef uint64_t value = 1
+    while write(fd, &value, 8) < 0:
+        if errno != EINTR:
+            return errno
+    return 0
+
+
+@cython.final
+cdef class Log:
+    """Two group buffers: the open one takes records, the flying one is being made durable."""
+
+    cdef Group groups[2]
+    cdef Order order
+    cdef unsigned char header[PAGE_OCTETS]
+    cdef int open_index
+    cdef int go_fd
+    cdef int done_fd
+    cdef int has_order  # published to the committer
+    cdef int is_stopping  # published to the committer
+    cdef int problem
+    cdef int64_t spent_ns
+    cdef size_t group_octets_max
+    cdef size_t record_octets_max
+    cdef readonly bint is_flying
+
+    def __cinit__(
+        self, int go_fd, int done_fd, size_t group_octets_max, size_t record_octets_max
+    ):
+        memset(&self.groups[0], 0, 2 * sizeof(Group))
+        self.groups[0].used = self.groups[1].used = BATCH_OCTETS
+        self.go_fd = go_fd
+        self.done_fd = done_fd
+        self.group_octets_max = group_octets_max
+        self.record_octets_max = record_octets_max
+
+    def __dealloc__(self):
+        free(self.groups[0].data)
+        free(self.groups[1].data)
+
+    @property
+    def open_count(self):
+        """Records in the open group."""
+        return self.groups[self.open_index].count
+
+    @property
+    def open_octets(self):
+        """What the open group would take in its segment."""
+        return align(self.groups[self.open_index].used, PAGE_OCTETS)
+
+    @property
+    def flush_ns(self):
+        """How long the last finished group took to write and flush."""
+        return self.spent_ns
+
+    def is_possible(self, size_t octets):
+        """Whether a record with `octets` of variable payload can ever be written."""
+        return octets <= self.record_octets_max
+
+    def has_room(self, size_t octets):
+        """Whether records with `octets` of payload and up to two heads go into the open group."""
+        cdef Group *group = &self.groups[self.open_index]
+        cdef size_t need = octets + 2 * (RECORD_OCTETS + PAYLOAD_HEAD_OCTETS + 8)
+        return group.count == 0 or group.used + need <= self.group_octets_max
+
+    cdef unsigned char *reserve(self, int kind, size_t length) except NULL:
+        """Room for one record in the open group, its header begun; the address of its payload."""
+        cdef Group *group = &self.groups[self.open_index]
+        cdef size_t octets = align(RECORD_OCTETS + length, 8)
+        cdef size_t need = align(group.used + octets, PAGE_OCTETS)
+        cdef size_t capacity = group.capacity
+        cdef unsigned char *data
+        if need > capacity:
+            if capacity == 0:
+                capacity = CAPACITY_FIRST
+            while capacity < need:
+                capacity *= 2
+            data = <unsigned char *>realloc(group.data, capacity)
+            if data == NULL:
+                raise MemoryError("no memory for a group of the log")
+            group.data = data
+            group.capacity = capacity
+        data = group.data + group.used
+        memset(data, 0, RECORD_OCTETS)
+        memset(data + octets - 8, 0, 8)
+        put32(data + 4, <uint32_t>length)
+        data[24] = kind
+        group.used += octets
+        group.count += 1
+        return data + RECORD_OCTETS
+
+    def append_message(
+        self, bytes id not None, uint64_t arrived_at_ns, bytes envelope not None,
+        bytes content not None
+    ):
+        """Append a MSG record; its offset in the open group."""
+        cdef size_t envelope_octets = PyBytes_GET_SIZE(envelope)
+        cdef size_t content_octets = PyBytes_GET_SIZE(content)
+        cdef size_t length = PAYLOAD_HEAD_OCTETS + envelope_octets + content_octets
+        cdef size_t offset = self.groups[self.open_index].used
+        cdef unsigned char *payload
+        if PyBytes_GET_SIZE(id) != 16:
+            raise ValueError("a queue id has 16 octets")
+        if envelope_octets + content_octets > self.record_octets_max:
+            raise ValueError("record too large")
+        payload = self.reserve(KIND_MESSAGE, length)
+        memcpy(payload, PyBytes_AS_STRING(id), 16)
+        put64(payload + 16, arrived_at_ns)
+        put32(payload + 24, <uint32_t>envelope_octets)
+        put32(payload + 28, <uint32_t>content_octets)
+        memcpy(payload + 32, PyBytes_AS_STRING(envelope), envelope_octets)
+        memcpy(payload + 32 + envelope_octets, PyBytes_AS_STRING(content), content_octets)
+        return offset
+
+    def append_state(
+        self, bytes id not None, uint64_t position, uint64_t recorded_at_ns, bytes states not None
+    ):
+        """Append a STATE record for the message at `position`; its offset in the open group."""
+        cdef size_t octets = PyBytes_GET_SIZE(states)
+        cdef size_t offset = self.groups[self.open_index].used
+        cdef unsigned char *payload
+        if PyBytes_GET_SIZE(id) != 16:
+            raise ValueError("a queue id has 16 octets")
+        if octets > self.record_octets_max:
+            raise ValueError("record too large")
+        payload = self.reserve(KIND_STATE, PAYLOAD_HEAD_OCTETS + octets)
+        memcpy(payload, PyBytes_AS_STRING(id), 16)
+        put64(payload + 16, position)
+        put64(payload + 24, recorded_at_ns)
+        memcpy(payload + 32, PyBytes_AS_STRING(states), octets)
+        return offset
+
+    def discard(self):
+        """Forget the records of the open group."""
+        cdef Group *group = &self.groups[self.open_index]
+        group.used = BATCH_OCTETS
+        group.count = 0
+
+    def place(self, int fd, uint64_t offset, uint64_t position, uint64_t epoch):
+        """Say where the next posted group goes."""
+        if self.is_flying:
+            raise RuntimeError("a group is being written")
+        self.order.fd = fd
+        self.order.offset = offset
+        self.order.position = position
+        self.order.epoch = epoch
+
+    def post(self, uint64_t number, uint64_t durable, bytes header not None, bint is_flushing):
+        """Hand the open group to the committer; `header` is empty or the segment's first block."""
+        if self.is_flying or self.groups[self.open_index].count == 0:
+            raise RuntimeError("nothing to post, or the committer is busy")
+        self.order.number = number
+        self.order.durable = durable
+        self.order.is_flushing = is_flushing
+        self.order.has_header = PyBytes_GET_SIZE(header) == PAGE_OCTETS
+        if self.order.has_header:
+            memcpy(self.header, PyBytes_AS_STRING(header), PAGE_OCTETS)
+        self.is_flying = True
+        self.open_index ^= 1
+        fmta_publish(&self.has_order, 1)
+        if send_signal(self.go_fd):
+            raise RuntimeError("the committer's eventfd is broken")
+
+    def finish(self):
+        """Take the flying group back after the done-eventfd fired; 0 or an errno, -1: not yet."""
+        cdef uint64_t value
+        cdef Group *group = &self.groups[self.open_index ^ 1]
+        if not self.is_flying:
+            return -1
+        while read(self.done_fd, &value, 8) < 0:
+            if errno == EAGAIN:
+                return -1
+            if errno != EINTR:
+                raise RuntimeError("the committer's eventfd is broken")
+        self.is_flying = False
+        group.used = BATCH_OCTETS
+        group.count = 0
+        if group.capacity > CAPACITY_KEPT_MAX:
+            free(group.data)
+            group.data = NULL
+            group.capacity = 0
+        return self.problem
+
+    def run(self):
+        """The committer's life: a group for every signal, until `stop`. Target of its thread."""
+        with nogil:
+            self.serve()
+
+    cdef void serve(self) noexcept nogil:
+        cdef int64_t began_ns
+        while wait_signal(self.go_fd) == 0:
+            if fmta_take(&self.has_order):
+                began_ns = monotonic_ns()
+                self.problem = commit(
+                    &self.groups[self.open_index ^ 1], &self.order, self.header
+                )
+                self.spent_ns = monotonic_ns() - began_ns
+                if send_signal(self.done_fd):
+                    return
+            if fmta_look(&self.is_stopping):
+                return
+
+    def stop(self):
+        """Let the committer end after the group it may be writing; join its thread afterwards."""
+        fmta_publish(&self.is_stopping, 1)
+        if send_signal(self.go_fd):
+            raise RuntimeError("the committer's eventfd is broken")
+
+
+cdef enum:
+    ID_HALF_OCTETS = 8
+
+cdef const unsigned char *DIGITS = (
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+
+cdef void encode_half(unsigned char *out, uint64_t value) noexcept nogil:
+    cdef int at = ID_HALF_OCTETS
+    while at:
+        at -= 1
+        out[at] = DIGITS[value % 62]
+        value //= 62
+
+
+def encode_id(uint64_t prefix, uint64_t counter):
+    """A queue id: 8 digits base 62 of each number, in ASCII order, so ids sort as the numbers."""
+    cdef bytes id = PyBytes_FromStringAndSize(NULL, 2 * ID_HALF_OCTETS)
+    cdef unsigned char *out = <unsigned char *>PyBytes_AS_STRING(id)
+    encode_half(out, prefix)
+    encode_half(out + ID_HALF_OCTETS, counter)
+    return id
+
+
+def checksum(const unsigned char[::1] octets not None):
+    """CRC32C of `octets`, the way this machine does it best."""
+    return crc32c(0, &octets[0], octets.shape[0]) if octets.shape[0] else 0
+
+
+def checksum_soft(const unsigned char[::1] octets not None):
+    """CRC32C by tables; for the test that both ways agree."""
+    return crc32c_soft(0, &octets[0], octets.shape[0]) if octets.shape[0] else 0
+
+
+def checksum_hard(const unsigned char[::1] octets not None):
+    """CRC32C by the processor's instruction where there is one, else None."""
+    if not crc32c_is_hard:
+        return None
+    return crc32c_hard(0, &octets[0], octets.shape[0]) if octets.shape[0] else 0

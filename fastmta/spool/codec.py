@@ -1,0 +1,30 @@
+"""Payloads of log records and values of index rows that are not of fixed width: msgpack."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from fastmta.message import Envelope, RecipientState, RecipientStatus
+
+_FINAL_FIRST = RecipientStatus.DELIVERED
+_FINAL_LAST = RecipientStatus.EXPIRED
+
+encode = msgspec.msgpack.Encoder().encode
+decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+decode_states = msgspec.msgpack.Decoder(list[RecipientState]).decode
+
+
+def is_final(state: RecipientState | None) -> bool:
+    """As `RecipientStatus.is_final`, by comparing numbers: several times cheaper."""
+    return state is not None and _FINAL_FIRST <= state.status <= _FINAL_LAST
+
+
+def apply_states(
+    states: dict[int, RecipientState], pending: int, changes: Sequence[RecipientState]
+) -> int:
+    """Put `changes` into `states`; what remains pending of `pending` recipients."""
+    for change in changes:
+        index = change.index
+        pending += is_final(states.get(index)) - is_final(change)
+        states[index] = change
+    return pending

@@ -1,0 +1,231 @@
+"""The index of one shard: LMDB, derived from the log, and only ever touched by one thread.
+
+Full-sync commits; no read transaction lives longer than one call. Any `lmdb.Error` means that the
+index is to be moved aside and rebuilt: the log is the truth.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import lmdb
+
+from fastmta.message import RecipientState
+
+from ._row import expiry_key, hop_key, recipient_key, unpack_due, unpack_index, unpack_message
+from .layout import make_directory, sync_directory
+from .problem import SpoolError
+from .rows import Batch, Keys, RecipientRow, decode_recipient, name_in_key
+
+MAP_OCTETS = 64 * 1024**3  # address space only: far above need, never resized
+LIB_VERSION = 0  # the 0.9 engine
+FORMAT = 1
+_NAMES = ("message", "recipient", "hop", "expiry", "tenant")
+_ID_OCTETS = 16
+_TAIL_OCTETS = 1 + 8 + _ID_OCTETS  # NUL, due time and id at the end of a hop key
+
+
+class MessageRow(NamedTuple):
+    """A `message` row; fields as in ext/spool/row.pyx."""
+
+    position: int
+    size_octets: int
+    applied: int
+    arrived_at_ns: int
+    expires_at_ns: int
+    recipient_count: int
+    pending: int
+
+
+class IndexedMessage(NamedTuple):
+    """What the index has of one message."""
+
+    id: bytes
+    row: MessageRow
+    recipients: dict[int, RecipientRow]
+
+    @property
+    def states(self) -> dict[int, RecipientState]:
+        """States of the recipients that have been touched."""
+        rows = self.recipients.items()
+        return {index: row.state for index, row in rows if row.state is not None}
+
+    def keys(self, tenant: bytes) -> Keys:
+        """The keys it has in the index; `tenant` is its `tenant` key."""
+        hops = frozenset(
+            hop_key(name_in_key(row.next_hop), row.due_at_ns, self.id)
+            for row in self.recipients.values()
+            if row.next_hop
+        )
+        expiry = expiry_key(self.row.expires_at_ns, self.id) if hops else b""
+        return Keys(self.row.recipient_count, hops, expiry, tenant)
+
+
+class Index:
+    """The LMDB environment; one thread at a time."""
+
+    def __init__(self, path: str) -> None:
+        """Open or create. Raises lmdb.Error."""
+        self._path = path
+        if not os.path.isdir(path):
+            make_directory(path)
+        self._env = lmdb.open(
+            path,
+            map_size=MAP_OCTETS,
+            max_dbs=len(_NAMES) + 1,
+            mode=0o600,
+            readahead=False,
+            lib_version=LIB_VERSION,
+        )
+        try:
+            self._meta = self._env.open_db(b"meta")
+            self._dbs = {name: self._env.open_db(name.encode()) for name in _NAMES}
+            sync_directory(path)
+        except BaseException:
+            self._env.close()
+            raise
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+    def condemn(self) -> None:
+        """Close it and move it aside: the next open makes a new one from the log."""
+        self._env.close()
+        move_aside(self._path)
+
+    def read_meta(self) -> dict[str, int]:
+        """Every number kept in `meta`: checkpoint, format, boot, durability, routing."""
+        with self._env.begin(db=self._meta) as txn:
+            return {key.decode(): int(value) for key, value in txn.cursor()}
+
+    def commit(self, batch: Batch, **meta: int) -> None:
+        """One write transaction, durable when this returns."""
+        with self._env.begin(write=True) as txn:
+            for name, keys in batch.deletes.items():
+                db = self._dbs[name]
+                for key in keys:
+                    txn.delete(key, db=db)
+            for name, pairs in batch.puts.items():
+                if pairs:
+                    with txn.cursor(self._dbs[name]) as cursor:
+                        cursor.putmulti(pairs)
+            for field, number in {"checkpoint": batch.checkpoint, **meta}.items():
+                txn.put(field.encode(), b"%d" % number, db=self._meta)
+
+    def count(self) -> int:
+        """Live messages in the index."""
+        with self._env.begin() as txn:
+            return int(txn.stat(self._dbs["message"])["entries"])
+
+    def messages(self) -> Iterator[tuple[bytes, MessageRow]]:
+        """Every message row, by id. Only while the shard is being opened, and in tests."""
+        with self._env.begin(db=self._dbs["message"]) as txn:
+            for id, value in txn.cursor():
+                yield bytes(id), MessageRow(*unpack_message(value))
+
+    def dump(self) -> dict[str, dict[bytes, bytes]]:
+        """Everything but `meta`, for comparison with a rebuilt index."""
+        with self._env.begin() as txn:
+            return {name: dict(txn.cursor(self._dbs[name])) for name in _NAMES}
+
+    def find(self, ids: list[bytes]) -> list[IndexedMessage]:
+        """The messages of `ids` that are in the index, in that order."""
+        found = []
+        with self._env.begin() as txn:
+            for id in ids:
+                message = self._read(txn, id)
+                if message is not None:
+                    found.append(message)
+        return found
+
+    def due(
+        self, next_hop: bytes, now_ns: int, after: bytes, limit: int
+    ) -> tuple[list[bytes], int | None]:
+        """Ids of messages with recipients of `next_hop` due by `now_ns`, by (due, id), each once.
+
+        From beyond `after`, the tail (due time, id) of a key. And the earliest due time later than
+        `now_ns`.
+        """
+        prefix = name_in_key(next_hop) + b"\0"
+        ids: dict[bytes, None] = {}
+        later: int | None = None
+        with self._env.begin(db=self._dbs["hop"]) as txn, txn.cursor() as cursor:
+            start = prefix + after
+            more = cursor.set_range(start)
+            if more and after and cursor.key() == start:
+                more = cursor.next()
+            while more and len(ids) < limit:
+                key = cursor.key()
+                if not key.startswith(prefix):
+                    break
+                due_at_ns, id = unpack_due(key)
+                if due_at_ns > now_ns:
+                    break
+                ids[id] = None
+                more = cursor.next()
+            if cursor.set_range(prefix + (now_ns + 1).to_bytes(8, "big")):
+                key = cursor.key()
+                if key.startswith(prefix):
+                    later = unpack_due(key)[0]
+        return list(ids), later
+
+    def expired(self, now_ns: int, limit: int) -> list[bytes]:
+        """Ids of messages whose lifetime has ended by `now_ns`, oldest first."""
+        ids: list[bytes] = []
+        with self._env.begin(db=self._dbs["expiry"]) as txn, txn.cursor() as cursor:
+            more = cursor.first()
+            while more and len(ids) < limit:
+                expires_at_ns, id = unpack_due(cursor.key())
+                if expires_at_ns > now_ns:
+                    break
+                ids.append(id)
+                more = cursor.next()
+        return ids
+
+    def hops(self) -> list[tuple[bytes, int]]:
+        """Every next hop that has mail waiting, with its earliest due time."""
+        found = []
+        with self._env.begin(db=self._dbs["hop"]) as txn, txn.cursor() as cursor:
+            more = cursor.first()
+            while more:
+                key, value = cursor.item()
+                name = key[:-_TAIL_OCTETS]
+                found.append((value[4:] or name, unpack_due(key)[0]))
+                more = cursor.set_range(name + b"\1")
+        return found
+
+    def _read(self, txn: lmdb.Transaction, id: bytes) -> IndexedMessage | None:
+        value = txn.get(id, db=self._dbs["message"])
+        if value is None:
+            return None
+        row = MessageRow(*unpack_message(bytes(value)))
+        recipients: dict[int, RecipientRow] = {}
+        with txn.cursor(self._dbs["recipient"]) as cursor:
+            more = cursor.set_range(recipient_key(id, 0))
+            while more and len(recipients) < row.recipient_count:
+                key = bytes(cursor.key())
+                if not key.startswith(id):
+                    break
+                recipients[unpack_index(key)] = decode_recipient(bytes(cursor.value()))
+                more = cursor.next()
+        return IndexedMessage(id, row, recipients)
+
+    def find_tenant_key(self, id: bytes) -> bytes:
+        """The `tenant` key of a message whose envelope cannot be read; slow and rare."""
+        with self._env.begin(db=self._dbs["tenant"]) as txn:
+            keys = txn.cursor().iternext(values=False)
+            return next((bytes(key) for key in keys if key.endswith(b"\0" + id)), b"")
+
+
+def move_aside(path: str) -> str:
+    """Rename a bad index so that a new one can be built; where it is now."""
+    for number in range(1, 1_000_000):
+        target = f"{path}.bad-{number}"
+        if not os.path.exists(target):
+            os.rename(path, target)
+            sync_directory(os.path.dirname(path))
+            return target
+    raise SpoolError(f"{path} cannot be moved aside")

@@ -1,0 +1,155 @@
+"""The keeper: a thread that has the next segment file ready before it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from .layout import FILE_MODE, sync_directory
+from .segment import HEADER_OCTETS, Segment
+
+SPARES_WANTED = 2  # ready at any time, besides the segment in use
+SPARES_MAX = 4  # more are removed
+RETRY_S = 1.0  # after the disk refused a new segment
+_ZEROS = bytes(1024 * 1024)
+
+
+def write_zeros(fd: int, count: int) -> None:
+    """Allocate every block of the file, so that later writes only overwrite."""
+    offset = 0
+    while offset < count:
+        offset += os.pwrite(fd, memoryview(_ZEROS)[: count - offset], offset)
+
+
+class Keeper:
+    """Makes, voids and removes segment files in the background.
+
+    `take`, `free` and `attach` are called on the loop's thread; `on_ready` is called there when a
+    spare has become available, `on_problem` when the disk refused one.
+    """
+
+    def __init__(self, directory: str, segment_octets: int, is_flushing: bool) -> None:
+        self._directory = directory
+        self._segment_octets = segment_octets
+        self._is_flushing = is_flushing
+        self._number = 0
+        self._spares: deque[Segment] = deque()
+        self._is_requested = False
+        self._jobs: queue.SimpleQueue[list[Segment] | None] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_ready: Callable[[], None] | None = None
+        self._on_problem: Callable[[OSError], None] | None = None
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="spool-keeper", daemon=True)
+
+    def adopt(self, number_seen: int, spares: Sequence[Segment]) -> None:
+        """Take over what recovery found, before `start`; make the first spare if there is none."""
+        self._number = number_seen
+        for spare in spares:
+            if spare.size_octets == self._segment_octets and len(self._spares) < SPARES_MAX:
+                self._spares.append(spare)
+            else:
+                self._remove(spare)
+        if not self._spares:
+            self._spares.append(self._make())
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def attach(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_ready: Callable[[], None],
+        on_problem: Callable[[OSError], None],
+    ) -> None:
+        """From now on tell the loop."""
+        self._loop, self._on_ready, self._on_problem = loop, on_ready, on_problem
+        self._request()
+
+    def take(self) -> Segment | None:
+        """A spare, or None when none is ready; then `on_ready` follows."""
+        spare = self._spares.popleft() if self._spares else None
+        self._request()
+        return spare
+
+    def free(self, segments: list[Segment]) -> None:
+        """Void these segments, in this order (oldest first), and keep them as spares."""
+        self._jobs.put(segments)
+
+    def stop(self) -> None:
+        """End the thread and close the spares."""
+        self._is_stopping.set()
+        self._jobs.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+        for spare in self._spares:
+            spare.close()
+        self._spares.clear()
+
+    def _request(self) -> None:
+        if len(self._spares) < SPARES_WANTED and not self._is_requested:
+            self._is_requested = True
+            self._jobs.put([])
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            for segment in job:
+                self._try(self._void, segment)
+            self._is_requested = False  # a request after this line is another job
+            while len(self._spares) < SPARES_WANTED and not self._is_stopping.is_set():
+                self._try(self._make_spare, None)
+
+    def _try(self, step: Callable[[Segment | None], None], segment: Segment | None) -> None:
+        """Do `step` until the disk lets us; say each time that it did not."""
+        while not self._is_stopping.is_set():
+            try:
+                step(segment)
+            except OSError as problem:
+                self._tell(self._on_problem, problem)
+                self._is_stopping.wait(RETRY_S)
+            else:
+                self._tell(self._on_ready)
+                return
+
+    def _tell(self, function: Callable[..., None] | None, *values: object) -> None:
+        if self._loop is not None and function is not None and not self._is_stopping.is_set():
+            self._loop.call_soon_threadsafe(function, *values)
+
+    def _make_spare(self, _: Segment | None) -> None:
+        self._spares.append(self._make())
+
+    def _make(self) -> Segment:
+        number = self._number + 1
+        path = os.path.join(self._directory, f"{number:016x}.seg")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(path, flags, FILE_MODE)
+        self._number = number
+        try:
+            write_zeros(fd, self._segment_octets)
+            if self._is_flushing:
+                os.fsync(fd)
+                sync_directory(self._directory)
+        except OSError:
+            os.close(fd)
+            os.unlink(path)
+            raise
+        return Segment(path, fd, self._segment_octets)
+
+    def _void(self, segment: Segment | None) -> None:
+        assert segment is not None
+        os.pwrite(segment.fd, bytes(HEADER_OCTETS), 0)
+        if self._is_flushing:
+            os.fdatasync(segment.fd)
+        if len(self._spares) >= SPARES_MAX or segment.size_octets != self._segment_octets:
+            self._remove(segment)
+        else:
+            self._spares.append(Segment(segment.path, segment.fd, segment.size_octets))
+
+    def _remove(self, segment: Segment) -> None:
+        os.unlink(segment.path)
+        segment.close()

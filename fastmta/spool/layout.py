@@ -1,0 +1,123 @@
+"""Directories and files of a spool, and what makes their names durable.
+
+<root>/format                       version of this layout
+<root>/shard-NN/lock                held by the one process that has the shard open
+<root>/shard-NN/hot/<number>.seg    segments and spares, 16 hexadecimal digits
+<root>/shard-NN/index/              LMDB; derived, may be deleted while the shard is closed
+<root>/shard-NN/quarantine/         copies of damaged regions, <position>-<length>
+"""
+
+import fcntl
+import os
+
+from .problem import SpoolError, SpoolFormat
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+LAYOUT_FORMAT = 1
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in `path` durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: str) -> None:
+    """Make `path` and every missing parent, and make each name durable in its parent."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_directory(parent)
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    sync_directory(parent)
+
+
+def write_file(path: str, octets: bytes) -> None:
+    """Put a file in place as a whole, durably."""
+    temporary = path + ".new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    try:
+        view = memoryview(octets)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+    sync_directory(os.path.dirname(path))
+
+
+def read_whole(fd: int, count: int, offset: int) -> bytes:
+    """`count` octets at `offset`; fewer only at the end of the file."""
+    pieces = []
+    while count:
+        piece = os.pread(fd, count, offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        count -= len(piece)
+        offset += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class Layout:
+    """Paths of one shard; owns the lock."""
+
+    def __init__(self, root: str, shard: int) -> None:
+        self.root = os.path.abspath(root)
+        self.shard = os.path.join(self.root, f"shard-{shard:02d}")
+        self.hot = os.path.join(self.shard, "hot")
+        self.index = os.path.join(self.shard, "index")
+        self.quarantine = os.path.join(self.shard, "quarantine")
+        self._lock_fd = -1
+
+    def prepare(self) -> None:
+        """Make what is missing and take the lock. Raises SpoolError."""
+        make_directory(self.root)
+        self._check_format()
+        for path in (self.shard, self.hot, self.quarantine):
+            make_directory(path)
+        self._lock()
+
+    def release(self) -> None:
+        """Give the lock up."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def _check_format(self) -> None:
+        path = os.path.join(self.root, "format")
+        try:
+            with open(path, "rb") as file:
+                text = file.read(32)
+        except FileNotFoundError:
+            write_file(path, b"%d\n" % LAYOUT_FORMAT)
+            return
+        number = text.strip()
+        if not number.isdigit():
+            raise SpoolFormat(f"{path} does not hold a format number")
+        if int(number) > LAYOUT_FORMAT:
+            raise SpoolFormat(
+                f"{path} says format {int(number)}; this release knows up to {LAYOUT_FORMAT}"
+            )
+
+    def _lock(self) -> None:
+        path = os.path.join(self.shard, "lock")
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(fd, 32, 0).strip().decode("ascii", "replace") or "unknown"
+            os.close(fd)
+            raise SpoolError(f"{self.shard} is in use by process {owner}") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        self._lock_fd = fd

@@ -1,0 +1,188 @@
+"""What the index holds about one message. Key and value layouts are drawn in ext/spool/row.pyx."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from fastmta.message import Envelope, Message, RecipientState, RecipientStatus
+
+from ._row import expiry_key, hop_key, pack_message, recipient_key, tenant_key
+from .codec import encode, is_final
+
+KEY_OCTETS_MAX = 511  # LMDB's limit
+NAME_OCTETS_MAX = KEY_OCTETS_MAX - 1 - 8 - 16  # of a next hop or tenant within a key
+_NAME_OCTETS_KEPT = 400  # of a longer one, in front of its digest
+
+NextHop: TypeAlias = Callable[[bytes], bytes]
+Pair: TypeAlias = tuple[bytes, bytes]
+
+
+class RecipientRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Value of a `recipient` row; by position, new fields at the end."""
+
+    next_hop: bytes  # empty: no hop row, because the recipient is final or held
+    due_at_ns: int
+    state: RecipientState | None = None  # None: queued, no attempt yet
+
+
+decode_recipient = msgspec.msgpack.Decoder(RecipientRow).decode
+
+
+class Keys(NamedTuple):
+    """The keys that a message has in the index besides its own, to take them back."""
+
+    recipient_count: int
+    hops: frozenset[bytes]
+    expiry: bytes
+    tenant: bytes
+
+
+class Rows(NamedTuple):
+    """All rows of one live message."""
+
+    message: Pair
+    recipients: list[Pair]
+    hops: dict[bytes, bytes]
+    keys: Keys
+
+
+def name_in_key(name: bytes) -> bytes:
+    """`name` as it stands in a key: long ones are cut and end with a digest."""
+    if b"\0" in name:
+        raise ValueError("a next hop or tenant holds no NUL")
+    if len(name) <= NAME_OCTETS_MAX:
+        return name
+    return name[:_NAME_OCTETS_KEPT] + b"#" + hashlib.sha256(name).hexdigest().encode()
+
+
+def tenant_key_of(envelope: Envelope, id: bytes) -> bytes:
+    """Key of the `tenant` row; empty when the mail is counted for nobody."""
+    if not envelope.tenant:
+        return b""
+    tenant = envelope.tenant.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
+    return tenant_key(name_in_key(tenant), id)
+
+
+def due_of(state: RecipientState | None) -> int:
+    """When a recipient that is not final is due: at once unless it is deferred."""
+    if state is not None and state.status is RecipientStatus.DEFERRED:
+        return state.due_at_ns
+    return 0
+
+
+class RowMaker:
+    """Makes the rows of messages; knows routing and lifetimes."""
+
+    def __init__(self, next_hop: NextHop, lifetime_ns: int, bounce_lifetime_ns: int) -> None:
+        self._next_hop = next_hop
+        self._lifetime_ns = lifetime_ns
+        self._bounce_lifetime_ns = bounce_lifetime_ns
+
+    def expires_at_ns(self, message: Message) -> int:
+        """End of the message's lifetime."""
+        if message.envelope.reverse_path:
+            return message.arrived_at_ns + self._lifetime_ns
+        return message.arrived_at_ns + self._bounce_lifetime_ns
+
+    def due_at_ns(self, message: Message, next_hop: bytes) -> int:
+        """The earliest due time of the recipients that go to `next_hop`; 0 when there is none."""
+        states = message.states
+        due = (
+            due_of(states.get(index))
+            for index, path in enumerate(message.envelope.forward_paths)
+            if self._next_hop(path) == next_hop and not is_final(states.get(index))
+        )
+        return min(due, default=0)
+
+    def make(self, message: Message, applied: int) -> Rows:
+        """The rows of a live message whose records below `applied` are in its states."""
+        id, states, envelope = message.id, message.states, message.envelope
+        recipients: list[Pair] = []
+        due: dict[tuple[bytes, int], int] = {}
+        for index, path in enumerate(envelope.forward_paths):
+            state = states.get(index)
+            row = RecipientRow(b"", 0, state)
+            if not (is_final(state) or (state and state.status is RecipientStatus.HELD)):
+                row = RecipientRow(self._next_hop(path), due_of(state), state)
+                place = (row.next_hop, row.due_at_ns)
+                due[place] = due.get(place, 0) + 1
+            recipients.append((recipient_key(id, index), encode(row)))
+        hops: dict[bytes, bytes] = {}
+        for (hop, due_at_ns), count in due.items():
+            name = name_in_key(hop)
+            value = count.to_bytes(4, "big")
+            hops[hop_key(name, due_at_ns, id)] = value if name == hop else value + hop
+        expires = self.expires_at_ns(message)
+        keys = Keys(
+            len(envelope.forward_paths),
+            frozenset(hops),
+            expiry_key(expires, id) if hops else b"",  # held mail does not expire
+            tenant_key_of(envelope, id),
+        )
+        value = pack_message(
+            message.position,
+            message.size_octets,
+            applied,
+            message.arrived_at_ns,
+            expires,
+            keys.recipient_count,
+            message.pending,
+        )
+        return Rows((id, value), recipients, hops, keys)
+
+
+class Batch:
+    """What one commit of the index changes. Deletes are done before puts."""
+
+    __slots__ = ("checkpoint", "deletes", "freeable", "puts")
+
+    def __init__(self, checkpoint: int) -> None:
+        self.checkpoint = checkpoint
+        self.freeable = 0  # oldest segments that nobody needs once this is committed
+        self.puts: dict[str, list[Pair]] = {
+            "message": [],
+            "recipient": [],
+            "hop": [],
+            "expiry": [],
+            "tenant": [],
+        }
+        self.deletes: dict[str, list[bytes]] = {name: [] for name in self.puts}
+
+    @property
+    def operations(self) -> int:
+        """Keys written or deleted."""
+        return sum(map(len, self.puts.values())) + sum(map(len, self.deletes.values()))
+
+    def put(self, rows: Rows, old: Keys | None) -> None:
+        """Write a message's rows in place of those it had."""
+        keys, puts = rows.keys, self.puts
+        puts["message"].append(rows.message)
+        puts["recipient"].extend(rows.recipients)
+        puts["hop"].extend(rows.hops.items())
+        if keys.expiry:
+            puts["expiry"].append((keys.expiry, b""))
+        if keys.tenant:
+            puts["tenant"].append((keys.tenant, b""))
+        if old is not None:
+            self.deletes["hop"].extend(old.hops - keys.hops)
+            if old.expiry and old.expiry != keys.expiry:
+                self.deletes["expiry"].append(old.expiry)
+            if old.tenant and old.tenant != keys.tenant:
+                self.deletes["tenant"].append(old.tenant)
+
+    def delete(self, id: bytes, old: Keys) -> None:
+        """Remove a message that is final."""
+        deletes = self.deletes
+        deletes["message"].append(id)
+        deletes["recipient"].extend(
+            recipient_key(id, index) for index in range(old.recipient_count)
+        )
+        deletes["hop"].extend(old.hops)
+        if old.expiry:
+            deletes["expiry"].append(old.expiry)
+        if old.tenant:
+            deletes["tenant"].append(old.tenant)

@@ -1,0 +1,221 @@
+"""One shard of the spool, open."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from fastmta.event import Event, Notice, Severity
+from fastmta.message import Message, RecipientState
+
+from ._log import encode_id
+from .clerk import Clerk
+from .indexer import Indexer, Query
+from .keeper import Keeper
+from .layout import Layout
+from .ledger import Ledger
+from .option import Durability, SpoolOptions
+from .problem import SpoolError
+from .replay import recover
+from .rows import NextHop, RowMaker
+from .segment import Segment
+from .statistic import Statistics
+from .writer import Done, Entry, Writer
+
+Fetched: TypeAlias = Callable[[list[Message], int | None], None]
+Expired: TypeAlias = Callable[[list[Message]], None]
+
+
+class Spool:
+    """Accepts messages durably, records outcomes, and finds mail again. Loop thread only."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        options: SpoolOptions,
+        maker: RowMaker,
+        emit: Callable[[Event], None],
+    ) -> None:
+        """Use `Spool.open`."""
+        self.options = options
+        self.statistics = Statistics()
+        self._layout = layout
+        self._emit = emit
+        found = recover(layout, options, maker, emit)
+        self._segments = found.segments
+        self._hops = found.hops
+        self._id_prefix = found.boot << 12 | options.shard
+        self._id_count = 0
+        self._ledger = Ledger(maker, found.segments, self.statistics, found.live_count)
+        is_flushing = options.durability is Durability.FULL
+        self._keeper = Keeper(layout.hot, options.segment_octets, is_flushing)
+        self._keeper.adopt(found.file_number, found.spares)
+        self._writer = Writer(options, found.segments, self._keeper, self.statistics)
+        self._writer.connect(self._on_group, self._on_refused, self._on_failed)
+        self._writer.start(found.end, found.base, found.boot, found.group_number)
+        self._indexer = Indexer(
+            found.catalogue, found.segments, self._ledger.messages, layout.quarantine
+        )
+        self._clerk = Clerk(
+            self._indexer, self._ledger, self._writer, self._keeper, self.statistics
+        )
+        self._keeper.start()
+        self._is_attached = False
+        self._is_closed = False
+
+    @classmethod
+    def open(
+        cls,
+        directory: str,
+        options: SpoolOptions,
+        next_hop: NextHop,
+        emit: Callable[[Event], None],
+    ) -> Spool:
+        """Lock and recover shard `options.shard` below `directory`; blocks until it is done.
+
+        Call it after any fork. Raises SpoolError when another process has it, SpoolFormat when a
+        newer release wrote it, OSError when the disk fails.
+        """
+        layout = Layout(directory, options.shard)
+        layout.prepare()
+        maker = RowMaker(
+            next_hop, int(options.lifetime_s * 1e9), int(options.bounce_lifetime_s * 1e9)
+        )
+        try:
+            return cls(layout, options, maker, emit)
+        except BaseException:
+            layout.release()
+            raise
+
+    @classmethod
+    def rebuild(
+        cls,
+        directory: str,
+        options: SpoolOptions,
+        next_hop: NextHop,
+        emit: Callable[[Event], None],
+    ) -> Spool:
+        """As `open`, with the index made anew from the log."""
+        layout = Layout(directory, options.shard)
+        layout.prepare()
+        try:
+            shutil.rmtree(layout.index, ignore_errors=True)
+        finally:
+            layout.release()
+        return cls.open(directory, options, next_hop, emit)
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Work on `loop` from now on; needed before anything is accepted or fetched."""
+        self._is_attached = True
+        self._writer.attach(loop)
+        self._clerk.attach(loop, self._segments, self._emit)
+        self._keeper.attach(loop, self._writer.keeper_is_ready, self._on_keeper_problem)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether responsibility can be taken; once False it stays so until the shard is opened
+        again, and the process should end."""
+        return self._writer.failure is None
+
+    @property
+    def live_count(self) -> int:
+        """Messages that are not final."""
+        return self._ledger.live_count
+
+    def new_id(self) -> bytes:
+        """A queue id that no message ever had: boot and shard number, then a counter."""
+        self._id_count += 1
+        return encode_id(self._id_prefix, self._id_count)
+
+    def accept(self, message: Message, done: Done) -> None:
+        """Store a message: `done(message, None)` once it is durable, or `done(message, error)`."""
+        self._writer.accept(message, done)
+
+    def record(
+        self,
+        message: Message,
+        changes: Sequence[RecipientState],
+        done: Done,
+        dsn: Message | None = None,
+    ) -> None:
+        """Store `dsn`, then `changes`, in one group; then update the message and call `done`.
+
+        Raises ValueError when the message is not in memory (final, released, or never accepted).
+        """
+        self._ledger.recording(message)
+        self._writer.record(message, done, changes, dsn)
+
+    def release(self, message: Message) -> None:
+        """Nobody in memory needs this message any more. No-op for one that is final."""
+        self._ledger.release(message)
+        self._clerk.arm()
+
+    def fetch(self, next_hop: bytes, now_ns: int, after: bytes, limit: int, done: Fetched) -> None:
+        """Find mail due for `next_hop`; see `order_key` for `after`."""
+        if len(after) not in (0, 24):
+            raise ValueError("`after` is empty or an order key of 24 octets")
+        self._clerk.ask(Query(next_hop, now_ns, after, limit), done)
+
+    def expired(self, now_ns: int, limit: int, done: Expired) -> None:
+        """Find messages whose lifetime ended by `now_ns`, oldest first."""
+        self._clerk.ask(Query(None, now_ns, b"", limit), partial(_without_due, done))
+
+    def order_key(self, message: Message, next_hop: bytes) -> bytes:
+        """Where `message` stands among the mail for `next_hop`: its earliest due time and id."""
+        return self._ledger.order_key(message, next_hop)
+
+    def hops(self) -> list[tuple[bytes, int]]:
+        """When the shard was opened: every next hop with mail waiting, and its first due time."""
+        return self._hops
+
+    async def close(self) -> None:
+        """Make durable what was appended, index everything, and give the shard up."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._is_attached:
+            await self._writer.settle()
+            await self._clerk.settle()
+            self._clerk.close()
+        self._writer.close()
+        self._indexer.close()
+        self._keeper.stop()
+        for segment in self._segments:
+            segment.close()
+        self._layout.release()
+
+    def _on_group(self, entries: list[Entry], start: int, segment: Segment) -> None:
+        """A group is durable: note it all, and tell its owners."""
+        ledger = self._ledger
+        for message, done, offset, changes, dsn in entries:
+            if changes is None:
+                message.position = start + offset
+                ledger.accepted(message, segment)
+            else:
+                if dsn is not None:
+                    dsn.position = start + offset
+                    ledger.accepted(dsn, segment)
+                ledger.recorded(message, changes)
+            try:
+                done(message, None)
+            except Exception as problem:
+                self._writer.report(problem)
+        self._clerk.arm()
+
+    def _on_refused(self, message: Message) -> None:
+        self._ledger.recorded(message, None)
+
+    def _on_failed(self, failure: SpoolError) -> None:
+        self._emit(Notice("spool", str(failure), Severity.FATAL))
+
+    def _on_keeper_problem(self, problem: OSError) -> None:
+        text = f"a segment of {self._layout.hot} could not be made ready: {problem.strerror}"
+        self._emit(Notice("spool", text, Severity.WARNING))
+        self._writer.keeper_has_problem(problem)
+
+
+def _without_due(done: Expired, messages: list[Message], _: int | None) -> None:
+    done(messages)

@@ -1,0 +1,26 @@
+"""Counters of one shard, for metrics and for tests that count flushes."""
+
+import msgspec
+
+
+class Statistics(msgspec.Struct):
+    """Counted since the shard was opened; every field only grows."""
+
+    accepted: int = 0  # messages made durable
+    recorded: int = 0  # calls of record made durable
+    groups: int = 0  # of the log; with durability "full" each cost one flush
+    octets: int = 0  # written to the log, padding included
+    flush_ns: int = 0  # spent in writing and flushing groups
+    flush_ns_max: int = 0
+    elided: int = 0  # messages that were final before they reached the index
+    index_commits: int = 0
+    index_operations: int = 0
+    segments_freed: int = 0
+
+    def count_group(self, octets: int, flush_ns: int) -> None:
+        """One more group."""
+        self.groups += 1
+        self.octets += octets
+        self.flush_ns += flush_ns
+        if flush_ns > self.flush_ns_max:
+            self.flush_ns_max = flush_ns

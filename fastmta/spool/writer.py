@@ -1,0 +1,320 @@
+"""The writer: groups of records go to the tail of the hot log, one flush at a time.
+
+While the committer flushes one group, the next one fills: no timer, no lock. Only a group that
+holds nothing but marks waits a little for company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from fastmta.message import Message, RecipientState
+
+from ._log import Log
+from .codec import encode
+from .keeper import Keeper
+from .option import Durability, SpoolOptions
+from .problem import SpoolError, SpoolFull
+from .segment import HEADER_OCTETS, Segment, SegmentTable
+from .statistic import Statistics
+
+GROUP_OCTETS_MAX = 4 * 1024 * 1024  # more waits for the next group
+MARK_WAIT_S = 0.005  # how long a group of marks only waits for company
+
+Done: TypeAlias = Callable[[Message, SpoolError | None], None]
+# message, its callback, offset of its first record in the group, changes (None: accepted), DSN
+Entry: TypeAlias = tuple[Message, Done, int, Sequence[RecipientState] | None, Message | None]
+
+
+class Writer:
+    """Appends records and says when they are durable. Loop thread only."""
+
+    def __init__(
+        self,
+        options: SpoolOptions,
+        segments: SegmentTable,
+        keeper: Keeper,
+        statistics: Statistics,
+    ) -> None:
+        self._segments = segments
+        self._keeper = keeper
+        self._statistics = statistics
+        self._is_flushing = options.durability is Durability.FULL
+        self._go_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        room = options.segment_octets - HEADER_OCTETS - 256
+        self._log = Log(self._go_fd, self._done_fd, min(GROUP_OCTETS_MAX, room), room)
+        self._thread = threading.Thread(target=self._log.run, name="spool-committer", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._segment: Segment | None = None
+        self._fill = 0  # offset in the segment where the next group goes
+        self._base = 0  # of the first segment begun here
+        self._boot = 0
+        self._number = 0  # of groups
+        self._flying: list[Entry] = []
+        self._flying_start = 0
+        self._flying_end = 0
+        self._open: list[Entry] = []
+        self._waiting: deque[tuple[Message, Done, Sequence[RecipientState] | None, Message | None]]
+        self._waiting = deque()
+        self._is_posting = False
+        self._has_mail = False  # the open group holds more than marks
+        self._mark_timer: asyncio.TimerHandle | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self.end = 0  # of what is durable
+        self.failure: SpoolError | None = None
+
+    def connect(
+        self,
+        on_group: Callable[[list[Entry], int, Segment], None],
+        on_refused: Callable[[Message], None],
+        on_failed: Callable[[SpoolError], None],
+    ) -> None:
+        """Who is told of durable groups, of marks that never will be durable, of the failure."""
+        self._on_group, self._on_refused, self._on_failed = on_group, on_refused, on_failed
+
+    def start(self, end: int, base: int, boot: int, number: int) -> None:
+        """Begin behind `end` in a new segment at `base`, and start the committer."""
+        self.end, self._base, self._boot, self._number = end, base, boot, number
+        self._thread.start()
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Call back on `loop` from now on."""
+        self._loop = loop
+        loop.add_reader(self._done_fd, self._on_done)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop; raises when there is none yet."""
+        if self._loop is None:
+            raise RuntimeError("the spool is not attached to a loop")
+        return self._loop
+
+    def accept(self, message: Message, done: Done) -> None:
+        """Append a MSG record."""
+        if self.failure is not None:
+            self.loop.call_soon(done, message, self.failure)
+            return
+        envelope = encode(message.envelope)
+        content = message.content
+        assert content is not None
+        octets = len(envelope) + len(content)
+        log = self._log
+        if self._waiting or not log.has_room(octets):
+            self._wait(message, done, None, None)
+            return
+        if not log.is_possible(octets):
+            problem = SpoolFull("the message is larger than a segment of the spool")
+            self.loop.call_soon(done, message, problem)
+            return
+        offset = log.append_message(message.id, message.arrived_at_ns, envelope, content)
+        self._open.append((message, done, offset, None, None))
+        self._has_mail = True
+        if not (log.is_flying or self._is_posting):
+            self._is_posting = True
+            self.loop.call_soon(self._post)
+
+    def record(
+        self, message: Message, done: Done, changes: Sequence[RecipientState], dsn: Message | None
+    ) -> None:
+        """Append a STATE record, behind the MSG record of `dsn`, both in one group."""
+        if self.failure is not None:
+            self.loop.call_soon(self._refuse, message, done, changes, self.failure)
+            return
+        states = encode(changes)
+        octets = len(states)
+        envelope = content = b""
+        log = self._log
+        if dsn is not None:
+            envelope, content = encode(dsn.envelope), dsn.content or b""
+            octets += len(envelope) + len(content)
+        if self._waiting or not log.has_room(octets):
+            self._wait(message, done, changes, dsn)
+            return
+        if not log.is_possible(octets):
+            problem = SpoolFull("the record is larger than a segment of the spool")
+            self.loop.call_soon(self._refuse, message, done, changes, problem)
+            return
+        offset = 0
+        if dsn is not None:
+            self._has_mail = True
+            offset = log.append_message(dsn.id, dsn.arrived_at_ns, envelope, content)
+        log.append_state(message.id, message.position, time.time_ns(), states)
+        self._open.append((message, done, offset, changes, dsn))
+        if not (log.is_flying or self._is_posting) and self._mark_timer is None:
+            self._mark_timer = self.loop.call_later(MARK_WAIT_S, self._post_marks)
+
+    def keeper_is_ready(self) -> None:
+        """A segment has become available."""
+        if not self._is_posting:
+            self._post()
+
+    def keeper_has_problem(self, problem: OSError) -> None:
+        """No segment can be made: refuse the mail of the open group, keep its marks."""
+        if self._log.is_flying or self._has_place():
+            return
+        refused = SpoolFull(f"no room for a new segment: {problem.strerror}")
+        held = [(message, done, changes, dsn) for message, done, _, changes, dsn in self._open]
+        held.extend(self._waiting)
+        self._open, self._has_mail = [], False
+        self._waiting.clear()
+        self._log.discard()
+        for message, done, changes, dsn in held:
+            if changes is None:
+                self._refuse(message, done, None, refused)
+            else:
+                self.record(message, done, changes, dsn)
+
+    async def settle(self) -> None:
+        """Return when everything appended so far is durable or refused."""
+        while self.failure is None and (self._open or self._log.is_flying or self._waiting):
+            self._idle = self.loop.create_future()
+            self._post()
+            await self._idle
+
+    def close(self) -> None:
+        """End the committer. Nothing may be in flight unless the spool has failed."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._done_fd)
+        if self._mark_timer is not None:
+            self._mark_timer.cancel()
+        self._log.stop()
+        self._thread.join()
+        os.close(self._go_fd)
+        os.close(self._done_fd)
+
+    def _wait(
+        self,
+        message: Message,
+        done: Done,
+        changes: Sequence[RecipientState] | None,
+        dsn: Message | None,
+    ) -> None:
+        """The open group is full: keep this for the next one."""
+        self._waiting.append((message, done, changes, dsn))
+        if not (self._log.is_flying or self._is_posting):
+            self._is_posting = True
+            self.loop.call_soon(self._post)
+
+    def _refill(self) -> None:
+        """Move what waits into the open group, as far as it has room."""
+        waiting, self._waiting = self._waiting, deque()
+        while waiting:
+            message, done, changes, dsn = waiting.popleft()
+            if changes is None:
+                self.accept(message, done)
+            else:
+                self.record(message, done, changes, dsn)
+            if self._waiting:
+                self._waiting.extend(waiting)
+                return
+
+    def _has_place(self) -> bool:
+        segment = self._segment
+        return segment is not None and self._fill + self._log.open_octets <= segment.size_octets
+
+    def _post_marks(self) -> None:
+        self._mark_timer = None
+        self._post()
+
+    def _post(self) -> None:
+        """Hand the open group to the committer, if it is free and there is a segment for it."""
+        self._is_posting = False
+        log = self._log
+        if log.is_flying or self.failure is not None or not self._open:
+            return
+        header = b""
+        if not self._has_place():
+            spare = self._keeper.take()
+            if spare is None:
+                return  # the keeper calls keeper_is_ready
+            header = self._begin(spare)
+        if self._mark_timer is not None:
+            self._mark_timer.cancel()
+            self._mark_timer = None
+        segment = self._segment
+        assert segment is not None
+        self._number += 1
+        self._flying_start = segment.base + self._fill
+        log.place(segment.fd, self._fill, self._flying_start, segment.epoch)
+        self._fill += log.open_octets
+        self._flying_end = segment.base + self._fill
+        self._flying, self._open, self._has_mail = self._open, [], False
+        durable = self.end if self._is_flushing else 0
+        log.post(self._number, durable, header, self._is_flushing)
+        if self._waiting:
+            self._refill()
+
+    def _begin(self, spare: Segment) -> bytes:
+        """Make `spare` the segment in use; its header block, to be written with its first group."""
+        last = self._segments.last
+        spare.epoch = int.from_bytes(os.urandom(8), "little")
+        spare.sequence = last.sequence + 1 if last else 1
+        spare.base = last.end if last and self._segment else self._base
+        spare.boot = self._boot
+        spare.previous_end = self.end
+        self._segments.append(spare)
+        self._segment, self._fill = spare, HEADER_OCTETS
+        return spare.encode_header()
+
+    def _on_done(self) -> None:
+        """The committer has finished a group: post the next one first, then tell its owners."""
+        problem = self._log.finish()
+        if problem < 0:
+            return
+        entries, self._flying = self._flying, []
+        start, segment = self._flying_start, self._segment
+        assert segment is not None
+        if problem:
+            text = f"the log could not be written: {os.strerror(problem)}"
+            self.failure = self.failure or SpoolError(text)
+            for message, done, _, changes, _ in entries:
+                self._refuse(message, done, changes, self.failure)
+            self.fail(self.failure)
+            self._on_failed(self.failure)
+        else:
+            self._statistics.count_group(self._flying_end - start, self._log.flush_ns)
+            self.end = self._flying_end
+            if self._has_mail:
+                self._post()
+            elif self._open:
+                self._mark_timer = self.loop.call_later(MARK_WAIT_S, self._post_marks)
+            self._on_group(entries, start, segment)
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def fail(self, failure: SpoolError) -> None:
+        """Latch: nothing more is written, and nothing that is not durable is acknowledged."""
+        self.failure = self.failure or failure
+        entries, self._open, self._has_mail = self._open, [], False
+        waiting, self._waiting = self._waiting, deque()
+        self._log.discard()
+        for message, done, _, changes, _ in entries:
+            self._refuse(message, done, changes, self.failure)
+        for message, done, changes, _ in waiting:
+            self._refuse(message, done, changes, self.failure)
+
+    def _refuse(
+        self,
+        message: Message,
+        done: Done,
+        changes: Sequence[RecipientState] | None,
+        problem: SpoolError,
+    ) -> None:
+        if changes is not None:
+            self._on_refused(message)
+        try:
+            done(message, problem)
+        except Exception as broken:
+            self.report(broken)
+
+    def report(self, broken: Exception) -> None:
+        """A callback raised: say so, and go on with the others."""
+        text = "a callback of the spool raised"
+        self.loop.call_exception_handler({"message": text, "exception": broken})
