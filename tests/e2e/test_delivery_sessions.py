@@ -343,14 +343,8 @@ def test_closing_waits_for_the_running_and_breaks_off_the_rest() -> None:
         async def scenario(sending: Sending) -> list[AttemptResult]:
             site = make_site(receiver.port)
             tasks = [asyncio.ensure_future(sending.send(make_job(), site)) for _ in range(2)]
-            await asyncio.to_thread(
-                receiver.wait_for,
-                lambda one: (
-                    len(one.transactions) == 1
-                    and sum(session.commands.count(b"DATA") for session in one.sessions) == 2
-                ),
-            )
-            await sending.courier.close(0.3)
+            await asyncio.to_thread(receiver.wait_for_transactions, 2)
+            await sending.courier.close(0.4)
             late = await sending.send(make_job(), site)
             return [*await asyncio.gather(*tasks), late]
 
