@@ -16,8 +16,8 @@ Done = Callable[[Message, Exception | None], None]
 class Store(Protocol):
     """What intake needs of a spool."""
 
-    is_healthy: bool
-
+    @property
+    def is_healthy(self) -> bool: ...
     def new_id(self) -> bytes: ...
     def accept(self, message: Message, done: Done) -> None: ...
 

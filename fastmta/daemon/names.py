@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fastmta.delivery import ClientNames
+from fastmta.delivery.dns import ClientNames
 from fastmta.policy import RelayPolicy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from fastmta.spool import Spool
 
 from .clock import SystemClock
 from .settings import delivery_options, spool_options
+
+_MARKS_S = 5.0  # a flush takes milliseconds; beyond this the disk hangs
 
 Emit = Callable[[Event], None]
 
@@ -45,7 +48,7 @@ class Shard:
         routes = RouteTable(config.relay.host)
         self.number = number
         self.spool = Spool.open(
-            directory, spool_options(config, number), routes.next_hop, around.emit
+            str(directory), spool_options(config, number), routes.next_hop, around.emit
         )
         self.courier = Courier(delivery_options(config), around.emit, around.loop)
         bouncer = Bouncer(config.hostname, self.spool.new_id, around.clock.wall_ns)
@@ -73,8 +76,12 @@ class Shard:
 
     async def stop(self, deadline_s: float) -> None:
         """No new attempts; let running ones end within the deadline, then make it all durable."""
-        self.scheduler.stop()
+        idle = asyncio.Event()
+        self.scheduler.drain(idle.set)
         await self.courier.close(deadline_s)
+        if self.spool.is_healthy:  # outcomes of the last attempts are on their way to the log
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(idle.wait(), _MARKS_S)
         await self.spool.close()
 
 

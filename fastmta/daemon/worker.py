@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 
 from fastmta.config import Config
-from fastmta.delivery import ClientNames, DnsClient, DnsOptions
+from fastmta.delivery.dns import ClientNames, DnsClient, DnsOptions
 from fastmta.event import Notice, Severity
 from fastmta.journal import Journal, Origin, Writer
 from fastmta.listener import Listener

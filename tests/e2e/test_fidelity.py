@@ -1,0 +1,94 @@
+"""What arrives is what was sent, octet for octet after canonical line ends, behind our field."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import running
+from tests.support.loading import expect
+from tests.support.receiver import Receiver
+
+GENERATED = 3000
+OUR_FIELD = re.compile(
+    rb"Received: from [^\r\n]+\r\n\tby fastmta\.test [^\r\n]+\r\n\tfor <[^\r\n]+\r\n"
+)
+
+
+def real_messages() -> list[bytes]:
+    """CPython's own test data for its email package."""
+    spec = importlib.util.find_spec("test.test_email")
+    if spec is None or spec.origin is None:
+        pytest.skip("needs CPython's test_email (Debian: libpython3.11-testsuite)")
+    files = sorted((Path(spec.origin).parent / "data").glob("*.txt"))
+    assert len(files) > 30
+    return [file.read_bytes() for file in files]
+
+
+def generated_messages() -> Iterator[bytes]:
+    rng = random.Random(5321)
+    pieces = [
+        b"\r\n", b"\r\n", b"\r\n", b".", b"..", b"\r\n.\r\n", b"\r\n..\r\n", b"\r\n.", b" ", b"\t",
+        b"text", b"From x\r\n", bytes(range(128, 256)), b"\xff\xfe", b"\x01\x0b\x0c\x1c\x85",
+        b"a" * 998, b"b" * 3000, b"\n", b"\r", b"\r\r\n", b"\n\r", b"\n.\n", b"\r.\r", b"QUIT\r\n",
+    ]  # fmt: skip
+    for number in range(GENERATED):
+        header = b"" if rng.random() < 0.2 else b"Subject: %d\r\nX: y\r\n\r\n" % number
+        yield header + b"".join(rng.choices(pieces, k=rng.randrange(0, 12)))
+
+
+def canonical(sent: bytes) -> bytes:
+    """The obvious rule: a lone LF becomes CR LF, a lone CR a space, the last line ends."""
+    lines = re.sub(rb"\r\n|\r|\n", lambda end: b" " if end[0] == b"\r" else b"\r\n", sent)
+    return lines if not lines or lines.endswith(b"\r\n") else lines + b"\r\n"
+
+
+def wire(sent: bytes) -> bytes:
+    """What a client puts between 354 and the final dot: stuffed, its last line ended."""
+    stuffed = re.sub(rb"(?m)(\A|(?<=\r\n))\.", b"..", sent)
+    return stuffed if not stuffed or stuffed.endswith(b"\r\n") else stuffed + b"\r\n"
+
+
+def send(port: int, messages: list[bytes]) -> None:
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        replies = connection.makefile("rb")
+        expect(replies, b"220")
+        connection.sendall(b"EHLO c.example\r\n")
+        expect(replies, b"250")
+        for number, message in enumerate(messages):
+            connection.sendall(
+                b"MAIL FROM:<s@c.example> BODY=8BITMIME\r\nRCPT TO:<n%d@d.example>\r\nDATA\r\n"
+                % number
+            )
+            for code in (b"250", b"250", b"354"):
+                expect(replies, code)
+            connection.sendall(wire(message) + b".\r\n")
+            expect(replies, b"250")
+        connection.sendall(b"QUIT\r\n")
+        expect(replies, b"221")
+
+
+@pytest.mark.parametrize("kind", ["real", "generated"])
+def test_content_arrives_octet_for_octet(tmp_path: Path, kind: str) -> None:
+    messages = real_messages() if kind == "real" else list(generated_messages())
+    messages = [message for message in messages if b"\0" not in message]
+    with Receiver() as receiver:
+        settings = {"headers__drop": [], "limits__messages_per_session": 100_000}
+        with running(tmp_path, relay_host=f"[127.0.0.1]:{receiver.port}", **settings) as server:
+            send(server.port, messages)
+            receiver.wait_for_transactions(len(messages), 30.0)
+    assert len(receiver.transactions) == len(messages)
+    for transaction in receiver.transactions:
+        (path,) = transaction.forward_paths
+        number = int(path.partition(b"@")[0].strip(b"<")[1:])
+        field = OUR_FIELD.match(transaction.content)
+        assert field, transaction.content[:300]
+        assert transaction.content[field.end() :] == canonical(messages[number]), number
+        assert b"\n" not in transaction.wire_content.replace(b"\r\n", b"")
+        assert b"\r" not in transaction.wire_content.replace(b"\r\n", b"")
