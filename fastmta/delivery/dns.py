@@ -248,17 +248,17 @@ class ClientNames:
 
     def client_name(self, address: str, done: Callable[[str], None]) -> None:
         """Call `done` once with the name, or with "unknown" (perhaps before this returns)."""
-        reverse = dns.reversename.from_address(address).to_text(omit_final_dot=True)
-        self._query.query(reverse, RecordType.PTR, partial(self._confirm, address, done))
+        canonical = str(ipaddress.ip_address(address.partition("%")[0]))
+        reverse = dns.reversename.from_address(canonical).to_text(omit_final_dot=True)
+        self._query.query(reverse, RecordType.PTR, partial(self._confirm, canonical, done))
 
     def _confirm(self, address: str, done: Callable[[str], None], pointers: Answer) -> None:
         if pointers.kind is not AnswerKind.FOUND:
             done(UNKNOWN_NAME)
             return
         name = pointers.values[0]
-        canonical = str(ipaddress.ip_address(address))
-        rdtype = RecordType.AAAA if ":" in canonical else RecordType.A
-        self._query.query(name, rdtype, partial(_tell, canonical, name, done))
+        rdtype = RecordType.AAAA if ":" in address else RecordType.A
+        self._query.query(name, rdtype, partial(_tell, address, name, done))
 
 
 def _tell(address: str, name: str, done: Callable[[str], None], forward: Answer) -> None:

@@ -90,11 +90,13 @@ def original(message: Message) -> tuple[bytes, bool]:
     """
     if message.content is None:
         raise ValueError("a report needs the content of the message in memory")
-    content = canonical(message.content)
+    content = message.content
+    is_large = len(content) > ORIGINAL_OCTETS_MAX
+    content = canonical(header_section(content, ORIGINAL_OCTETS_MAX) if is_large else content)
     return_path = f"Return-Path: <{plain_address(message.envelope.reverse_path)}>\r\n".encode(
         "ascii"
     )
-    if len(content) <= ORIGINAL_OCTETS_MAX and not has_long_line(content):
+    if not is_large and not has_long_line(content):
         kind = b"Content-Description: Undelivered Message\r\nContent-Type: message/rfc822\r\n"
         if content and not content.startswith(b"\r\n") and b"\r\n\r\n" not in content:
             content += b"\r\n"  # no body at all: still ends its header section

@@ -6,6 +6,8 @@ import re
 from email.message import Message as ParsedMessage
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastmta.dsn import Bouncer
 from fastmta.message import (
@@ -296,3 +298,17 @@ def test_modern_email_policy_parses_it() -> None:
     assert parsed["To"].addresses[0].addr_spec == "a@sender.example"
     assert parsed["Subject"] == "Undelivered Mail Returned to Sender"
     assert not parsed["From"].defects
+
+
+LINES = st.lists(st.binary(max_size=60) | st.binary(min_size=990, max_size=1_010), max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(LINES, st.text(max_size=300), st.binary(min_size=1, max_size=80), st.text(max_size=80))
+def test_whatever_goes_in_a_report_comes_out(
+    lines: list[bytes], text: str, address: bytes, remote: str
+) -> None:
+    octets = b"\r\n".join(line.replace(b"\0", b"") for line in lines)
+    outcome = Outcome(OutcomeKind.FAILED, "5.0.0", text, remote=remote, diagnostic=text)
+    message = message_of(octets, reverse_path=address, forward_paths=(address,))
+    report_of(message, (0, outcome))
