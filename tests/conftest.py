@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.long import LongRun
+
 ROOT = Path(__file__).parent.parent
 BUILD_LOCK = Path(tempfile.gettempdir()) / "fastmta-build.lock"
 MARKERS = (
     "long: random harness of `make test-long`; not part of `make test`",
     "interop: talks to another program (Postfix, swaks)",
 )
-
-sys.path.insert(0, str(ROOT))  # for `tests.support` and `bench`, wherever pytest is started
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,6 +83,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"skipped: {report.nodeid}: {report.longrepr[2]}")
 
 
-@pytest.fixture(scope="session")
-def project_root() -> Path:
-    return ROOT
+@pytest.fixture
+def long_run(request: pytest.FixtureRequest) -> LongRun:
+    """Seeds for a test marked `long`: its share of FASTMTA_LONG_MINUTES, or one seed."""
+    minutes = float(os.environ.get("FASTMTA_LONG_MINUTES", "0"))
+    tests = [item for item in request.session.items if item.get_closest_marker("long")]
+    return LongRun(request.node.nodeid, minutes * 60 / max(1, len(tests)))

@@ -111,7 +111,7 @@ class Postfix:
 
     def version(self) -> str:
         done = subprocess.run(
-            [str(SBIN / "postconf"), "-c", str(self._config), "-h", "mail_version"],
+            [str(SBIN / "postconf"), "-dh", "mail_version"],
             capture_output=True,
             text=True,
             check=False,

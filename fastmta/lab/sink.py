@@ -288,9 +288,11 @@ def run_sink(arguments: Sequence[str]) -> int:
             reply=chosen.reply,
             on_message=None if chosen.quiet else _show,
         )
+        ending = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, ending)  # before the sink's thread exists
         with Sink(options) as sink:
             print(f"sink: listening on {chosen.bind}, ready", flush=True)
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            signal.sigwait(ending)
     except LabError as error:
         print(f"fastmta sink: {error}", file=sys.stderr)
         return 1

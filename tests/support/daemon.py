@@ -3,8 +3,8 @@
     with running(tmp_path, relay_host="[127.0.0.1]:2526") as server:
         smtplib.SMTP("127.0.0.1", server.port)
 
-`server` has port, pid, workers(), log_text(), said(), stop(), kill() and start() (again, on the same
-spool); settings are `section__key=value`.
+`server` has port, pid, workers(), log_text(), said(), stop(), kill() and start() (again, on the
+same spool); settings are `section__key=value`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -136,7 +136,7 @@ class Bench:
                     run = self._run(stage, name, case, receiver, plan.seconds)
                     result.runs.setdefault(name, []).append(run)
                     plan.say(
-                        f"{case.name} pair {pair + 1}/{plan.pairs} {name}: {run.messages} messages, "
+                        f"{case.name} {pair + 1}/{plan.pairs} {name}: {run.messages} messages, "
                         f"{run.accepted_rate:.0f} accepted/s, {run.relayed_rate:.0f} relayed/s, "
                         f"{run.cpu_us:.0f} us"
                     )
