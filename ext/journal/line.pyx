@@ -273,6 +273,13 @@ cdef class Block:
         self.put_literal(b")", 1)
         return self.end_line()
 
+    cdef int put_removed(self, object event) except -1:
+        self.removed += 1
+        self.put_front(self._qmgr)
+        self.put_octets(event.queue_id)
+        self.put_literal(b": removed", 9)
+        return self.end_line()
+
     cdef int drop_block(self) except -1:
         """Begin with an empty block; a large one is given back."""
         self._size = self._line_start = 0
@@ -294,12 +301,12 @@ cdef class Block:
         self.put_text(line)
         self.end_line()
 
-    def render(self, list events, other):
+    def render(self, list events, other, broken):
         cdef object event
         cdef object kind
-        try:
-            for event in events:
-                kind = type(event)
+        for event in events:
+            kind = type(event)
+            try:
                 if kind is RecipientTried:
                     self.tried(event)
                 elif kind is MessageReceived:
@@ -307,16 +314,12 @@ cdef class Block:
                 elif kind is MessageActive:
                     self.active(event)
                 elif kind is MessageRemoved:
-                    self.removed += 1
-                    self.put_front(self._qmgr)
-                    self.put_octets(event.queue_id)
-                    self.put_literal(b": removed", 9)
-                    self.end_line()
+                    self.put_removed(event)
                 else:
                     other(event)
-        except BaseException:
-            self.drop_block()
-            raise
+            except Exception as error:
+                self._size = self._line_start
+                broken(event, error)
 
     def take(self):
         cdef bytes block = PyBytes_FromStringAndSize(<char *>self._octets, self._size)

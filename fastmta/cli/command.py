@@ -56,7 +56,8 @@ def run(path: str | None, overrides: tuple[str, ...]) -> None:
 @_config_options
 def check(path: str | None, overrides: tuple[str, ...]) -> None:
     """Check the configuration; name every problem with file and line."""
-    _load(path, overrides, 1)
+    for problem in _load(path, overrides, 1).warnings:
+        click.echo(f"warning: {problem}", err=True)
 
 
 @main.command(context_settings=_PASSED_ON, add_help_option=False)
@@ -99,11 +100,8 @@ def _load(path: str | None, overrides: Sequence[str], status: int) -> "Config":
     if path is None and os.path.exists(DEFAULT_FILE):
         path = DEFAULT_FILE
     try:
-        config = load(path, os.environ, overrides)
+        return load(path, os.environ, overrides)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         sys.exit(status)
-    for problem in config.warnings:
-        click.echo(f"warning: {problem}", err=True)
-    return config

@@ -113,6 +113,10 @@ class Octets(Integer):
 
     shape = 'octets, or text such as `"25 MiB"`'
 
+    def __init__(self, least: int, most: int, *, step: int = 1) -> None:
+        super().__init__(least, most)
+        self.step = step
+
     def from_text(self, text: str) -> int:
         return self.check(text)
 
@@ -122,7 +126,10 @@ class Octets(Integer):
             if not match:
                 raise ValueError(f'must be octets or text such as "25 MiB", not "{value}"')
             value = int(match[1]) * _UNITS[match[2]]
-        return super().check(value)
+        octets = super().check(value)
+        if octets % self.step:
+            raise ValueError(f"must be a multiple of {self.step}, not {octets}")
+        return octets
 
     def render(self, value: object) -> str:
         assert isinstance(value, int)

@@ -22,6 +22,7 @@ from .kind import Choice, FieldName, FilePath, Integer, Kind, Listing, Number, O
 from .problem import Problem
 
 KIB = 1 << 10
+PAGE_OCTETS = 4096
 MIB = 1 << 20
 RECORD_SLACK_OCTETS = 64 * KIB  # room for envelope and framing of the largest message of a segment
 DAY_S = 86400.0
@@ -52,7 +53,10 @@ class Spool:
     ] = "full"
     segment_octets: Annotated[
         int,
-        Key(Octets(MIB, 1024 * MIB), "Size of one file of the log; it bounds the message size."),
+        Key(
+            Octets(MIB, 1024 * MIB, step=PAGE_OCTETS),
+            "Size of one file of the log; it bounds the message size.",
+        ),
     ] = 32 * MIB
     free_space_min: Annotated[
         float,
@@ -174,7 +178,6 @@ class Timeouts:
         float, Key(Seconds(1, 3600), "For the receiver to take more of the content.")
     ] = 180.0
     dot_s: Annotated[float, Key(Seconds(1, 7200), "For the reply to the final dot.")] = 600.0
-    rset_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to RSET.")] = 20.0
     quit_s: Annotated[float, Key(Seconds(0.1, 3600), "For the reply to QUIT.")] = 5.0
 
 

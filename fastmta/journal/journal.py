@@ -57,10 +57,8 @@ class Journal:
         pending = self._pending
         if not pending:
             return
-        try:
-            octets, line_count = self._renderer.render(pending, int(self._clock()))
-        finally:
-            pending.clear()  # an event that cannot be rendered must not come back for ever
+        octets, line_count = self._renderer.render(pending, int(self._clock()))
+        pending.clear()
         self._output.write(octets, line_count)
 
     def reopen(self) -> None:

@@ -66,7 +66,7 @@ class LineRenderer:
         """The lines of `events`, stamped with `second` since the epoch, and their number."""
         if second != self._second:
             self._set_second(second)
-        self._block.render(events, self._render)
+        self._block.render(events, self._render, self._broken)
         line_count = self._block.line_count
         return self._block.take(), line_count
 
@@ -85,6 +85,11 @@ class LineRenderer:
 
     def _render(self, event: Event) -> None:
         self._other[type(event)](event)
+
+    def _broken(self, event: Event, error: Exception) -> None:
+        """Say that an event is not in the log; a fault of ours, and no reason to lose others."""
+        text = f"journal: {type(event).__name__} cannot be shown: {type(error).__name__}: {error}"
+        self._notice(Notice("master", text, Severity.ERROR))
 
     def _set_second(self, second: int) -> None:
         """Make the constant fronts of the lines anew; local time, as syslog does."""

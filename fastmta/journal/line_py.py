@@ -43,17 +43,22 @@ class Block:
         """Add one line, front included."""
         self._lines.append(clean(line)[:LINE_CHARACTERS_MAX] + b"\n")
 
-    def render(self, events: list[Event], other: Callable[[Event], None]) -> None:
+    def render(
+        self,
+        events: list[Event],
+        other: Callable[[Event], None],
+        broken: Callable[[Event, Exception], None],
+    ) -> None:
         """Add the lines of `events` in order; `other` is called for the types not known here.
 
-        When an event cannot be rendered the block is dropped and the error raised.
+        `broken` is called for an event that cannot be rendered, with the reason; there is no half
+        line, and the other events are rendered.
         """
-        try:
-            for event in events:
+        for event in events:
+            try:
                 self._render(event, other)
-        except BaseException:
-            self._lines.clear()
-            raise
+            except Exception as error:
+                broken(event, error)
 
     def _render(self, event: Event, other: Callable[[Event], None]) -> None:
         if isinstance(event, RecipientTried):

@@ -96,12 +96,12 @@ class Writer:
     def _run(self) -> None:
         while True:
             block = self._queue.get()
-            if self._must_reopen.is_set():
-                self._must_reopen.clear()
-                self._reopen()
             if block is None:
                 return
             try:
+                if self._must_reopen.is_set():
+                    self._must_reopen.clear()
+                    self._reopen()
                 self._write_all(block.octets)
             except OSError as error:
                 self._reason = error.strerror or type(error).__name__

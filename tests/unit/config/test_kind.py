@@ -51,6 +51,7 @@ REFUSED: list[tuple[Kind, object, str]] = [
     (Integer(1, 9), True, "whole number"),
     (Integer(1, 9), 1.0, "whole number"),
     (Octets(0, 99), "1 KiB", "0 to 99"),
+    (Octets(0, 9999, step=4096), 4097, "multiple of 4096"),
     (Octets(0, 99), "12 furlongs", "octets or text such as"),
     (Seconds(1, 9), float("nan"), "1 to 9"),
     (Seconds(1, 9), float("inf"), "1 to 9"),

@@ -221,11 +221,14 @@ def test_a_block_larger_than_what_is_kept(renderer: LineRenderer) -> None:
     assert lines_of(renderer, MessageRemoved(QUEUE_ID)) == ["qmgr[42]: 0001abcdEFGH0007: removed"]
 
 
-def test_an_event_that_cannot_be_rendered_leaves_no_half_line(renderer: LineRenderer) -> None:
-    broken = MessageRemoved("text")  # type: ignore[arg-type]  # that is the point
-    with pytest.raises((TypeError, AttributeError)):
-        renderer.render([MessageRemoved(QUEUE_ID), broken], 1762153200)
-    assert lines_of(renderer, MessageRemoved(QUEUE_ID)) == ["qmgr[42]: 0001abcdEFGH0007: removed"]
+def test_an_event_that_cannot_be_rendered_costs_only_its_own_line(renderer: LineRenderer) -> None:
+    removed = MessageRemoved(QUEUE_ID)
+    broken = MessageActive(QUEUE_ID, "text", 1, 1)  # type: ignore[arg-type]  # that is the point
+    strange: Event = object()  # type: ignore[assignment]  # likewise
+    lines = lines_of(renderer, removed, broken, strange, removed)
+    assert lines[0] == lines[3] == "qmgr[42]: 0001abcdEFGH0007: removed"
+    assert lines[1].startswith("master[42]: error: journal: MessageActive cannot be shown: ")
+    assert lines[2].startswith("master[42]: error: journal: object cannot be shown: KeyError")
 
 
 def test_the_stamp_follows_the_clock(renderer: LineRenderer) -> None:

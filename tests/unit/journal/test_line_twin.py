@@ -37,8 +37,8 @@ def front(program: str) -> str:
     return f"Nov  3 07:00:00 relay.example postfix/{program}[42]: "
 
 
-def refuse(event: Event) -> None:
-    raise AssertionError(f"the block should know {event}")
+def refuse(event: Event, error: Exception | None = None) -> None:
+    raise AssertionError(f"the block should know {event}") from error
 
 
 @given(events)
@@ -47,7 +47,7 @@ def test_twins_agree(given_events: list[Event]) -> None:
     results = []
     for block in (_line.Block(), line_py.Block()):
         block.set_front(front)
-        block.render(given_events, refuse)
+        block.render(given_events, refuse, refuse)
         lines = block.line_count
         results.append((lines, block.take(), [getattr(block, name) for name in COUNTS]))
     assert results[0] == results[1]

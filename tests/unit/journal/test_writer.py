@@ -73,3 +73,19 @@ def test_a_stalled_reader_never_blocks_the_caller(tmp_path: Path) -> None:
     assert writer.take_lost() is None
     assert writer.close(deadline_s=0.05) >= 9
     os.close(reader)
+
+
+def test_a_pipe_that_others_made_non_blocking_gets_everything(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = Writer(str(path))
+    os.set_blocking(writer._descriptor, False)
+    block = b"x" * 299_999 + b"\n"  # larger than a pipe holds
+    writer.write(block, 1)
+    os.set_blocking(reader, True)
+    read = 0
+    while read < len(block):
+        read += len(os.read(reader, 65536))
+    assert writer.close() == 0
+    os.close(reader)
