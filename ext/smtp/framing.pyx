@@ -172,6 +172,10 @@ cdef class Framing:
     def argument(self):
         return self.line[self._argument_begin:self._argument_end]
 
+    def __sizeof__(self):
+        """The object and what it owns, for the test of idle sessions."""
+        return object.__sizeof__(self) + self._rest_capacity + self._content_capacity
+
     def feed(self, buffer, Py_ssize_t count=-1):
         """Take the first `count` octets of `buffer` (all of them when negative), in place."""
         cdef Py_buffer view
@@ -311,6 +315,7 @@ cdef class Framing:
         content = <object>self._content
         Py_DECREF(content)
         self._content = NULL
+        self._content_capacity = 0
         return content
 
     # Below: with the GIL, no Python code runs.

@@ -47,6 +47,8 @@ class Framing:
 
         The compiled Framing looks at them in place: the buffer stays unchanged until keep_rest().
         """
+        if count > len(buffer):
+            raise ValueError("count is larger than the buffer")
         self._rest += memoryview(buffer)[: count if count >= 0 else None]
 
     def keep_rest(self) -> None:

@@ -1,0 +1,210 @@
+"""Replies that we give, replies that others give, and what a reply to EHLO offers."""
+
+from typing import Any
+
+import pytest
+
+from fastmta.smtp import Extensions, reply
+from fastmta.smtp.extension import parse_extensions, r250_ehlo
+from fastmta.smtp.limit import REPLY_LINE_OCTETS_MAX, REPLY_LINES_MAX, REPLY_OCTETS_MAX
+from fastmta.smtp.reply import Reply
+from fastmta.smtp.reply_py import KNOWN_REPLIES_MAX, ReplyProblem
+from tests.support.wire import every_cut, load_cases, pieces_of
+
+CONSTANTS = {name: value for name, value in vars(reply).items() if isinstance(value, Reply)}
+
+
+def read(reader: Any, pieces: list[bytes]) -> list[tuple[int, str, str]]:
+    replies = [reply for piece in pieces for reply in reader.feed(piece)]
+    return [(reply.code, reply.enhanced_status, reply.text) for reply in replies]
+
+
+@pytest.mark.parametrize("case", load_cases("replies"))
+def test_reply_vector(reader_class: Any, case: Any) -> None:
+    octets = case["octets"].encode("latin-1")
+    expected = [tuple(item) for item in case["replies"]]
+    problem = ReplyProblem[case["problem"]] if "problem" in case else None
+    known: dict[bytes, Reply] = {}
+    for name, cuts in every_cut(octets):
+        reader = reader_class(known)  # from the second round on most of them are known
+        assert read(reader, pieces_of(octets, cuts)) == expected, name
+        assert reader.problem is problem, name
+        assert bool(reader.garbage) == (problem is not None and octets != b"\r\n"), name
+    if problem is None and octets.endswith(b"\n"):
+        assert read(reader_class(), [octets + b"221 tail\r\n"]) == [
+            *expected,
+            (221, "", "221 tail"),
+        ]
+
+
+def test_reader_is_dead_after_a_problem(reader_class: Any) -> None:
+    reader = reader_class()
+    assert reader.feed(b"oh\x07 no\r\n") == []
+    assert reader.garbage == "oh? no"
+    assert reader.feed(b"250 Ok\r\n") == []
+    assert reader.problem is ReplyProblem.NOT_A_REPLY
+    assert reader.buffered() == 0
+
+
+def test_incomplete_reply_is_seen(reader_class: Any) -> None:
+    reader = reader_class()
+    assert reader.buffered() == 0
+    for octets, buffered in ((b"250-a\r\n", 7), (b"25", 9), (b"0 b\r\n", 0), (b"2", 1)):
+        reader.feed(octets)
+        assert reader.buffered() == buffered
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+@pytest.mark.parametrize("step", [1, 700, 10_000])
+def test_line_limit(reader_class: Any, excess: int, step: int) -> None:
+    line = b"250 " + b"x" * (REPLY_LINE_OCTETS_MAX - 6 + excess) + b"\r\n"
+    octets = b"220 a\r\n" + line
+    reader = reader_class()
+    found = read(reader, [octets[pos : pos + step] for pos in range(0, len(octets), step)])
+    assert len(found) == 2 - excess
+    assert reader.problem is (ReplyProblem.LINE_TOO_LONG if excess else None)
+
+
+def test_endless_line_is_not_kept(reader_class: Any) -> None:
+    reader = reader_class()
+    for _ in range(100):
+        assert reader.feed(b"2" * 100) == []
+    assert reader.problem is ReplyProblem.LINE_TOO_LONG
+    assert reader.buffered() == 0
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_limit_of_lines(reader_class: Any, excess: int) -> None:
+    reader = reader_class()
+    found = reader.feed(b"250-x\r\n" * (REPLY_LINES_MAX - 1 + excess) + b"250 x\r\n")
+    assert len(found) == 1 - excess
+    assert reader.problem is (ReplyProblem.TOO_MANY_LINES if excess else None)
+
+
+def test_limit_of_octets(reader_class: Any) -> None:
+    reader = reader_class()
+    line = b"250-" + b"x" * 2000 + b"\r\n"
+    assert reader.feed(line * (REPLY_OCTETS_MAX // len(line)) + b"250 x\r\n")
+    assert reader.feed(line * (REPLY_OCTETS_MAX // len(line) + 1) + b"250 x\r\n") == []
+    assert reader.problem is ReplyProblem.TOO_LONG
+
+
+def test_known_replies_are_the_same_object_and_bounded(reader_class: Any) -> None:
+    known: dict[bytes, Reply] = {}
+    first = reader_class(known).feed(b"250-mx\r\n250 PIPELINING\r\n")[0]
+    assert reader_class(known).feed(b"250-mx\r\n250 PIPELINING\r\n")[0] is first
+    reader = reader_class(known)
+    for number in range(3 * KNOWN_REPLIES_MAX):
+        reader.feed(b"250 queued as %d\r\n" % number)
+        assert len(known) <= KNOWN_REPLIES_MAX
+    reader_class(known).feed(b"250 " + b"x" * 2000 + b"\r\n")
+    assert max(map(len, known)) < 1100
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_octets_may_be_any_buffer(reader_class: Any, kind: Any) -> None:
+    assert reader_class().feed(kind(b"250 Ok\r\n"))[0].code == 250
+
+
+@pytest.mark.parametrize("name", sorted(CONSTANTS))
+def test_reply_constant(name: str) -> None:
+    """Number and name agree, and the status is of the code's class (RFC 2034 4)."""
+    value = CONSTANTS[name]
+    assert int(name[1:4]) == value.code
+    assert value.octets.endswith(b"\r\n")
+    assert value.octets.count(b"\n") == len(value.lines)
+    if value.enhanced_status:
+        assert value.enhanced_status[0] == str(value.code)[0]
+
+
+def test_what_we_say_our_reader_reads(reader_class: Any) -> None:
+    for value in (*CONSTANTS.values(), r250_ehlo("mx.example", 1000), reply.r250_queued(b"Ab1")):
+        assert reader_class().feed(value.octets) == [value]
+
+
+def test_wire_form_and_text() -> None:
+    assert reply.R250_SENDER_OK.octets == b"250 2.1.0 Ok\r\n"
+    assert reply.R354_END_WITH_DOT.text == "354 End data with <CR><LF>.<CR><LF>"
+    assert reply.r250_queued(b"0Ab").text == "250 2.0.0 Ok: queued as 0Ab"
+    assert Reply(550, "5.7.1", ("a", "b")).octets == b"550-5.7.1 a\r\n550 5.7.1 b\r\n"
+    assert Reply(550, "5.7.1", ("a", "b")).text == "550-5.7.1 a 550 5.7.1 b"
+    assert reply.R500_BAD_SYNTAX.replaced_by("Other").text == "500 5.5.2 Other"
+
+
+@pytest.mark.parametrize("hostile", [b"a\r\n250 Ok", b"\x1b[2J", b"\xff" * 500, b"\0"])
+def test_nothing_of_a_client_breaks_a_reply(hostile: bytes) -> None:
+    for made in (
+        reply.r554_relay_denied(hostile),
+        reply.r555_unsupported_option(hostile),
+        reply.r252_verified(hostile),
+        reply.r501_need_domain(hostile),
+        reply.R500_BAD_SYNTAX.replaced_by(hostile.decode("latin-1")),
+    ):
+        assert made.octets.count(b"\n") == made.octets.count(b"\r") == 1
+        assert all(32 <= octet < 127 for octet in made.octets[:-2])
+        assert len(made.octets) <= 512  # RFC 5321 4.5.3.1.5
+
+
+@pytest.mark.parametrize(("code", "lines"), [(199, ("x",)), (600, ("x",)), (250, ())])
+def test_what_is_no_reply_is_not_made(code: int, lines: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="not a reply"):
+        Reply(code, "", lines)
+
+
+def test_classes_of_codes() -> None:
+    kinds = [
+        (made.is_positive, made.is_intermediate, made.is_transient, made.is_permanent)
+        for made in (Reply(code, "", ("x",)) for code in (250, 354, 421, 550))
+    ]
+    assert kinds == [
+        (True, False, False, False),
+        (True, True, False, False),
+        (False, False, True, False),
+        (False, False, False, True),
+    ]
+
+
+def test_our_reply_to_ehlo_in_postfix_order() -> None:
+    assert r250_ehlo("mx.example", 100).octets == (
+        b"250-mx.example\r\n250-PIPELINING\r\n250-SIZE 100\r\n250-VRFY\r\n"
+        b"250-ENHANCEDSTATUSCODES\r\n250 8BITMIME\r\n"
+    )
+    full = r250_ehlo("mx", 0, has_starttls=True, auth_mechanisms=("PLAIN",), is_chunking=True)
+    assert full.lines == (
+        "mx",
+        "PIPELINING",
+        "SIZE",
+        "VRFY",
+        "STARTTLS",
+        "AUTH PLAIN",
+        "ENHANCEDSTATUSCODES",
+        "8BITMIME",
+        "CHUNKING",
+    )
+
+
+def test_our_own_extensions_are_understood() -> None:
+    assert parse_extensions(r250_ehlo("mx", 100, has_starttls=True)) == Extensions(
+        pipelining=True, size=100, eightbit=True, enhanced=True, starttls=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("mx",), Extensions()),
+        (("PIPELINING",), Extensions()),  # the first line greets
+        (("mx", "pipelining", "8BitMime", "dsn"), Extensions(True, None, True, dsn=True)),
+        (("mx", "SIZE"), Extensions(size=0)),
+        (("mx", "SIZE 35882577"), Extensions(size=35882577)),
+        (("mx", "SIZE lots"), Extensions(size=0)),
+        (("mx", "SIZE " + "9" * 21), Extensions(size=0)),
+        (("mx", "SIZE -1"), Extensions(size=0)),
+        (("mx", "SIZE 0"), Extensions(size=0)),
+        (("mx", "PIPELININGX", "X-PIPELINING", ""), Extensions()),
+        (("mx", "AUTH plain LOGIN", "AUTH=LOGIN"), Extensions(auth=("PLAIN", "LOGIN"))),
+        (("mx", "CHUNKING", "SMTPUTF8"), Extensions(chunking=True, smtputf8=True)),
+    ],
+)
+def test_extensions(lines: tuple[str, ...], expected: Extensions) -> None:
+    assert parse_extensions(Reply(250, "", lines)) == expected
