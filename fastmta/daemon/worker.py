@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 
 from fastmta.config import Config
-from fastmta.delivery.dns import ClientNames, DnsClient, DnsOptions
+from fastmta.delivery.dns import ClientNames, DnsClient, DnsOptions, read_local_hosts
 from fastmta.event import Notice, Severity
 from fastmta.journal import Journal, Origin, Writer
 from fastmta.listener import Listener
@@ -215,14 +215,3 @@ def shard_numbers(root: Path, index: int, workers: int) -> list[int]:
         if path.name.removeprefix("shard-").isdigit()
     }
     return [index, *sorted(each for each in found if each % workers == index and each != index)]
-
-
-def read_local_hosts() -> dict[str, list[str]]:
-    """Names of /etc/hosts."""
-    from fastmta.route.localfile import parse_hosts
-
-    try:
-        text = Path("/etc/hosts").read_text("ascii", "replace")
-    except OSError:
-        return {}
-    return {name: list(addresses) for name, addresses in parse_hosts(text).items()}

@@ -44,14 +44,14 @@ def generated_messages() -> Iterator[bytes]:
 
 
 def canonical(sent: bytes) -> bytes:
-    """The obvious rule: a lone LF becomes CR LF, a lone CR a space, the last line ends."""
-    lines = re.sub(rb"\r\n|\r|\n", lambda end: b" " if end[0] == b"\r" else b"\r\n", sent)
-    return lines if not lines or lines.endswith(b"\r\n") else lines + b"\r\n"
+    """The obvious rule: the client ends its last line; a lone LF is CR LF, a lone CR a space."""
+    ended = sent if not sent or sent.endswith(b"\r\n") else sent + b"\r\n"
+    return re.sub(rb"\r\n|\r|\n", lambda end: b" " if end[0] == b"\r" else b"\r\n", ended)
 
 
 def wire(sent: bytes) -> bytes:
     """What a client puts between 354 and the final dot: stuffed, its last line ended."""
-    stuffed = re.sub(rb"(?m)(\A|(?<=\r\n))\.", b"..", sent)
+    stuffed = re.sub(rb"(\A|(?<=\n))\.", b"..", sent)  # a client of LF lines stuffs these
     return stuffed if not stuffed or stuffed.endswith(b"\r\n") else stuffed + b"\r\n"
 
 
