@@ -183,11 +183,11 @@ def _show(server: Server, sink: Sink, load: Load) -> None:
 
 
 def _story(log: str) -> list[str]:
-    """All lines of one message, of one that was deferred first if there is one."""
-    by_try = {status: queue_id for queue_id, status in reversed(_STATUS.findall(log))}
-    chosen = by_try.get("deferred") or by_try.get("sent")
-    if chosen is None:
-        return []
+    """All lines of one message, of one that was deferred before it was sent if there is one."""
+    last = _outcomes(log)
+    sent = [queue_id for queue_id, status in last.items() if status == "sent"]
+    deferred = {match[1] for match in _STATUS.finditer(log) if match[2] == "deferred"}
+    chosen = next((queue_id for queue_id in sent if queue_id in deferred), "") or next(iter(last))
     wanted = f": {chosen}: "
     return [line for line in log.split("\n") if wanted in line]
 
@@ -196,7 +196,7 @@ def _stay(server: Server, port: int, stay_s: float) -> None:
     """Say how to send a message; follow the log while there is time."""
     print("\nSend one of your own while it runs:")
     print(f"  swaks --server {HOST}:{port} --from {_SENDER} --to you@fast.test")
-    print(f"  printf 'Subject: hi\\n\\nhello\\n' | curl -s smtp://{HOST}:{port} --upload-file -")
+    print(f"  printf 'Subject: hi\\n\\nhello\\n' | curl -s smtp://{HOST}:{port} --upload-file - \\")
     print(f"      --mail-from {_SENDER} --mail-rcpt you@slow.test", flush=True)
     if stay_s <= 0:
         print("  (fastmta demo --seconds 600 stays for that)")
