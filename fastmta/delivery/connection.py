@@ -12,8 +12,9 @@ from typing import Protocol, cast
 from fastmta.route import Target
 
 from .attempt import Attempt
-from .dialog import Dialog, State, Step
+from .dialog import Dialog
 from .options import DeliveryOptions
+from .state import State, Step
 from .transaction import Transaction
 from .trouble import Peer
 
@@ -123,7 +124,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._follow(self.dialog.receive(data))
+            transport = self._transport
+            unsent = 0 if transport is None else transport.get_write_buffer_size()
+            self._follow(self.dialog.receive(data, unsent > 0))
         except Exception as error:
             self._owner.session_broke(self, error)
 
@@ -167,7 +170,7 @@ class Connection(asyncio.Protocol):
             return
         if dialog.state is State.CLOSED and transport is not None:
             self.deadline_s = monotonic() + self._limits.quit_s
-            if self.is_paused:
+            if transport.get_write_buffer_size():
                 transport.abort()  # what is unsent must not follow the verdict
             else:
                 transport.close()

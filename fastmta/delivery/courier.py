@@ -23,9 +23,9 @@ from fastmta.smtp.content import LineEndError
 from . import trouble
 from .attempt import Attempt, Done
 from .connection import Connection
-from .dialog import State
 from .options import DeliveryOptions
 from .pool import Pool
+from .state import State
 from .trouble import Peer
 
 

@@ -18,7 +18,6 @@ wherever it comes. Every transaction that begins ends with an outcome for each r
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -29,40 +28,15 @@ from fastmta.smtp.extension import NO_EXTENSIONS, parse_extensions
 
 from . import trouble
 from .command import DATA, RSET, encode_flight, encode_mail, encode_rcpt
+from .memory import grants, plain_acceptance, remember_grant
 from .options import DeliveryOptions, TimeLimits
+from .state import State, Step
 from .transaction import Transaction
 from .trouble import CLOSING, Peer
 
 DELIVERED: Final = OutcomeKind.DELIVERED
 
-# Replies to a flight are mostly the same octets each time, so what they parse to is remembered.
-_FLIGHTS_MAX: Final = 256
-_FLIGHT_OCTETS_MAX: Final = 512
-_flights: dict[bytes, list[Reply]] = {}
 _known: dict[bytes, Reply] = {}  # bounded by the readers that share it
-
-
-class State(enum.IntEnum):
-    """Where the session stands: what was sent last."""
-
-    GREETING = 0
-    EHLO = 1
-    HELO = 2
-    IDLE = 3
-    ENVELOPE = 4
-    CONTENT = 5
-    EMPTY = 6
-    QUIT = 7
-    CLOSED = 8
-
-
-class Step(enum.IntEnum):
-    """What the holder of the dialog does next, after writing `output`."""
-
-    WAIT = 0  # read on
-    READY = 1  # a transaction may begin
-    DONE = 2  # the transaction is over; `state` IDLE: another may begin, CLOSED: it may not
-    CLOSED = 3  # the session is over without a transaction; `trouble` says why, None: nobody's
 
 
 # Places in the order of replies within ENVELOPE: RSET, MAIL, then RCPT from 1 on, then DATA.
@@ -147,29 +121,20 @@ class Dialog:
             self._send_due()
         return Step.WAIT
 
-    def receive(self, octets: bytes) -> Step:
-        """Take what the server sent."""
-        if self.state is State.IDLE:
-            return self._receive_unasked()
-        replies = self._read(octets)
-        step = Step.WAIT
-        is_too_much = False
-        for reply in replies:
-            if step is not Step.WAIT:
-                is_too_much = True
-                break
-            if self.output:
-                step = self._receive_early(reply)
-            else:
-                step = _TABLE[self.state].read(self, reply)
-        if self._reader.problem is not None and step is Step.WAIT:
-            detail = f"{self._reader.problem.value}: {self._reader.garbage}"
-            return self._fail(trouble.broke_protocol(self._peer, self.stage, detail))
-        if step is Step.WAIT:
-            return step
-        if is_too_much or self._reader.problem is not None or self._reader.buffered():
-            return self._close_after(step)
-        return step
+    def receive(self, octets: bytes, is_content_unsent: bool = False) -> Step:
+        """Take what the server sent. It may come before all of the content has left."""
+        if not self._reader.buffered():  # the two reads that nearly every message is made of
+            if self.state is State.CONTENT and not is_content_unsent:
+                text = plain_acceptance(octets)
+                if text:
+                    return self._accept("2.0.0", text)
+            elif self.state is State.ENVELOPE and self._due == _MAIL:
+                if grants.get(octets) == self._data_place - 1 and self._extensions.pipelining:
+                    return self._send_content()
+                return self._receive_flight(octets)
+            elif self.state is State.IDLE:
+                return self._receive_unasked()
+        return self._receive_replies(octets, is_content_unsent)
 
     def lose(self, is_content_unsent: bool = False) -> Step:
         """The connection is gone."""
@@ -192,19 +157,35 @@ class Dialog:
 
     # Reading.
 
-    def _read(self, octets: bytes) -> list[Reply]:
-        reader = self._reader
-        if self.state is not State.ENVELOPE or reader.buffered():
-            return reader.feed(octets)
-        replies = _flights.get(octets)
-        if replies is None:
-            replies = reader.feed(octets)
-            is_whole = reader.problem is None and not reader.buffered()
-            if is_whole and len(octets) <= _FLIGHT_OCTETS_MAX:
-                if len(_flights) >= _FLIGHTS_MAX:
-                    _flights.clear()
-                _flights[octets] = replies
-        return replies
+    def _receive_flight(self, octets: bytes) -> Step:
+        """The first octets after MAIL. If they grant everything, that is remembered."""
+        step = self._receive_replies(octets, False)
+        if self.state is State.CONTENT and not self._reader.buffered():
+            transaction = self.transaction
+            assert transaction is not None
+            if transaction.undecided == len(transaction.forward_paths):
+                remember_grant(octets, transaction.undecided)
+        return step
+
+    def _receive_replies(self, octets: bytes, is_content_unsent: bool) -> Step:
+        step = Step.WAIT
+        is_too_much = False
+        for reply in self._reader.feed(octets):
+            if step is not Step.WAIT:
+                is_too_much = True
+                break
+            if self.output or (is_content_unsent and self.state is State.CONTENT):
+                step = self._receive_early(reply)
+            else:
+                step = _TABLE[self.state].read(self, reply)
+        if self._reader.problem is not None and step is Step.WAIT:
+            detail = f"{self._reader.problem.value}: {self._reader.garbage}"
+            return self._fail(trouble.broke_protocol(self._peer, self.stage, detail))
+        if step is Step.WAIT:
+            return step
+        if is_too_much or self._reader.problem is not None or self._reader.buffered():
+            return self._close_after(step)
+        return step
 
     def _receive_unasked(self) -> Step:
         """Nobody asked: most often 421 before the server closes an idle session."""
@@ -281,36 +262,31 @@ class Dialog:
             # 2xx to DATA: nobody knows what this server takes the next octets for.
             return self._close_after(step) if reply.is_positive else step
         if transaction.undecided:
-            self.state = State.CONTENT
-            self.output += (transaction.content, b".\r\n")
-        else:
-            self.state = State.EMPTY
-            self.output.append(b".\r\n")
+            return self._send_content()
+        self.state = State.EMPTY
+        self.output.append(b".\r\n")
         return Step.WAIT
 
     def _read_content(self, reply: Reply) -> Step:
         transaction = self.transaction
         assert transaction is not None
         if 200 <= reply.code < 300:
-            text = reply.text
-            transaction.decide_rest(
-                Outcome(
-                    DELIVERED,
-                    reply.enhanced_status or "2.0.0",
-                    text,
-                    Scope.RECIPIENT,
-                    self._peer.relay,
-                    text,
-                )
-            )
-        else:
-            outcome = trouble.said(self._peer, reply, "end of DATA command")
-            if reply.code == CLOSING:
-                return self._fail(outcome)
-            transaction.decide_rest(outcome)
-            if reply.is_positive:
-                self._is_open_transaction = False
-                return self._close_after(self._finish())
+            return self._accept(reply.enhanced_status or "2.0.0", reply.text)
+        outcome = trouble.said(self._peer, reply, "end of DATA command")
+        if reply.code == CLOSING:
+            return self._fail(outcome)
+        transaction.decide_rest(outcome)
+        self._is_open_transaction = False
+        step = self._finish()
+        return self._close_after(step) if reply.is_positive else step
+
+    def _accept(self, status: str, text: str) -> Step:
+        """The content is the server's."""
+        transaction = self.transaction
+        assert transaction is not None
+        transaction.decide_rest(
+            Outcome(DELIVERED, status, text, Scope.RECIPIENT, self._peer.relay, text)
+        )
         self._is_open_transaction = False
         return self._finish()
 
@@ -327,6 +303,15 @@ class Dialog:
         return Step.CLOSED
 
     # Sending.
+
+    def _send_content(self) -> Step:
+        """DATA was granted."""
+        transaction = self.transaction
+        assert transaction is not None
+        self._is_open_transaction = True
+        self.state = State.CONTENT
+        self.output += (transaction.content, b".\r\n")
+        return Step.WAIT
 
     def _send_due(self) -> None:
         """Without PIPELINING: the one command whose reply is due next."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastmta.delivery.dialog import Dialog, State, Step
+from fastmta.delivery.dialog import Dialog
 from fastmta.delivery.options import DeliveryOptions
+from fastmta.delivery.state import State, Step
 from fastmta.delivery.transaction import Transaction
 from fastmta.delivery.trouble import Peer
 from fastmta.route import Target

@@ -2,7 +2,8 @@
 
 import pytest
 
-from fastmta.delivery.dialog import Dialog, State, Step
+from fastmta.delivery.dialog import Dialog
+from fastmta.delivery.state import State, Step
 from fastmta.message import Outcome, Scope
 from tests.support.talking import (
     CONTENT,
@@ -222,6 +223,24 @@ def test_acceptance_of_the_content_before_it_was_sent_does_not_count() -> None:
     assert dialog.output == []
     assert dialog.state is State.CLOSED
     assert all(one is not None and one.status == "4.5.0" for one in transaction.outcomes)
+
+
+def test_acceptance_while_content_is_unsent_does_not_count() -> None:
+    dialog, transaction = open_dialog(), make_transaction()
+    converse(dialog, GOOD, transaction)
+    sent(dialog)
+    assert dialog.receive(DOT_OK, is_content_unsent=True) is Step.DONE
+    assert dialog.state is State.CLOSED
+    assert all(one is not None and one.status == "4.5.0" for one in transaction.outcomes)
+
+
+def test_refusal_while_content_is_unsent_counts() -> None:
+    dialog, transaction = open_dialog(), make_transaction()
+    converse(dialog, GOOD, transaction)
+    sent(dialog)
+    assert dialog.receive(b"552 5.3.4 Too big\r\n", is_content_unsent=True) is Step.DONE
+    assert dialog.state is State.CLOSED
+    assert all(one is not None and one.status == "5.3.4" for one in transaction.outcomes)
 
 
 @pytest.mark.parametrize("octets", [b"4", b"421 4.4.2 Idle\r\n", b"250 Ok\r\n", b"junk"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastmta.delivery.dialog import State, Step
+from fastmta.delivery.state import State, Step
 from fastmta.message import OutcomeKind, Scope
 from tests.support.talking import (
     CONTENT,
