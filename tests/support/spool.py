@@ -1,0 +1,187 @@
+"""A shard of the spool, driven step by step from synchronous tests."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import uvloop
+
+from fastmta.event import Event
+from fastmta.message import ClientIdentity, Envelope, Message, RecipientState, RecipientStatus
+from fastmta.spool import Spool, SpoolError, SpoolOptions
+from fastmta.spool.index import IndexedMessage
+
+T = TypeVar("T")
+
+CLIENT = ClientIdentity("192.0.2.1", "client.example", b"client.example")
+NOW_NS = 1_800_000_000_000_000_000
+SMALL = SpoolOptions(segment_octets=256 * 1024)
+TIMEOUT_S = 20.0
+
+DELIVERED = RecipientStatus.DELIVERED
+DEFERRED = RecipientStatus.DEFERRED
+FAILED = RecipientStatus.FAILED
+HELD = RecipientStatus.HELD
+
+
+def next_hop(forward_path: bytes) -> bytes:
+    """A next hop per domain."""
+    return b"smtp:" + forward_path.partition(b"@")[2]
+
+
+class Shard:
+    """One open shard and the loop it works on."""
+
+    def __init__(
+        self,
+        root: Path,
+        options: SpoolOptions = SMALL,
+        open_spool: Callable[..., Spool] = Spool.open,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.root = root
+        self.options = options
+        self.events: list[Event] = []
+        self.loop = loop or uvloop.new_event_loop()
+        self.spool = open_spool(str(root), options, next_hop, self.events.append)
+        self.recovered = self.index()
+        self.spool.attach(self.loop)
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the spool and the loop."""
+        if not self.loop.is_closed():
+            self.loop.run_until_complete(asyncio.wait_for(self.spool.close(), TIMEOUT_S))
+            self.loop.close()
+
+    def wait(self, start: Callable[[Callable[..., None]], None]) -> tuple[object, ...]:
+        """Call `start(done)`; the arguments that `done` was called with."""
+        future: asyncio.Future[tuple[object, ...]] = self.loop.create_future()
+
+        def done(*values: object) -> None:
+            if not future.done():
+                future.set_result(values)
+
+        start(done)
+        return self.loop.run_until_complete(asyncio.wait_for(future, TIMEOUT_S))
+
+    def make(
+        self,
+        *forward_paths: bytes,
+        content: bytes = b"Subject: x\r\n\r\ntext\r\n",
+        reverse_path: bytes = b"sender@origin.example",
+        tenant: str = "",
+        arrived_at_ns: int = NOW_NS,
+    ) -> Message:
+        """A message with a new id."""
+        paths = forward_paths or (b"a@one.example",)
+        envelope = Envelope(reverse_path, paths, CLIENT, tenant=tenant)
+        return Message(self.spool.new_id(), envelope, content, arrived_at_ns)
+
+    def accept(self, *messages: Message) -> list[SpoolError | None]:
+        """Accept them all at once; the error of each, in the order of `messages`."""
+        problems: dict[bytes, SpoolError | None] = {}
+
+        def start(done: Callable[..., None]) -> None:
+            def one(message: Message, problem: SpoolError | None) -> None:
+                problems[message.id] = problem
+                if len(problems) == len(messages):
+                    done()
+
+            for message in messages:
+                self.spool.accept(message, one)
+
+        self.wait(start)
+        return [problems[message.id] for message in messages]
+
+    def accept_new(self, *forward_paths: bytes, content: bytes = b"x\r\n") -> Message:
+        """Make and accept one message, durably."""
+        message = self.make(*forward_paths, content=content)
+        assert self.accept(message) == [None]
+        return message
+
+    def record(
+        self, message: Message, *changes: RecipientState, dsn: Message | None = None
+    ) -> SpoolError | None:
+        """Record changes, durably."""
+        got = self.wait(lambda done: self.spool.record(message, changes, done, dsn))
+        assert got[0] is message
+        problem = got[1]
+        assert problem is None or isinstance(problem, SpoolError)
+        return problem
+
+    def deliver(self, message: Message) -> None:
+        """Record that every recipient has it."""
+        count = len(message.envelope.forward_paths)
+        changes = [RecipientState(index, DELIVERED, 1) for index in range(count)]
+        assert self.record(message, *changes) is None
+
+    def fetch(
+        self, hop: bytes, now_ns: int = NOW_NS, after: bytes = b"", limit: int = 1000
+    ) -> tuple[list[Message], int | None]:
+        """Fetch mail that is due."""
+        got = self.wait(lambda done: self.spool.fetch(hop, now_ns, after, limit, done))
+        messages, later = got
+        assert isinstance(messages, list)
+        assert later is None or isinstance(later, int)
+        return messages, later
+
+    def expired(self, now_ns: int, limit: int = 1000) -> list[Message]:
+        """Find mail past its lifetime."""
+        (messages,) = self.wait(lambda done: self.spool.expired(now_ns, limit, done))
+        assert isinstance(messages, list)
+        return messages
+
+    def commit(self) -> None:
+        """Let the index catch up with what has been released or changed."""
+        self.fetch(b"smtp:nowhere.invalid")
+        self.loop.run_until_complete(self._tick())
+
+    async def _tick(self) -> None:
+        clerk = self.spool._clerk
+        clerk._tick()
+        await asyncio.wait_for(clerk.settle(), TIMEOUT_S)
+
+    def index(self) -> dict[bytes, IndexedMessage]:
+        """What the index has, by id; while nothing is under way."""
+        index = self.spool._indexer._index
+        ids = [id for id, _ in index.messages()]
+        return {found.id: found for found in index.find(ids)}
+
+    def dump(self) -> dict[str, dict[bytes, bytes]]:
+        """Every row of the index but for the applied positions, which depend on history."""
+        dump = self.spool._indexer._index.dump()
+        dump["message"] = {
+            id: value[:12] + value[20:] for id, value in dump["message"].items()
+        }
+        return dump
+
+
+def copy_crashed(shard: Shard, target: Path) -> Path:
+    """The shard's files as they are now, as a process that is killed at this moment leaves them."""
+    shutil.copytree(shard.root, target)
+    return target
+
+
+def delete_index(root: Path, shard: int = 0) -> None:
+    """Delete the index of a closed shard."""
+    shutil.rmtree(root / f"shard-{shard:02d}" / "index")
+
+
+def state_of(found: IndexedMessage) -> dict[int, RecipientState]:
+    """States of an indexed message."""
+    return found.states
+
+
+def changes_of(states: Sequence[RecipientState]) -> dict[int, RecipientState]:
+    """States by index."""
+    return {state.index: state for state in states}
