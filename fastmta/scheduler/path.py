@@ -210,4 +210,5 @@ class Path:
         self._timer = None
         if self.health.state is PathState.BACKING_OFF:
             self.health.end_pause(self._engine.ports.clock.monotonic_s())
+            self.ready.prefer_fresh()
         self.pump()

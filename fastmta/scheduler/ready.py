@@ -28,11 +28,15 @@ class Ready:
 
     def pop(self) -> Job:
         """The next job; there must be one."""
-        if self.backlog and (self._is_backlog_turn or not self.fresh):
+        if not self.fresh or (self._is_backlog_turn and self.backlog):
             self._is_backlog_turn = False
             return self.backlog.popleft()
         self._is_backlog_turn = True
         return self.fresh.popleft()
+
+    def prefer_fresh(self) -> None:
+        """Let a fresh job be next: what was tried before may be what the peer dislikes."""
+        self._is_backlog_turn = False
 
     def remove(self, job: Job) -> bool:
         """Take `job` out wherever it is; False when it is not here. Slow, for rare use."""

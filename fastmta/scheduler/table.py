@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 WINDOWS_GUARANTEED = 2
 RECHECK_S = 2.0  # rows of a message that is still in RAM are visible by then
+HOPS_KEPT = 20_000  # with a site that is known, though there is no mail
 IDLE_SWEEPS_MAX = 20  # until a path that nobody uses is forgotten
 
 
@@ -219,11 +220,14 @@ class Table:
     # Forgetting
 
     def sweep(self) -> None:
-        """Forget next hops without mail, and paths that had none for a while."""
-        for next_hop in [name for name, hop in self.hops.items() if hop.is_idle]:
-            hop = self.hops.pop(next_hop)
-            if hop.path is not None:
-                hop.path.hop_count -= 1
+        """Forget next hops without mail whose look-up is too old, and paths long unused."""
+        now_s = self._engine.ports.clock.monotonic_s()
+        is_crowded = len(self.hops) > HOPS_KEPT
+        for hop in [hop for hop in self.hops.values() if hop.is_idle]:
+            if hop.path is None or is_crowded or now_s >= hop.path.expires_at_s:
+                del self.hops[hop.next_hop]
+                if hop.path is not None:
+                    hop.path.hop_count -= 1
         for key, path in list(self.paths.items()):
             path.idle_sweeps += 1
             if path.hop_count or path.in_flight or path.health.state is PathState.BACKING_OFF:

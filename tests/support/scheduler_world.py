@@ -1,0 +1,411 @@
+"""A world for the scheduler: virtual time, a model of the spool, receivers that obey a function.
+
+Nothing here sleeps. Ports never call back from within a call (`World.run` does), as the real ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from fastmta.event import Event
+from fastmta.message import (
+    ClientIdentity,
+    Envelope,
+    Message,
+    Outcome,
+    OutcomeKind,
+    RecipientState,
+    RecipientStatus,
+    Scope,
+)
+from fastmta.message.attempt import AttemptResult, Job
+from fastmta.route import RouteProblem, Site, Target
+from fastmta.scheduler import Options, Ports, Scheduler
+
+NS = 1_000_000_000
+START_NS = 1_800_000_000 * NS
+RECORD_S = 0.001
+FETCH_S = 0.002
+
+DELIVERED = Outcome(OutcomeKind.DELIVERED, "2.0.0", "250 Ok", remote="mx[192.0.2.1]:25")
+FAILED = Outcome(OutcomeKind.FAILED, "5.1.1", "no such user", remote="mx[192.0.2.1]:25")
+DEFERRED = Outcome(OutcomeKind.DEFERRED, "4.2.2", "mailbox full", remote="mx[192.0.2.1]:25")
+LOST = Outcome(
+    OutcomeKind.DEFERRED, "4.4.2", "lost connection", Scope.HOST, remote="mx[192.0.2.1]:25"
+)
+REFUSED = Outcome(OutcomeKind.DEFERRED, "4.4.1", "Connection refused", Scope.HOST)
+
+
+class Timer:
+    """An entry of the world's agenda."""
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Agenda:
+    """Clock and timers of the virtual time."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+        self.wall_offset_ns = START_NS
+        self._heap: list[tuple[float, int, Timer, Callable[..., object], tuple[Any, ...]]] = []
+        self._count = 0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def wall_ns(self) -> int:
+        return self.wall_offset_ns + int((self.now_s - 1_000.0) * NS)
+
+    def call_later(self, delay_s: float, callback: Callable[..., object], *args: Any) -> Timer:
+        assert delay_s >= 0
+        timer = Timer()
+        self._count += 1
+        heappush(self._heap, (self.now_s + delay_s, self._count, timer, callback, args))
+        return timer
+
+    def run(self, duration_s: float, steps_max: int = 1_000_000) -> int:
+        """Let `duration_s` pass; how many calls were made. Fails when that never ends."""
+        end_s = self.now_s + duration_s
+        steps = 0
+        while self._heap and self._heap[0][0] <= end_s:
+            at_s, _, timer, callback, args = heappop(self._heap)
+            self.now_s = max(self.now_s, at_s)
+            if not timer.is_cancelled:
+                callback(*args)
+                steps += 1
+                assert steps < steps_max, "the scheduler does not come to rest"
+        self.now_s = end_s
+        return steps
+
+
+class ModelSpool:
+    """Backlog and Record: rows are what was released, exactly; holding is checked."""
+
+    def __init__(self, agenda: Agenda, next_hop: Callable[[bytes], bytes]) -> None:
+        self._agenda = agenda
+        self._next_hop = next_hop
+        self.lifetime_ns = 5 * 86_400 * NS
+        self.held: dict[bytes, Message] = {}
+        self.rows: dict[bytes, Message] = {}
+        self.final: dict[bytes, Message] = {}
+        self.error: Exception | None = None
+        self.record_s = RECORD_S
+        self.fetches: Counter[bytes] = Counter()
+        self.released = 0
+        self.records = 0
+        self.marks_done = 0
+
+    def accept(self, message: Message) -> None:
+        assert message.id not in self.held
+        message.position = 1
+        self.held[message.id] = message
+
+    def record(
+        self,
+        message: Message,
+        changes: Sequence[RecipientState],
+        done: Callable[[Message, Exception | None], None],
+        dsn: Message | None = None,
+    ) -> None:
+        assert self.held.get(message.id) is message, "recorded what was released or is final"
+        assert changes
+        self.records += 1
+        self._agenda.call_later(self.record_s, self._durable, message, tuple(changes), done, dsn)
+
+    def _durable(
+        self,
+        message: Message,
+        changes: Sequence[RecipientState],
+        done: Callable[[Message, Exception | None], None],
+        dsn: Message | None,
+    ) -> None:
+        self.marks_done += 1
+        if self.error is not None:
+            done(message, self.error)
+            return
+        if dsn is not None:
+            self.accept(dsn)
+        for change in changes:
+            assert not message.is_final(change.index), "a final recipient was tried again"
+            message.states[change.index] = change
+            message.pending -= change.status.is_final
+        if message.pending == 0:
+            del self.held[message.id]
+            self.final[message.id] = message
+        done(message, None)
+
+    def release(self, message: Message) -> None:
+        assert self.held.get(message.id) is message, "released what was not held"
+        assert message.pending
+        self.released += 1
+        del self.held[message.id]
+        copy = Message(message.id, message.envelope, b"", message.arrived_at_ns)
+        copy.size_octets = message.size_octets
+        copy.states = dict(message.states)
+        copy.pending = message.pending
+        copy.position = message.position
+        self.rows[message.id] = copy
+
+    def _tails(self, message: Message) -> list[tuple[bytes, int]]:
+        """(next hop, due time) of every recipient that is neither final nor held."""
+        found = []
+        for index, path in enumerate(message.envelope.forward_paths):
+            state = message.states.get(index)
+            due = 0
+            if state is not None:
+                if state.status.is_final or state.status is RecipientStatus.HELD:
+                    continue
+                due = state.due_at_ns if state.status is RecipientStatus.DEFERRED else 0
+            found.append((self._next_hop(path), due))
+        return found
+
+    def _all(self) -> list[Message]:
+        return [*self.rows.values(), *self.held.values()]
+
+    def fetch(
+        self,
+        next_hop: bytes,
+        now_ns: int,
+        after: bytes,
+        limit: int,
+        done: Callable[[list[Message], int | None], None],
+    ) -> None:
+        assert limit > 0
+        self.fetches[next_hop] += 1
+        tails = sorted(
+            (due.to_bytes(8, "big") + message.id, due, message.id)
+            for message in self._all()
+            for hop, due in self._tails(message)
+            if hop == next_hop
+        )
+        found: dict[bytes, None] = {}
+        for tail, due, id in tails:
+            if due <= now_ns and tail > after and len(found) < limit:
+                found[id] = None
+        later = min((due for _, due, _ in tails if due > now_ns), default=None)
+        self._agenda.call_later(FETCH_S, self._fetched, list(found), later, done)
+
+    def _fetched(
+        self,
+        ids: list[bytes],
+        later: int | None,
+        done: Callable[[list[Message], int | None], None],
+    ) -> None:
+        done(self._hold(ids), later)
+
+    def _hold(self, ids: list[bytes]) -> list[Message]:
+        messages = []
+        for id in ids:
+            message = self.rows.pop(id, None)
+            if message is not None:
+                self.held[id] = message
+            message = self.held.get(id)
+            if message is not None:
+                messages.append(message)
+        return messages
+
+    def expired(self, now_ns: int, limit: int, done: Callable[[list[Message]], None]) -> None:
+        old = sorted(
+            (message.arrived_at_ns, message.id)
+            for message in self._all()
+            if message.arrived_at_ns + self.lifetime_ns <= now_ns and self._tails(message)
+        )
+        ids = [id for _, id in old[:limit]]
+        self._agenda.call_later(FETCH_S, self._expired, ids, done)
+
+    def _expired(self, ids: list[bytes], done: Callable[[list[Message]], None]) -> None:
+        done(self._hold(ids))
+
+    def hops(self) -> list[tuple[bytes, int]]:
+        earliest: dict[bytes, int] = {}
+        for message in self.rows.values():
+            for hop, due in self._tails(message):
+                earliest[hop] = min(due, earliest.get(hop, due))
+        return sorted(earliest.items())
+
+
+Behaviour = Callable[[Job, Site], AttemptResult]
+
+
+class Receivers:
+    """Deliver: each site's behaviour is a function; every attempt takes `latency_s`."""
+
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
+        self.behaviours: dict[str, Behaviour] = {}
+        self.latency_s: dict[str, float] = {}
+        self.in_flight: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.most_together = 0
+        self.attempts: Counter[str] = Counter()
+        self.log: list[tuple[float, bytes, str]] = []  # started at, id, site
+
+    def start(self, job: Job, site: Site, done: Callable[[Job, AttemptResult], None]) -> None:
+        label = site.label
+        self.attempts[label] += 1
+        self.in_flight[label] += 1
+        self.most[label] = max(self.most[label], self.in_flight[label])
+        self.most_together = max(self.most_together, self.in_flight.total())
+        self.log.append((self._agenda.now_s, job.message.id, label))
+        behaviour = self.behaviours.get(label, deliver_all)
+        self._agenda.call_later(
+            self.latency_s.get(label, 0.01), self._finish, job, site, behaviour, done
+        )
+
+    def _finish(
+        self,
+        job: Job,
+        site: Site,
+        behaviour: Behaviour,
+        done: Callable[[Job, AttemptResult], None],
+    ) -> None:
+        self.in_flight[site.label] -= 1
+        done(job, behaviour(job, site))
+
+
+def answer(outcome: Outcome) -> Behaviour:
+    """Every recipient gets `outcome`, without trouble."""
+    return lambda job, site: AttemptResult([outcome] * len(job.indices))
+
+
+def fail_site(outcome: Outcome) -> Behaviour:
+    """The site is in trouble: no recipient gets an outcome of its own."""
+    return lambda job, site: AttemptResult([outcome] * len(job.indices), outcome)
+
+
+deliver_all = answer(DELIVERED)
+
+
+class World:
+    """A scheduler and everything around it."""
+
+    def __init__(self, options: Options | None = None, **site_of: str) -> None:
+        self.agenda = Agenda()
+        self.spool = ModelSpool(self.agenda, hop_of)
+        self.receivers = Receivers(self.agenda)
+        self.events: list[Event] = []
+        self.problems: dict[bytes, RouteProblem] = {}
+        self.site_of: dict[bytes, str] = {}  # next hop: label of its site, if not its own name
+        self.ttl_s: float | None = None
+        self.resolve_s = 0.0
+        self.lookups: Counter[bytes] = Counter()
+        self.halted: list[str] = []
+        self.randomness = 0.5  # no jitter
+        self.accepted: dict[bytes, Message] = {}
+        self.options = options or Options()
+        self._count = 0
+        self.scheduler = self.new_scheduler()
+
+    def new_scheduler(self) -> Scheduler:
+        ports = Ports(
+            backlog=self.spool,
+            record=self.spool,
+            deliver=self.receivers,
+            notify=self,
+            resolve=self,
+            clock=self.agenda,
+            timers=self.agenda,
+            next_hop=hop_of,
+            random=self.random,
+            emit=self.events.append,
+            on_halt=self.halted.append,
+        )
+        scheduler = Scheduler(ports, self.options)
+        scheduler.start()
+        return scheduler
+
+    def random(self) -> float:
+        return self.randomness
+
+    def resolve(self, next_hop: bytes, done: Callable[[bytes, Site | RouteProblem], None]) -> None:
+        self.lookups[next_hop] += 1
+        if self.resolve_s:
+            self.agenda.call_later(self.resolve_s, self._resolved, next_hop, done)
+        else:
+            self._resolved(next_hop, done)
+
+    def _resolved(
+        self, next_hop: bytes, done: Callable[[bytes, Site | RouteProblem], None]
+    ) -> None:
+        problem = self.problems.get(next_hop)
+        done(next_hop, problem if problem is not None else self.site(next_hop))
+
+    def site(self, next_hop: bytes) -> Site:
+        label = self.site_of.get(next_hop, next_hop.decode().removeprefix("smtp:"))
+        ends = None if self.ttl_s is None else self.agenda.now_s + self.ttl_s
+        return Site(label.encode(), label, (Target(label, "192.0.2.1", 25),), ends)
+
+    def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
+        assert failures
+        if not message.envelope.reverse_path:
+            return None
+        dsn = self._message(b"", (message.envelope.reverse_path,))
+        self.accepted[dsn.id] = dsn
+        return dsn
+
+    def _message(
+        self, reverse_path: bytes, forward_paths: tuple[bytes, ...], size: int = 4_000
+    ) -> Message:
+        self._count += 1
+        id = b"%016d" % self._count
+        envelope = Envelope(reverse_path, forward_paths, ClientIdentity())
+        return Message(id, envelope, b"x" * size, self.agenda.wall_ns())
+
+    def send(
+        self,
+        *forward_paths: bytes,
+        reverse_path: bytes = b"sender@home.example",
+        size: int = 4_000,
+        age_s: float = 0.0,
+    ) -> Message:
+        """A message as the listener hands it over after its 250."""
+        message = self._message(reverse_path, forward_paths, size)
+        message.arrived_at_ns -= int(age_s * NS)
+        self.spool.accept(message)
+        self.accepted[message.id] = message
+        self.scheduler.accepted(message)
+        return message
+
+    def store(self, *forward_paths: bytes, age_s: float = 0.0, due_in_s: float = 0.0) -> Message:
+        """A message that is in the spool's rows only, as after a restart."""
+        message = self._message(b"sender@home.example", forward_paths)
+        message.arrived_at_ns -= int(age_s * NS)
+        if due_in_s:
+            due_at_ns = self.agenda.wall_ns() + int(due_in_s * NS)
+            for index in range(len(forward_paths)):
+                message.states[index] = RecipientState(
+                    index, RecipientStatus.DEFERRED, 1, due_at_ns, "later"
+                )
+        self.spool.rows[message.id] = message
+        self.accepted[message.id] = message
+        return message
+
+    def run(self, duration_s: float) -> int:
+        return self.agenda.run(duration_s)
+
+    def seen(self, kind: type[Any]) -> list[Any]:
+        """Events of one type."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def state(self, message: Message, index: int = 0) -> RecipientStatus:
+        """Where a recipient stands in the spool."""
+        stored = (
+            self.spool.final.get(message.id)
+            or self.spool.held.get(message.id)
+            or self.spool.rows[message.id]
+        )
+        state = stored.states.get(index)
+        return RecipientStatus.QUEUED if state is None else state.status
+
+
+def hop_of(forward_path: bytes) -> bytes:
+    """MX delivery to the recipient's domain."""
+    return b"smtp:" + forward_path[forward_path.rfind(b"@") + 1 :]

@@ -1,0 +1,67 @@
+"""Slots are counted, and whoever waited longest is next."""
+
+import pytest
+
+from fastmta.budget import Slots
+
+
+class Eater:
+    """Takes slots while it is hungry."""
+
+    def __init__(self, slots: Slots, hunger: int) -> None:
+        self.slots = slots
+        self.hunger = hunger
+        self.eaten = 0
+        self.is_waiting_for_slot = False
+
+    def resume(self) -> None:
+        while self.hunger:
+            if not self.slots.take():
+                self.slots.wait(self)
+                return
+            self.hunger -= 1
+            self.eaten += 1
+
+
+def test_never_more_than_the_limit() -> None:
+    slots = Slots(2)
+    assert [slots.take() for _ in range(3)] == [True, True, False]
+    slots.give()
+    assert [slots.take() for _ in range(2)] == [True, False]
+
+
+def test_those_who_wait_take_turns() -> None:
+    slots = Slots(3)
+    eaters = [Eater(slots, 10) for _ in range(3)]
+    for eater in eaters:
+        eater.resume()
+    assert [eater.eaten for eater in eaters] == [3, 0, 0]
+    for _ in range(12):
+        slots.give()
+        assert slots.used == 3
+    assert [eater.eaten for eater in eaters] == [7, 4, 4]
+
+
+def test_one_who_needs_nothing_passes_the_slot_on() -> None:
+    slots = Slots(1)
+    slots.take()
+    first, second = Eater(slots, 1), Eater(slots, 1)
+    first.resume()
+    second.resume()
+    first.hunger = 0
+    slots.give()
+    assert (first.eaten, second.eaten, slots.used) == (0, 1, 1)
+
+
+def test_waiting_twice_is_waiting_once() -> None:
+    slots = Slots(1)
+    slots.take()
+    eater = Eater(slots, 1)
+    eater.resume()
+    eater.resume()
+    assert slots.waiting_count == 1
+
+
+def test_no_slots_are_refused() -> None:
+    with pytest.raises(ValueError, match="slot"):
+        Slots(0)
