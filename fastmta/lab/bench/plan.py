@@ -9,14 +9,14 @@ from pathlib import Path
 from .. import process
 from ..loopback import HOST, LabError, free_port, is_listening, wait_until
 from ..server import Server
-from .case import Case
-from .contender import FASTMTA, Stage, StageOptions
+from .case import WIDE_CONNECTIONS, Case
+from .contender import FASTMTA, POSTFIX, Stage, StageOptions
 from .latency import Latency, measure_latency
 from .measure import Run, measure, measure_ceiling
 from .receiver import Receiver
 
 _WARM_UP_S = 0.5
-_FIRST_RATE = 300  # messages/s assumed before anything is known
+_FIRST_RATES = {POSTFIX: 300, FASTMTA: 3000}  # messages/s, before anything is known
 _COUNT_MAX = 300_000
 _REST_S = 2.0  # after the start, before memory at rest is read
 _PORT_S = 10.0
@@ -145,7 +145,7 @@ class Bench:
 
     def _run(self, stage: Stage, name: str, case: Case, receiver: Receiver, seconds: float) -> Run:
         shim = stage.shims.get(name)
-        count = self._count(self._rates.get((name, case.name), _FIRST_RATE), case, seconds)
+        count = self._count(self._rates.get((name, case.name), _FIRST_RATES[name]), case, seconds)
         if shim:
             shim.delay(case.flush_delay_ms)
         delayed = shim.delayed if shim else 0
@@ -168,13 +168,19 @@ class Bench:
 
     def _ceiling(self, case: Case, receiver: Receiver) -> float:
         rate = self._ceiling_rates.get(case.name, 5_000)
-        count = self._count(rate, case, self._plan.seconds / 4)
+        count = self._count(rate, case, self._plan.seconds / 2)
         self._ceiling_rates[case.name] = measure_ceiling(case, receiver, count)
         return self._ceiling_rates[case.name]
 
     @staticmethod
     def _count(rate: float, case: Case, seconds: float) -> int:
-        return max(case.sessions * 2, min(_COUNT_MAX, int(rate * seconds)))
+        """Messages of a run; enough that its beginning and end do not decide.
+
+        A slow receiver needs several rounds over all connections.
+        """
+        rounds = 5 if seconds > _WARM_UP_S else 1
+        least = WIDE_CONNECTIONS * rounds if case.receiver_delay_ms else case.sessions * 2
+        return max(least, min(_COUNT_MAX, int(rate * seconds)))
 
     @contextmanager
     def _receiver(self, case: Case) -> Iterator[Receiver]:
