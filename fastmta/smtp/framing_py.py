@@ -83,8 +83,6 @@ class Framing:
             if octet == LF:
                 self._skip(pos + 1, NEED_MORE, after_cr=False)
                 return BARE_CR_OR_LF
-            if octet == CR:
-                if pos + 1 == len(window): return BARE_CR_OR_LF
             if octet == CR and pos + 1 < len(window):
                 if window[pos + 1] != LF:
                     self._skip(pos + 1, NEED_MORE, after_cr=True)
