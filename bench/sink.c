@@ -6,7 +6,7 @@
  *
  * COUNTER_FILE must exist and hold 4096 octets; offset 0 is the number of messages answered (u64).
  * One process, epoll; delays are equal, so that a queue in order of arrival needs no heap.
- * Speaks as much SMTP as a correct client needs: EHLO with PIPELINING, MAIL, RCPT, DATA, RSET, QUIT.
+ * Speaks as much SMTP as a correct client needs, PIPELINING included.
  */
 
 #define _GNU_SOURCE
@@ -247,8 +247,8 @@ int main(int argc, char **argv)
         struct epoll_event events[EVENTS_MAX];
         int wait_ms = -1;
         if (queue_head) {
-            uint64_t now = now_ns();
-            wait_ms = queue_head->due_ns > now ? (int)((queue_head->due_ns - now) / 1000000) + 1 : 0;
+            int64_t left_ns = (int64_t)(queue_head->due_ns - now_ns());
+            wait_ms = left_ns > 0 ? (int)(left_ns / 1000000) + 1 : 0;
         }
         int ready = epoll_wait(epoll, events, EVENTS_MAX, wait_ms);
         for (int index = 0; index < ready; index++) {

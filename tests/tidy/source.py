@@ -89,8 +89,9 @@ def assert_clean(findings: Iterable[Finding]) -> None:
 
 
 def comments(source: Source) -> Iterator[tuple[int, str]]:
-    """(line, text) of every line that has a comment; good enough for rules about comments."""
+    """(line, text) of every line that has a comment; of C, where they span lines, every line."""
+    has_hashes = not source.path.endswith((".c", ".h"))
     for number, line in enumerate(source.lines, 1):
-        match = re.search(r"#.*", line)
+        match = re.search(r"#.*" if has_hashes else r".+", line)
         if match:
             yield number, match[0]

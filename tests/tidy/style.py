@@ -211,8 +211,8 @@ def findings(source: Source) -> Iterator[Finding]:
     """Everything this module has to say about a file; tests may print, wait and name replies."""
     if source.path.startswith("tests/tidy/"):
         return check_sizes(source)
-    if source.path.startswith(("tests/", "bench/")):
-        checks: tuple[Check, ...] = (*TEXT_CHECKS, check_handlers)
-    else:
-        checks = PYTHON_CHECKS if source.path.endswith(".py") else TEXT_CHECKS
+    checks: tuple[Check, ...] = TEXT_CHECKS
+    if source.path.endswith(".py"):
+        is_product = not source.path.startswith(("tests/", "bench/"))
+        checks = PYTHON_CHECKS if is_product else (*TEXT_CHECKS, check_handlers)
     return chain.from_iterable(check(source) for check in checks)

@@ -101,6 +101,7 @@ def test_banned_call_is_found(room: str, call: str, expected: list[str]) -> None
 @pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX", "HACK"])
 def test_unfinished_work_is_found(word: str) -> None:
     assert names(style.check_words, "fastmta/smtp/a.py", f"x = 1  # {word} x") == ["unfinished"]
+    assert names(style.check_words, "bench/a.c", f"/* x\n * {word} */") == ["unfinished"]
 
 
 @pytest.mark.parametrize(
