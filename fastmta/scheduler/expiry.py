@@ -123,11 +123,13 @@ class Expiry:
 
     def _offer_last(self, message: Message, hops: dict[bytes, list[int]]) -> None:
         """The attempt that is owed, though it may not be due yet. Its end ends the message."""
-        if self._table.residence.find(message.id) is not None:
+        residence = self._table.residence
+        if residence.find(message.id) is not None:
             return
-        offer = self._lifecycle.offer_waiting
-        queued = [offer(message, next_hop, indices) for next_hop, indices in hops.items()]
-        if not any(queued):
+        residence.keep(message)
+        for next_hop, indices in hops.items():
+            self._lifecycle.offer_waiting(message, next_hop, indices)
+        if residence.let_go(message):
             self._table.release(message)
 
     def _withdrawn(self, resident: Job | Party) -> bool:

@@ -104,12 +104,13 @@ class Lifecycle:
             Job(message, next_hop, tuple(indices[:limit]), now_s)
             for next_hop, indices in indices_of.items()
         ]
+        self._table.residence.keep(message)  # the first job may end before the last is offered
         refused = [job for job in jobs if not self._table.offer(job)]
-        if len(refused) == len(jobs):
-            self._table.release(message)
-        else:
-            for job in refused:
-                self._table.recheck(job.next_hop)
+        if self._table.residence.let_go(message):
+            self._gone(message)
+            return
+        for job in refused:
+            self._table.recheck(job.next_hop)
 
     def fetched(self, message: Message, hop: Hop, now_ns: int) -> None:
         """The backlog says that recipients of `hop` are due by `now_ns`."""
@@ -270,7 +271,7 @@ class Lifecycle:
             verdict.changes.append(
                 RecipientState(index, RecipientStatus.EXPIRED, attempts, 0, text)
             )
-        self._table.residence.begin_expiry(message)
+        self._table.residence.keep(message).is_expiring = True
         self._record(message, None, verdict)
 
     # Marks
@@ -302,7 +303,7 @@ class Lifecycle:
             emit(event)
         job = mark.job
         if job is None:
-            self._table.residence.end_expiry(message)
+            self._table.residence.let_go(message)
             self._gone(message)
         elif (message.pending == 0 or not self._continues(job)) and self._table.left(job):
             self._gone(message)

@@ -12,13 +12,14 @@ OCTETS_GUESS = 4_096  # of a message, before there is one to look at
 
 
 class Party:
-    """A message of which several jobs are in RAM, or one that is just expiring."""
+    """A message of which several jobs are in RAM, or that somebody keeps there without a job."""
 
-    __slots__ = ("is_expiring", "jobs", "message")
+    __slots__ = ("is_expiring", "is_kept", "jobs", "message")
 
     def __init__(self, message: Message, *jobs: Job) -> None:
         self.message = message
         self.jobs = {job.next_hop: job for job in jobs}
+        self.is_kept = False
         self.is_expiring = False
 
 
@@ -73,7 +74,7 @@ class Residence:
         assert isinstance(known, Party)
         assert known.jobs[job.next_hop] is job
         del known.jobs[job.next_hop]
-        if not known.jobs:
+        if not known.jobs and not known.is_kept:
             return True
         self._by_id[message.id] = known
         return False
@@ -86,16 +87,22 @@ class Residence:
         else:
             self._by_id[old.message.id] = new
 
-    def begin_expiry(self, message: Message) -> None:
-        """Nothing of `message` is in RAM; keep it out of the queues until `end_expiry`."""
-        party = Party(message)
-        party.is_expiring = True
+    def keep(self, message: Message) -> Party:
+        """Nothing of `message` is in RAM; it counts as being there until `let_go`."""
         assert message.id not in self._by_id
-        self._by_id[message.id] = party
+        party = self._by_id[message.id] = Party(message)
+        party.is_kept = True
+        return party
 
-    def end_expiry(self, message: Message) -> None:
-        """The end of the message is durable."""
+    def let_go(self, message: Message) -> bool:
+        """End `keep`. True: nothing of the message is in RAM."""
+        party = self._by_id[message.id]
+        assert isinstance(party, Party)
+        party.is_kept = False
+        if party.jobs:
+            return False
         del self._by_id[message.id]
+        return True
 
     @property
     def room(self) -> int:

@@ -65,7 +65,10 @@ class Table:
             hop = self.hop(job.next_hop)
         path = hop.path
         residence = self.residence
-        is_open = path is None or path.health.state is PathState.OPEN
+        if path is not None:
+            is_open = path.health.state is PathState.OPEN
+        else:
+            is_open = hop.state is not HopState.BACKING_OFF
         if not (is_open and residence.has_room) and not self._may_stay(hop):
             return False
         if self._engine.is_stopped:

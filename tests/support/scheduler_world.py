@@ -71,6 +71,10 @@ class Agenda:
         heappush(self._heap, (self.now_s + delay_s, self._count, timer, callback, args))
         return timer
 
+    def clear(self) -> None:
+        """Forget every timer."""
+        self._heap.clear()
+
     def run(self, duration_s: float, steps_max: int = 1_000_000) -> int:
         """Let `duration_s` pass; how many calls were made. Fails when that never ends."""
         end_s = self.now_s + duration_s
@@ -153,6 +157,11 @@ class ModelSpool:
         copy.pending = message.pending
         copy.position = message.position
         self.rows[message.id] = copy
+
+    def crash(self) -> None:
+        """Nobody holds anything any more; what is durable stays."""
+        for message in list(self.held.values()):
+            self.release(message)
 
     def _tails(self, message: Message) -> list[tuple[bytes, int]]:
         """(next hop, due time) of every recipient that is neither final nor held."""
@@ -321,6 +330,13 @@ class World:
         scheduler = Scheduler(ports, self.options)
         scheduler.start()
         return scheduler
+
+    def restart(self) -> None:
+        """Kill the scheduler, with everything that is under way, and start a new one."""
+        self.agenda.clear()
+        self.spool.crash()
+        self.receivers.in_flight.clear()
+        self.scheduler = self.new_scheduler()
 
     def random(self) -> float:
         return self.randomness

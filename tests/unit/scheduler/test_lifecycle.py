@@ -1,5 +1,7 @@
 """What becomes of each recipient, in which order it is told, and what is recorded."""
 
+import itertools
+
 import pytest
 
 from fastmta.event import (
@@ -146,7 +148,7 @@ def test_deferred_recipient_comes_back_after_300_s_doubling() -> None:
     message = world.send(b"a@x.example")
     world.run(20_000)
     starts = [at_s - 1_000 for at_s, _, _ in world.receivers.log]
-    gaps = [round(later - start) for start, later in zip(starts, starts[1:], strict=False)]
+    gaps = [round(later - start) for start, later in itertools.pairwise(starts)]
     assert gaps == [300, 600, 1200, 2400, 4000, 4000, 4000]
     stored = world.spool.rows[message.id].states[0]
     assert (stored.status, stored.attempts, stored.text) == (DEFERRED_STATE, 8, "mailbox full")

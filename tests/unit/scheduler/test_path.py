@@ -122,7 +122,7 @@ def test_a_receiver_with_a_connection_cap_is_not_given_up() -> None:
 def test_fresh_mail_and_backlog_take_turns() -> None:
     world = World(Options(site=SiteOptions(connections=1)))
     old = {world.store(b"o@x.example").id for _ in range(40)}
-    world.scheduler = world.new_scheduler()
+    world.restart()
     world.run(0.05)
     for _ in range(40):
         world.send(b"f@x.example")

@@ -1,0 +1,191 @@
+"""Whatever happens: every recipient is accounted for, once, and no limit is exceeded.
+
+A random history of mail, receivers in every mood, look-ups that fail, marks that take their time,
+restarts. Then all receivers heal, and everything that is left must come to its end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastmta.event import RecipientTried
+from fastmta.message import OutcomeKind, RecipientStatus
+from fastmta.message.attempt import AttemptResult, Job
+from fastmta.route import RouteProblem, Site
+from fastmta.scheduler import Options, SiteOptions
+from tests.support.scheduler_world import (
+    DEFERRED,
+    DELIVERED,
+    FAILED,
+    LOST,
+    REFUSED,
+    World,
+    answer,
+    deliver_all,
+    fail_site,
+)
+
+SITES = ("a.example", "b.example", "c.example", "d.example")
+CONNECTIONS, SITE_CONNECTIONS = 12, 6
+HEAL_S = 30_000.0  # longer than every pause and every retry
+OPTIONS = Options(
+    connections=CONNECTIONS,
+    ram_messages=40,
+    recipients_per_job=3,
+    site=SiteOptions(connections=SITE_CONNECTIONS),
+)
+NO_DOMAIN = RouteProblem(OutcomeKind.FAILED, "5.4.4", "no such domain")
+NO_ANSWER = RouteProblem(OutcomeKind.DEFERRED, "4.4.3", "no answer")
+
+
+def mixed(job: Job, site: Site) -> AttemptResult:
+    """Each recipient its own answer."""
+    kinds = (DELIVERED, DEFERRED, FAILED)
+    return AttemptResult([kinds[(index + job.message.id[-1]) % 3] for index in job.indices])
+
+
+def cut_short(job: Job, site: Site) -> AttemptResult:
+    """The first recipient is delivered, then the connection is lost."""
+    return AttemptResult([DELIVERED, *[LOST] * (len(job.indices) - 1)], LOST)
+
+
+MOODS: dict[str, Callable[[Job, Site], AttemptResult]] = {
+    "delivers": deliver_all,
+    "refuses": fail_site(REFUSED),
+    "drops": fail_site(LOST),
+    "defers": answer(DEFERRED),
+    "fails": answer(FAILED),
+    "mixes": mixed,
+    "cuts": cut_short,
+}
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.lists(st.sampled_from(SITES), min_size=1, max_size=8)),
+        st.tuples(st.just("burst"), st.sampled_from(SITES)),
+        st.tuples(st.just("mood"), st.sampled_from(SITES), st.sampled_from(sorted(MOODS))),
+        st.tuples(st.just("latency"), st.sampled_from(SITES), st.sampled_from((0.01, 1.0, 60.0))),
+        st.tuples(st.just("dns"), st.sampled_from(SITES), st.sampled_from(("ok", "no", "gone"))),
+        st.tuples(st.just("pass"), st.sampled_from((0.001, 0.1, 5.0, 400.0, 5_000.0))),
+        st.tuples(st.just("restart")),
+    ),
+    max_size=40,
+)
+
+
+def take_step(world: World, step: tuple[object, ...]) -> None:
+    """One thing that may happen."""
+    match step:
+        case ("send", [*sites]):
+            world.send(*(b"r%d@%b" % (n, str(site).encode()) for n, site in enumerate(sites)))
+        case ("burst", str(site)):
+            for _ in range(60):
+                world.send(b"r@" + site.encode())
+        case ("mood", str(site), str(mood)):
+            world.receivers.behaviours[site] = MOODS[mood]
+        case ("latency", str(site), float(latency_s)):
+            world.receivers.latency_s[site] = latency_s
+        case ("dns", str(site), str(answer_)):
+            problem = {"ok": None, "no": NO_ANSWER, "gone": NO_DOMAIN}[answer_]
+            world.problems.pop(b"smtp:" + site.encode(), None)
+            if problem is not None:
+                world.problems[b"smtp:" + site.encode()] = problem
+        case ("pass", float(duration_s)):
+            world.run(duration_s)
+        case ("restart",):
+            world.restart()
+        case _:
+            raise AssertionError(step)
+
+
+def heal(world: World) -> None:
+    """From now on everything works."""
+    world.problems.clear()
+    world.receivers.behaviours.clear()
+    world.receivers.latency_s.clear()
+    world.run(HEAL_S)
+
+
+def check_limits(world: World) -> None:
+    assert world.receivers.most_together <= CONNECTIONS
+    assert all(most <= SITE_CONNECTIONS for most in world.receivers.most.values())
+    # The pool four times over, what can be in flight beside it, and one read for each path.
+    assert world.scheduler.counts.ram_jobs <= 4 * 40 + CONNECTIONS + SITE_CONNECTIONS * 5
+
+
+@settings(max_examples=120, deadline=None)
+@given(STEPS, st.booleans(), st.sampled_from((0.001, 0.5)), st.sampled_from((None, 5.0)))
+def test_every_recipient_ends_final_and_nothing_is_held(
+    steps: list[tuple[object, ...]], is_dns_slow: bool, record_s: float, ttl_s: float | None
+) -> None:
+    world = World(OPTIONS)
+    world.resolve_s = 0.2 if is_dns_slow else 0.0
+    world.spool.record_s = record_s
+    world.ttl_s = ttl_s
+    for step in steps:
+        take_step(world, step)
+        check_limits(world)
+    heal(world)
+    check_limits(world)
+    for message in world.accepted.values():
+        if message.id not in world.spool.final and message.id not in world.spool.rows:
+            continue  # a notification whose record was lost in a restart: it never existed
+        assert message.id in world.spool.final
+    assert world.spool.held == {}
+    assert world.spool.rows == {}
+    counts = world.scheduler.counts
+    assert (counts.in_flight, counts.marks, counts.ram_jobs, counts.ram_octets) == (0, 0, 0, 0)
+    assert world.halted == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_sums_add_up_without_a_restart(steps: list[tuple[object, ...]]) -> None:
+    world = World(OPTIONS)
+    for step in steps:
+        if step[0] != "restart":
+            take_step(world, step)
+    heal(world)
+    told = Counter(event.kind for event in world.seen(RecipientTried))
+    states = Counter(
+        world.spool.final[message.id].states[index].status
+        for message in world.accepted.values()
+        for index in range(len(message.envelope.forward_paths))
+    )
+    assert told["sent"] == states[RecipientStatus.DELIVERED]
+    assert told["bounced"] == states[RecipientStatus.FAILED]
+    assert sum(states.values()) == sum(
+        len(message.envelope.forward_paths) for message in world.accepted.values()
+    )
+    assert world.spool.records == world.spool.marks_done
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from((fail_site(REFUSED), fail_site(LOST), answer(DEFERRED))),
+    st.sampled_from((0.01, 30.0)),
+    st.integers(1, 400),
+    st.integers(1, 40),
+)
+def test_a_bad_site_never_starves_a_good_one(
+    behaviour: Callable[[Job, Site], AttemptResult], latency_s: float, bad: int, good: int
+) -> None:
+    world = World(OPTIONS)
+    world.receivers.behaviours["a.example"] = behaviour
+    world.receivers.latency_s["a.example"] = latency_s
+    for number in range(max(bad, good)):
+        if number < bad:
+            world.send(b"r@a.example")
+        if number < good:
+            world.send(b"r@b.example")
+    world.run(2.0)
+    assert sum(label == "b.example" for _, _, label in world.receivers.log) == good
+    delivered = [
+        message
+        for message in world.accepted.values()
+        if message.envelope.forward_paths == (b"r@b.example",)
+    ]
+    assert all(message.id in world.spool.final for message in delivered)
