@@ -102,6 +102,14 @@ class Attempt:
         count = len(self.job.indices) if self.places is None else len(self.places)
         return self.take([outcome] * count)
 
+    def break_off(self, outcome: Outcome) -> None:
+        """Give `outcome` to every recipient without a final one, whatever state this is in."""
+        known = self.outcomes or [None] * len(self.job.indices)
+        self.outcomes = [
+            outcome if one is None or one.kind is OutcomeKind.DEFERRED else one for one in known
+        ]
+        self.places = []
+
     def next_target(self, targets_max: int) -> Target | None:
         """The target to connect to now, counted as tried; None when there is no other."""
         targets = self.site.targets

@@ -22,6 +22,9 @@ from .trouble import Peer
 class Owner(Protocol):
     """Whoever opened a connection hears of each of these; none of them may raise."""
 
+    def connection_made(self, connection: Connection) -> None:
+        """The transport is there: the very first call."""
+
     def session_ready(self, connection: Connection) -> None:
         """Greeting and EHLO are done: a transaction may begin."""
 
@@ -121,6 +124,7 @@ class Connection(asyncio.Protocol):
         # A cast, because uvloop's transports do not derive from it.
         self._transport = cast(asyncio.WriteTransport, transport)
         self.deadline_s = monotonic() + self.dialog.time_limit_s
+        self._owner.connection_made(self)
 
     def data_received(self, data: bytes) -> None:
         try:

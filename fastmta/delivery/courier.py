@@ -88,12 +88,13 @@ class Courier:
         for connection in self._pool.open_connections():
             connection.interrupt()
         await self._drain(1.0)
+        self._pool.stop_clock()
 
     # One attempt.
 
     def _start(self, attempt: Attempt) -> None:
         if self._is_closing:
-            self._settle(attempt, trouble.shut_down())
+            self._interrupt(attempt)
             return
         content = attempt.job.message.content
         if content is None:
@@ -126,20 +127,23 @@ class Courier:
         attempt.take_for_all(outcome)
         self._finish(attempt)
 
+    def _interrupt(self, attempt: Attempt) -> None:
+        """Broken off by `close`. EGRESS scope: neither site nor message is to blame."""
+        outcome = trouble.shut_down()
+        attempt.break_off(outcome)
+        attempt.trouble = outcome
+        self._finish(attempt)
+
     def _finish(self, attempt: Attempt) -> None:
         """Report, once, and not from within `start`."""
         if attempt.is_starting:
             self._loop.call_soon(self._finish, attempt)
             return
         done, attempt.done = attempt.done, None
-        if done is None:
-            raise AssertionError("an attempt finished twice")
+        assert done is not None, "an attempt finished twice"
         self.running_count -= 1
         try:
-            result = attempt.result(monotonic())
-            if self._is_closing:
-                result.trouble = None  # we break off, the path is not to blame
-            done(attempt.job, result)
+            done(attempt.job, attempt.result(monotonic()))
         except Exception as error:
             self._report(attempt, error)
 
@@ -147,7 +151,7 @@ class Courier:
         """Our own failure: the mail waits, and an operator hears of it."""
         self._report(attempt, error)
         if attempt.done is not None:
-            attempt.take_for_all(trouble.internal(type(error).__name__))
+            attempt.break_off(trouble.internal(type(error).__name__))
             self._finish(attempt)
 
     def _report(self, attempt: Attempt | None, error: Exception) -> None:
@@ -180,7 +184,7 @@ class Courier:
         """The first target of the site."""
         target = self._next_target(attempt)
         if target is None:
-            self._settle(attempt, trouble.shut_down())
+            self._interrupt(attempt)
         else:
             self._open_soon(attempt, target)
 
@@ -200,18 +204,19 @@ class Courier:
                     lambda: connection, target.address, target.port, local_addr=source
                 )
         except asyncio.CancelledError:
-            attempt.take_for_all(trouble.shut_down())
-            self._finish(attempt)
+            if _detach(connection):
+                self._interrupt(attempt)
             raise
         except TimeoutError:
-            self._fail_to_connect(attempt, connection.peer, "Connection timed out")
+            if _detach(connection):
+                self._fail_to_connect(attempt, connection.peer, "Connection timed out")
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            self._fail_to_connect(attempt, connection.peer, reason)
+            if _detach(connection):
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                self._fail_to_connect(attempt, connection.peer, reason)
         except Exception as error:
-            self._break(attempt, error)
-        else:
-            self._pool.add(connection)
+            if _detach(connection):
+                self._break(attempt, error)
 
     def _fail_to_connect(self, attempt: Attempt, peer: Peer, reason: str) -> None:
         outcome = trouble.unreachable(peer, reason)
@@ -220,18 +225,26 @@ class Courier:
 
     # What connections tell.
 
+    def connection_made(self, connection: Connection) -> None:
+        self._pool.add(connection)
+
     def session_ready(self, connection: Connection) -> None:
         attempt = connection.attempt
         assert attempt is not None
-        now_s = monotonic()
-        attempt.connect_s = now_s - attempt.started_s
+        attempt.connect_s = monotonic() - attempt.started_s
         self._begin(connection, attempt)
 
     def transaction_done(self, connection: Connection) -> None:
         attempt, connection.attempt = connection.attempt, None
+        assert attempt is not None
+        try:
+            self._take_transaction(connection, attempt)
+        except Exception as error:
+            self._break(attempt, error)
+
+    def _take_transaction(self, connection: Connection, attempt: Attempt) -> None:
         dialog = connection.dialog
         transaction, dialog.transaction = dialog.transaction, None
-        assert attempt is not None
         assert transaction is not None
         if dialog.state is State.IDLE:
             self._keep(attempt.site.key, connection)
@@ -251,12 +264,16 @@ class Courier:
     def session_over(self, connection: Connection) -> None:
         self._pool.drop(connection)
         attempt, connection.attempt = connection.attempt, None
-        if attempt is not None:
+        if attempt is None:
+            return
+        try:
             outcome = connection.dialog.trouble
             assert outcome is not None
             attempt.trouble = outcome
             attempt.connect_s = monotonic() - attempt.started_s
             self._go_on(attempt, attempt.take_for_all(outcome))
+        except Exception as error:
+            self._break(attempt, error)
 
     def session_broke(self, connection: Connection, error: Exception) -> None:
         self._pool.drop(connection)
@@ -299,3 +316,11 @@ class Courier:
                 await self._drained
         except TimeoutError:
             return
+
+
+def _detach(connection: Connection) -> bool:
+    """Give up on opening it; False when its session has already ended the attempt's stay."""
+    is_waiting = connection.attempt is not None
+    connection.attempt = None
+    connection.abort()
+    return is_waiting

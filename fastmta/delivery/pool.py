@@ -94,6 +94,12 @@ class Pool:
                 connection.is_idle = False
                 connection.quit()
 
+    def stop_clock(self) -> None:
+        """Nothing is open any more, or nobody cares."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def open_connections(self) -> list[Connection]:
         """All of them, idle or busy."""
         return list(self._open)

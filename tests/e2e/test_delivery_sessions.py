@@ -133,6 +133,19 @@ def test_only_one_replacement_per_attempt_and_it_is_no_longer_silent() -> None:
     assert result.trouble is not None
 
 
+def test_dead_session_does_not_count_among_the_two_of_an_attempt() -> None:
+    dying, deferring = {"MAIL/2": Act(then="close")}, {"MAIL": LATER}
+    with Receiver([dying, deferring]) as first, Receiver() as second:
+
+        async def scenario(sending: Sending) -> list[AttemptResult]:
+            site = make_site(first.port, second.port)
+            return [await sending.send(make_job(), site) for _ in range(2)]
+
+        _, result = run_sending(scenario)
+        assert len(second.transactions) == 1
+    assert _kinds(result) == ["sent", "sent"]
+
+
 def test_death_after_the_first_answer_is_not_silent() -> None:
     with Receiver({"RCPT/3": Act(then="close"), "EHLO": Act(PLAIN_EHLO_REPLY)}) as receiver:
 
@@ -291,7 +304,7 @@ def test_content_with_a_lone_line_end_never_leaves(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("is_reused", [False, True])
-@pytest.mark.parametrize("fault", ["content", "path"])
+@pytest.mark.parametrize("fault", ["content", "path", "index"])
 def test_failure_of_our_own_defers_and_is_told(fault: str, is_reused: bool) -> None:
     with Receiver() as receiver:
 
@@ -299,7 +312,11 @@ def test_failure_of_our_own_defers_and_is_told(fault: str, is_reused: bool) -> N
             site = make_site(receiver.port)
             if is_reused:
                 await sending.send(make_job(), site)
-            job = make_job(content=None) if fault == "content" else make_job([b"a\r\nb@c.d"])
+            job = make_job([b"a\r\nb@c.d"] if fault == "path" else [b"a@b.example"])
+            if fault == "content":
+                job.message.content = None
+            elif fault == "index":
+                job.indices = (7,)
             result = await sending.send(job, site)
             [notice] = sending.events
             assert isinstance(notice, Notice)
@@ -352,9 +369,12 @@ def test_closing_waits_for_the_running_and_breaks_off_the_rest() -> None:
     kinds = sorted(_kinds(result)[0] for result in results[:2])
     assert kinds == ["deferred", "sent"]
     for result in results:
-        assert result.trouble is None
-        if _kinds(result)[0] == "deferred":
+        if _kinds(result)[0] == "sent":
+            assert result.trouble is None
+        else:  # nobody's attempt is burnt by it
             assert {outcome.status for outcome in result.outcomes} == {"4.3.2"}
+            assert result.trouble is not None
+            assert result.trouble.scope is Scope.EGRESS
     assert _kinds(results[2]) == ["deferred", "deferred"]
 
 
