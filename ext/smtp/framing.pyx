@@ -13,6 +13,9 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memmove
 cimport cython
 
+from command_line cimport (
+    BARE_CR_OR_LF, COMMAND, CR, DONE, LF, NEED_MORE, NUL, TOO_LONG, scan_line, verb_of,
+)
 from octet_run cimport Line, clean_run
 
 from . import frame, limit
@@ -21,14 +24,6 @@ from .verb import VERB_OF, Verb
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t newsize) except -1
     PyObject *PyBytes_NewRef "PyBytes_FromStringAndSize"(const char *v, Py_ssize_t len) except NULL
-
-cdef enum:
-    NEED_MORE = 0  # as in frame.py; a test compares them
-    COMMAND = 1
-    TOO_LONG = 2
-    BARE_CR_OR_LF = 3
-    NUL = 4
-    DONE = 5
 
 cdef enum:
     VIOLATION_BARE_CR = 1
@@ -40,8 +35,6 @@ cdef enum:
     REFUSING = 31
 
 cdef enum:
-    CR = 13
-    LF = 10
     DOT = 46
     SPACE = 32
     TAB = 9
@@ -65,59 +58,9 @@ cdef tuple VERBS = tuple(Verb)
 cdef Py_ssize_t LINE_OCTETS_HARD = limit.LINE_OCTETS_HARD
 cdef object COMMAND_LINE_OCTETS_MAX = limit.COMMAND_LINE_OCTETS_MAX
 assert [int(verb) for verb in VERBS] == list(range(len(VERBS)))
-assert (NEED_MORE, DONE, REFUSING) == (frame.NEED_MORE, frame.DONE, frame.REFUSING)
-
-
-# --- Core ---------------------------------------------------------------------------------------
-
-cdef inline unsigned int word_of(const unsigned char *p) noexcept nogil:
-    """Four octets in upper case, as one number. Only letters become letters."""
-    return (
-        (<unsigned int>p[0] << 24 | <unsigned int>p[1] << 16 | <unsigned int>p[2] << 8 | p[3])
-        & 0xDFDFDFDFu
-    )
-
-
-cdef int verb_of(const unsigned char *p) noexcept nogil:
-    """The verbs of four letters that every message needs; 0 for all others."""
-    cdef unsigned int word = word_of(p)
-    if word == 0x4D41494Cu:  # MAIL
-        return 3
-    if word == 0x52435054u:  # RCPT
-        return 4
-    if word == 0x44415441u:  # DATA
-        return 5
-    if word == 0x52534554u:  # RSET
-        return 6
-    if word == 0x45484C4Fu:  # EHLO
-        return 2
-    if word == 0x51554954u:  # QUIT
-        return 11
-    return 0
-
-
-cdef int scan_line(
-    const unsigned char *begin, Py_ssize_t size, Py_ssize_t line_max, Py_ssize_t *count
-) noexcept nogil:
-    """Find the end of a command line. `count` octets belong to the answer.
-
-    COMMAND: the line with its CR LF. BARE_CR_OR_LF: up to the lone octet. TOO_LONG: line_max.
-    """
-    cdef Py_ssize_t window = size if size < line_max else line_max
-    cdef const unsigned char *lf = <const unsigned char *>memchr(begin, LF, <size_t>window)
-    cdef Py_ssize_t line_end = lf - begin if lf != NULL else window
-    cdef const unsigned char *cr = <const unsigned char *>memchr(begin, CR, <size_t>line_end)
-    if cr != NULL and cr - begin + 1 < line_end:
-        count[0] = cr - begin + 1
-        return BARE_CR_OR_LF
-    if lf != NULL:
-        count[0] = line_end + 1
-        return COMMAND if cr != NULL else BARE_CR_OR_LF
-    if window == line_max:
-        count[0] = window
-        return TOO_LONG
-    count[0] = 0
-    return NEED_MORE
+assert (NEED_MORE, COMMAND, TOO_LONG) == (frame.NEED_MORE, frame.COMMAND, frame.TOO_LONG)
+assert (BARE_CR_OR_LF, NUL, DONE) == (frame.BARE_CR_OR_LF, frame.NUL, frame.DONE)
+assert REFUSING == frame.REFUSING
 
 
 # --- Holder and door ----------------------------------------------------------------------------
@@ -318,7 +261,7 @@ cdef class Framing:
         self._content_capacity = 0
         return content
 
-    # Below: with the GIL, no Python code runs.
+    # Below: with the GIL; no Python code runs but a look-up of rare verbs.
 
     cdef int _append_rest(self, const unsigned char *begin, Py_ssize_t size) except -1:
         """Put octets behind the rest, which grows by doubling and loses what is consumed."""
