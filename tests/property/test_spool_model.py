@@ -1,0 +1,273 @@
+"""The spool against a plain model: whatever the history, reopening gives exactly what was durable.
+
+The model is a dict of live ids to what was acknowledged about them. A crash copies the files at any
+moment; what was under way then may have happened or not, everything else must be there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fastmta.message import Message, RecipientState, RecipientStatus
+from fastmta.spool import Spool, SpoolOptions
+from fastmta.spool.codec import is_final
+from tests.support.spool import NOW_NS, Shard, copy_crashed, delete_index
+
+DOMAINS = (b"one.example", b"two.example", b"three.example")
+HOPS = tuple(b"smtp:" + domain for domain in DOMAINS)
+FAR_NS = 2**62
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # copies of files are all it needs
+States = dict[int, RecipientState]
+
+paths = st.lists(st.sampled_from([b"u@" + domain for domain in DOMAINS]), min_size=1, max_size=4)
+status = st.sampled_from(list(RecipientStatus))
+
+
+class Known:
+    """What the model knows of one live message."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.content = message.content
+        self.paths = message.envelope.forward_paths
+        self.states: States = {}
+
+    @property
+    def is_live(self) -> bool:
+        return sum(is_final(state) for state in self.states.values()) < len(self.paths)
+
+
+class SpoolMachine(RuleBasedStateMachine):
+    """Random histories of one shard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = Path(tempfile.mkdtemp(prefix="spool-model-", dir=MEMORY))
+        self.generation = 0
+        self.live: dict[bytes, Known] = {}
+        self.held: dict[bytes, Message] = {}  # the Message objects that are in memory
+        self.ids: set[bytes] = set()
+
+    @initialize(size=st.sampled_from([64, 128, 256]))
+    def start(self, size: int) -> None:
+        self.options = SpoolOptions(segment_octets=size * 1024)
+        self.shard = Shard(self.place / "0", self.options)
+
+    def teardown(self) -> None:
+        if hasattr(self, "shard"):
+            self.shard.close()
+        shutil.rmtree(self.place)
+
+    @rule(paths=paths, size=st.integers(0, 20_000), count=st.integers(1, 4))
+    def accept(self, paths: list[bytes], size: int, count: int) -> None:
+        messages = [self.shard.make(*paths, content=b"c" * size) for _ in range(count)]
+        assert self.shard.accept(*messages) == [None] * count
+        for message in messages:
+            assert message.id not in self.ids
+            self.ids.add(message.id)
+            self.live[message.id] = Known(message)
+            self.held[message.id] = message
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), with_dsn=st.booleans())
+    def record(self, data: Any, with_dsn: bool) -> None:
+        id = data.draw(st.sampled_from(sorted(self.held)))
+        known, message = self.live[id], self.held[id]
+        indices = st.integers(0, len(known.paths) - 1)
+        changes = []
+        for index in sorted(data.draw(st.sets(indices, min_size=1))):
+            if not is_final(known.states.get(index)):
+                due = data.draw(st.integers(NOW_NS, NOW_NS + 100))
+                changes.append(RecipientState(index, data.draw(status), 1, due, "text"))
+        if not changes:
+            return
+        dsn = self.shard.make(b"u@one.example", reverse_path=b"") if with_dsn else None
+        assert self.shard.record(message, *changes, dsn=dsn) is None
+        known.states.update({change.index: change for change in changes})
+        assert message.states == known.states
+        assert (message.pending == 0) == (not known.is_live)
+        if dsn is not None:
+            self.live[dsn.id] = Known(dsn)
+            self.held[dsn.id] = dsn
+        if not known.is_live:
+            del self.live[id], self.held[id]
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def release(self, data: Any) -> None:
+        id = data.draw(st.sampled_from(sorted(self.held)))
+        self.shard.spool.release(self.held.pop(id))
+
+    @rule(hop=st.sampled_from(HOPS), now=st.integers(NOW_NS, NOW_NS + 100), limit=st.integers(1, 9))
+    def fetch(self, hop: bytes, now: int, limit: int) -> None:
+        messages, later = self.shard.fetch(hop, now, limit=limit)
+        due = self._due(hop)
+        ready = [id for at, id in due if at <= now]
+        got = [message.id for message in messages if message.id not in self.held]
+        released = [id for id in ready if id not in self.held]
+        if len(messages) < limit:
+            assert got == released
+            waits = [at for at, id in due if at > now and id not in self.held]
+            if waits and later is not None:
+                assert later <= min(waits)
+            assert not waits or later is not None
+        else:
+            assert set(got) <= set(released)
+        self._adopt(messages)
+
+    @rule(now=st.sampled_from([NOW_NS, FAR_NS]))
+    def expired(self, now: int) -> None:
+        messages = self.shard.expired(now)
+        found = {message.id for message in messages}
+        for id, known in self.live.items():
+            waits = any(
+                not is_final(state) and (state is None or state.status is not RecipientStatus.HELD)
+                for state in map(known.states.get, range(len(known.paths)))
+            )
+            if id not in self.held:
+                assert (id in found) == (waits and now == FAR_NS)
+        self._adopt(messages)
+
+    @rule()
+    def commit(self) -> None:
+        self.shard.commit()
+
+    @rule(without_index=st.booleans())
+    def reopen(self, without_index: bool) -> None:
+        self.shard.close()
+        self._open(self.shard.root, without_index)
+
+    @rule(without_index=st.booleans(), twice=st.booleans())
+    def crash(self, without_index: bool, twice: bool) -> None:
+        self._crash(without_index)
+        if twice:
+            self._crash(False)
+
+    @rule(paths=paths, without_index=st.booleans(), turns=st.integers(0, 6), data=st.data())
+    def crash_with_work_under_way(
+        self, paths: list[bytes], without_index: bool, turns: int, data: Any
+    ) -> None:
+        """A message is being accepted and a mark recorded while the process dies."""
+        shard, outcome = self.shard, {}
+        message = shard.make(*paths)
+        self.ids.add(message.id)
+        shard.spool.accept(message, lambda m, e: outcome.update({m.id: e}))
+        marked: Known | None = None
+        if self.held:
+            id = data.draw(st.sampled_from(sorted(self.held)))
+            marked = self.live[id]
+            count = len(marked.paths)
+            changes = [RecipientState(at, RecipientStatus.DELIVERED, 1) for at in range(count)]
+            shard.spool.record(self.held[id], changes, lambda m, e: outcome.update({m.id: e}))
+        for _ in range(turns):
+            shard.loop.call_soon(shard.loop.stop)
+            shard.loop.run_forever()
+        target = copy_crashed(shard, self._next())
+        acknowledged = dict(outcome)
+        shard.close()
+        assert set(acknowledged.values()) <= {None}
+        self.held.clear()
+        reopened = Shard(target, self.options)
+        if message.id in acknowledged or message.id in reopened.recovered:
+            self.live[message.id] = Known(message)
+        if marked is not None:
+            id = marked.message.id
+            if id in acknowledged or id not in reopened.recovered:
+                del self.live[id]
+        self.shard = reopened
+        self._check()
+        if without_index:
+            self._crash(True)
+
+    def _crash(self, without_index: bool) -> None:
+        target = copy_crashed(self.shard, self._next())
+        self.shard.close()
+        shutil.rmtree(self.shard.root)
+        self._open(target, without_index)
+
+    def _next(self) -> Path:
+        self.generation += 1
+        return self.place / str(self.generation)
+
+    def _open(self, root: Path, without_index: bool) -> None:
+        if without_index:
+            delete_index(root)
+        self.held.clear()
+        self.shard = Shard(root, self.options)
+        self._check()
+
+    def _check(self) -> None:
+        """The reopened shard holds exactly the live messages, with exactly their states."""
+        recovered = self.shard.recovered
+        assert set(recovered) == set(self.live)
+        for id, known in self.live.items():
+            assert recovered[id].states == known.states
+        assert self.shard.spool.live_count == len(self.live)
+        first: dict[bytes, int] = {}
+        for hop in HOPS:
+            due = [at for at, _ in self._due(hop)]
+            if due:
+                first[hop] = min(due)
+        assert dict(self.shard.spool.hops()) == first
+        assert self.shard.events == []
+        # The index is the same as one that is built from the log alone.
+        target = copy_crashed(self.shard, self._next())
+        delete_index(target)
+        with Shard(target, self.options, Spool.rebuild) as rebuilt:
+            assert rebuilt.dump() == self.shard.dump()
+        shutil.rmtree(target)
+
+    def _due(self, hop: bytes) -> list[tuple[int, bytes]]:
+        """(due, id) of every live message with recipients of `hop` that wait."""
+        due = []
+        for id, known in self.live.items():
+            times = []
+            for index, path in enumerate(known.paths):
+                state = known.states.get(index)
+                if b"smtp:" + path.partition(b"@")[2] != hop or is_final(state):
+                    continue
+                if state is None or state.status is RecipientStatus.QUEUED:
+                    times.append(0)
+                elif state.status is RecipientStatus.DEFERRED:
+                    times.append(state.due_at_ns)
+            if times:
+                due.append((min(times), id))
+        return sorted(due)
+
+    def _adopt(self, messages: list[Message]) -> None:
+        for message in messages:
+            held = self.held.get(message.id)
+            assert held is None or held is message
+            known = self.live[message.id]
+            assert message.content == known.content
+            assert message.states == known.states
+            self.held[message.id] = message
+
+    @invariant()
+    def counts_agree(self) -> None:
+        if hasattr(self, "shard"):
+            assert self.shard.spool.live_count == len(self.live)
+            assert self.shard.spool.is_healthy
+
+
+@pytest.fixture(autouse=True)
+def no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmta.spool.clerk.COMMIT_GAP_S", 0.0)
+
+
+TestSpoolModel = SpoolMachine.TestCase
+TestSpoolModel.settings = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
