@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         "is_paused",
         "opened_s",
         "peer",
+        "site_key",
         "target",
         "use_count",
     )
@@ -69,6 +70,7 @@ class Connection(asyncio.Protocol):
         self.opened_s = monotonic()
         self.use_count = 0  # transactions begun
         self.is_idle = False  # it is in the pool
+        self.site_key = b""  # there
         self.is_paused = False  # the transport holds content that the peer has not taken
         self._unsent_octets = 0  # of that, when it was last looked at
         self._limits = options.time_limits

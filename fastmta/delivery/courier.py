@@ -189,19 +189,24 @@ class Courier:
             self._open_soon(attempt, target)
 
     def _open_soon(self, attempt: Attempt, target: Target) -> None:
-        task = self._loop.create_task(self._open(attempt, target))
+        connection = Connection(target, self._options, self)
+        connection.attempt = attempt
+        task = self._loop.create_task(self._open(attempt, connection))
         self._tasks.add(task)
         task.add_done_callback(self._forget_task)
 
-    async def _open(self, attempt: Attempt, target: Target) -> None:
-        options = self._options
-        connection = Connection(target, options, self)
-        connection.attempt = attempt
-        source = None if options.source_address is None else (options.source_address, 0)
+    async def _open(self, attempt: Attempt, connection: Connection) -> None:
+        target, options = connection.target, self._options
+        source = options.source_address
+        if source is not None and (":" in source) != (":" in target.address):
+            source = None  # of the other family
         try:
             async with asyncio.timeout(options.time_limits.connect_s):
                 await self._loop.create_connection(
-                    lambda: connection, target.address, target.port, local_addr=source
+                    lambda: connection,
+                    target.address,
+                    target.port,
+                    local_addr=None if source is None else (source, 0),
                 )
         except asyncio.CancelledError:
             if _detach(connection):
@@ -221,7 +226,10 @@ class Courier:
     def _fail_to_connect(self, attempt: Attempt, peer: Peer, reason: str) -> None:
         outcome = trouble.unreachable(peer, reason)
         attempt.trouble = outcome
-        self._go_on(attempt, attempt.take_for_all(outcome))
+        try:
+            self._go_on(attempt, attempt.take_for_all(outcome))
+        except Exception as error:
+            self._break(attempt, error)
 
     # What connections tell.
 

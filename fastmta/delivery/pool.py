@@ -59,6 +59,7 @@ class Pool:
             connection.quit()
             return
         connection.is_idle = True
+        connection.site_key = site_key
         connection.deadline_s = now_s + options.idle_s
         self.idle_count += 1
         idle = self._idle.get(site_key)
@@ -73,13 +74,7 @@ class Pool:
             return
         connection.is_idle = False
         self.idle_count -= 1
-        for site_key, idle in self._idle.items():
-            if connection in idle:
-                idle.remove(connection)
-                if not idle:
-                    del self._idle[site_key]
-                return
-        raise AssertionError("an idle connection is not in the pool")
+        self._idle[connection.site_key].remove(connection)
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""
