@@ -65,9 +65,7 @@ class Shard:
             emit=around.emit,
             on_halt=around.on_halt,
         )
-        self.scheduler = Scheduler(
-            ports, scheduler_options(config), DividedBroker(around.workers)
-        )
+        self.scheduler = Scheduler(ports, scheduler_options(config), DividedBroker(around.workers))
 
     def start(self) -> None:
         """Begin with what the spool holds."""

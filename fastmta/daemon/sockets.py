@@ -39,8 +39,10 @@ def _open(name: str, endpoint: Endpoint, workers: int) -> Bound:
     opened: list[socket.socket] = []
     port = endpoint.port
     try:
+        # With SO_REUSEPORT a second server would silently share the port with a first one.
+        _bind(endpoint.address, port, is_shared=False).close()
         for _ in range(workers):
-            opened.append(_bind(endpoint.address, port))
+            opened.append(_bind(endpoint.address, port, is_shared=True))
             port = opened[0].getsockname()[1]
     except OSError as error:
         for each in opened:
@@ -49,12 +51,13 @@ def _open(name: str, endpoint: Endpoint, workers: int) -> Bound:
     return Bound(name, str(Endpoint(endpoint.address, port)), tuple(opened))
 
 
-def _bind(address: str, port: int) -> socket.socket:
+def _bind(address: str, port: int, *, is_shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if is_shared:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.bind((address, port))

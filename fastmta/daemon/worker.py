@@ -121,9 +121,7 @@ class Worker:
     def _open_shards(self, loop: asyncio.AbstractEventLoop, cache: DnsCache) -> list[Shard]:
         """Our own shard first, then those that earlier runs with more workers left to us."""
         config = self._config
-        bound = [
-            each.sockets[0].getsockname()[:2] for each in self._bound
-        ]
+        bound = [each.sockets[0].getsockname()[:2] for each in self._bound]
         resolver = Resolver(
             cache,
             time.monotonic,
@@ -139,9 +137,7 @@ class Worker:
             for number in shard_numbers(root, self._index, self._workers)
         ]
 
-    def _make_listeners(
-        self, loop: asyncio.AbstractEventLoop, cache: DnsCache
-    ) -> list[Listener]:
+    def _make_listeners(self, loop: asyncio.AbstractEventLoop, cache: DnsCache) -> list[Listener]:
         config = self._config
         policy = relay_policy(config)
         names = TrustedNames(policy, ClientNames(cache))
