@@ -197,9 +197,7 @@ class Courier:
 
     async def _open(self, attempt: Attempt, connection: Connection) -> None:
         target, options = connection.target, self._options
-        source = options.source_address
-        if source is not None and (":" in source) != (":" in target.address):
-            source = None  # of the other family
+        source = options.source_for(target.address)
         try:
             async with asyncio.timeout(options.time_limits.connect_s):
                 await self._loop.create_connection(

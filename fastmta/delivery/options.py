@@ -1,8 +1,12 @@
 """What an operator may set about outgoing sessions; the defaults are the protocol's."""
 
+from typing import Final
+
 import msgspec
 
 from fastmta.smtp import limit
+
+TICK_S_MIN: Final = 0.01
 
 
 class TimeLimits(msgspec.Struct, frozen=True):
@@ -29,7 +33,8 @@ class DeliveryOptions(msgspec.Struct, frozen=True):
 
     hostname: str  # argument of EHLO
     source_address: str | None = None  # local address to connect from; None: the kernel chooses
-    idle_s: float = 5.0  # how long an unused session is kept
+    source_addresses: tuple[str, ...] = ()  # the same for several, the first of a family counts
+    idle_s: float = 5.0  # how long an unused session is kept; 0: not at all
     idle_sessions_max: int = 1000  # kept in all; one more says QUIT at once
     session_age_s_max: float = 300.0  # older sessions say QUIT rather than wait for reuse
     messages_per_session_max: int = 1000
@@ -40,4 +45,12 @@ class DeliveryOptions(msgspec.Struct, frozen=True):
     @property
     def tick_s(self) -> float:
         """Period of the clock that watches every time limit of every session."""
-        return min(1.0, self.idle_s / 4, self.time_limits.shortest_s / 4)
+        return max(TICK_S_MIN, min(1.0, self.idle_s / 4, self.time_limits.shortest_s / 4))
+
+    def source_for(self, address: str) -> str | None:
+        """The local address to reach `address` from; None: the kernel chooses."""
+        sources = self.source_addresses
+        if self.source_address is not None:
+            sources = (self.source_address, *sources)
+        is_ipv6 = ":" in address
+        return next((source for source in sources if (":" in source) is is_ipv6), None)

@@ -52,7 +52,8 @@ class Pool:
         options = self._options
         assert not connection.is_idle
         if (
-            connection.use_count >= options.messages_per_session_max
+            options.idle_s <= 0
+            or connection.use_count >= options.messages_per_session_max
             or now_s - connection.opened_s >= options.session_age_s_max
             or self.idle_count >= options.idle_sessions_max
         ):

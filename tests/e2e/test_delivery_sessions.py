@@ -79,6 +79,7 @@ def test_sessions_of_other_sites_are_not_taken() -> None:
         ({"messages_per_session_max": 2}, 2),
         ({"session_age_s_max": 0.0}, 3),
         ({"idle_sessions_max": 0}, 3),
+        ({"idle_s": 0.0}, 3),
     ],
 )
 def test_session_that_served_enough_says_quit(limits: dict[str, object], sessions: int) -> None:
