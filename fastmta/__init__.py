@@ -1,3 +1,3 @@
-"""fastmta: a mail transfer agent. docs/architecture.md shows the rooms and the way of one message."""
+"""fastmta, a mail transfer agent. docs/architecture.md shows its rooms and how mail flows."""
 
 __version__ = "0.1.0"

@@ -2,7 +2,7 @@
 
 import time
 
-from fastmta.message import message_date
+from fastmta.message.trace import message_date
 
 
 class SystemClock:

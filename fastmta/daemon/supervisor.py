@@ -209,7 +209,7 @@ class Supervisor:
                 self._spawn(worker)
 
     def _stop(self) -> int:
-        """Drain the workers; kill what is left after the deadline: what they answered is durable."""
+        """Drain the workers; kill what is left after the deadline (their mail is durable)."""
         for each in self.bound:
             for listening in each.sockets:
                 listening.close()

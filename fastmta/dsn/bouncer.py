@@ -8,8 +8,8 @@ from fastmta.message import (
     Envelope,
     Message,
     Outcome,
-    message_date,
 )
+from fastmta.message.trace import message_date
 
 from .report import delivery_report, notification, original
 from .text import plain, plain_address

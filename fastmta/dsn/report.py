@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from fastmta.message import Message, Outcome, message_date
+from fastmta.message import Message, Outcome
+from fastmta.message.trace import message_date
 
 from .text import (
     canonical,

@@ -76,7 +76,7 @@ class Listener:
 
     async def _serve(self, listening: socket.socket) -> asyncio.Server:
         return await self._loop.create_server(
-            lambda: Connection(self),  # type: ignore[arg-type, return-value]  # duck-typed
+            lambda: Connection(self),  # type: ignore[arg-type]  # get_buffer is looked for by name
             sock=listening,
             backlog=_BACKLOG,
         )

@@ -14,7 +14,6 @@ from .envelope import NULL_REVERSE_PATH, ClientIdentity, Envelope
 from .message import Message
 from .outcome import Outcome, OutcomeKind, Scope
 from .recipient import RecipientState, RecipientStatus
-from .trace import message_date, received_field, received_prefix
 
 __all__ = [
     "NULL_REVERSE_PATH",
@@ -28,7 +27,4 @@ __all__ = [
     "RecipientState",
     "RecipientStatus",
     "Scope",
-    "message_date",
-    "received_field",
-    "received_prefix",
 ]

@@ -71,7 +71,7 @@ class RelayRights:
         return replies.r501_need_domain(path)
 
     def forward_path(self, path: bytes) -> bytes | Reply:
-        """Relay control on the final mailbox; `<postmaster>` is always accepted (RFC 5321 4.5.1)."""
+        """Relay control on the final mailbox; <postmaster> always passes (RFC 5321 4.5.1)."""
         local_part, _, domain = path.rpartition(b"@")
         if not domain:
             if local_part.lower() == _POSTMASTER:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastmta.event import ClientDisconnected, CommandRefused, MessageReceived
-from fastmta.message import ClientIdentity, Envelope, Message, received_field, received_prefix
+from fastmta.message import ClientIdentity, Envelope, Message
+from fastmta.message.trace import received_field, received_prefix
 from fastmta.smtp import Framing, Problem, Reply, Verb, frame, parse_mail, parse_rcpt
 from fastmta.smtp import reply as replies
 from fastmta.smtp.extension import r250_ehlo

@@ -1,7 +1,7 @@
 """Scripts of dialogs, each run in memory, octet by octet in memory, and over a real socket.
 
 A script is lines: `# comment`, `C: text` (sent with CR LF), `C~ text` (sent raw, with the escapes
-of Python), `S: pattern` (the next reply line, `*` matches anything), `S! closed` (the server closes),
+of Python), `S: pattern` (the next reply line, `*` matches anything), `S! closed` (we are closed on),
 `as: address` (who the client is; 127.0.0.1 unless said, and only that one over a socket).
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import re
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,12 +95,10 @@ async def play(script: Script, path: Path) -> None:
     ports = Ports(SETTINGS, policy, FakeAccept(), FakeClock(), [].append)
 
     class NoNames:
-        def client_name(self, address: str, done: object) -> None:
-            done("unknown")  # type: ignore[operator]
+        def client_name(self, address: str, done: Callable[[str], None]) -> None:
+            done("unknown")
 
     listener = Listener(ports, ListenerSettings(), NoNames(), loop)
-    import socket
-
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
     port = listening.getsockname()[1]

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from fastmta.lab import Server
 
@@ -89,10 +90,10 @@ class Load:
         expect(replies, b"221")
 
 
-def expect(replies: socket.SocketIO | object, code: bytes) -> None:
+def expect(replies: BinaryIO, code: bytes) -> None:
     """Read one whole reply; ConnectionError unless it has `code`."""
     while True:
-        line = replies.readline()  # type: ignore[attr-defined]
+        line = replies.readline()
         if line[:3] != code:
             raise ConnectionError(f"expected {code!r}, got {line!r}")
         if line[3:4] == b" ":
