@@ -182,6 +182,8 @@ class Dialog:
             detail = f"{self._reader.problem.value}: {self._reader.garbage}"
             return self._fail(trouble.broke_protocol(self._peer, self.stage, detail))
         if step is Step.WAIT:
+            if self.output and self._reader.buffered():  # the beginning of an early reply
+                return self._fail(trouble.broke_protocol(self._peer, self.stage, _TOO_MUCH))
             return step
         if is_too_much or self._reader.problem is not None or self._reader.buffered():
             return self._close_after(step)

@@ -194,6 +194,17 @@ def test_replies_to_commands_that_have_not_left(count: int) -> None:
         assert "unexpected reply: " in outcome.text
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_beginning_of_a_reply_to_a_command_that_has_not_left(count: int) -> None:
+    dialog, transaction = open_dialog(EHLO_PLAIN), make_transaction()
+    converse(dialog, GOOD[: count - 1], transaction)
+    sent(dialog)
+    assert dialog.receive(GOOD[count - 1] + b"2") is Step.DONE
+    assert dialog.state is State.CLOSED
+    assert dialog.output == []
+    assert all(one is not None and one.status == "4.5.0" for one in transaction.outcomes)
+
+
 def test_ehlo_answered_before_it_was_sent() -> None:
     dialog = make_dialog()
     assert dialog.receive(GREETING + EHLO_PIPELINING) is Step.CLOSED
