@@ -94,13 +94,13 @@ def _run(dialog: Dialog, reads: list[bytes]) -> None:
     assert len(transaction.outcomes) == len(PATHS)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(servers())
 def test_any_server_leaves_an_outcome_for_each_recipient(reads: list[bytes]) -> None:
     _run(make_dialog(), reads)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(LINES) | st.binary(min_size=1, max_size=30), max_size=12))
 def test_any_octets_leave_an_outcome_for_each_recipient(reads: list[bytes]) -> None:
     _run(make_dialog(), reads)

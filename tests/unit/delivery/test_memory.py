@@ -1,7 +1,7 @@
 """The short cuts of the dialog never say what the reply reader would not say."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmta.delivery import memory
@@ -33,12 +33,14 @@ def _assert_same_as_the_reader(octets: bytes) -> None:
     assert (reply.code, reply.enhanced_status, reply.text) == (250, "2.0.0", text)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=40), st.sampled_from([b"", b"\r\n", b"\n", b"\r\n\r\n", b"\r"]))
 def test_plain_acceptance_agrees_with_the_reader(text: bytes, end: bytes) -> None:
     _assert_same_as_the_reader(b"250 2.0.0 " + text + end)
     _assert_same_as_the_reader(text + end)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=60))
 def test_every_printable_acceptance_is_plain(text: str) -> None:
     octets = f"250 2.0.0 {text}\r\n".encode()
