@@ -11,7 +11,7 @@ from . import limit, path_py, problem
 cdef enum:
     ATEXT = 1  # RFC 5322 3.2.3
     LET_DIG_HYP = 2  # RFC 5321 4.1.2, and "_"
-    LETTER = 4  # of LET_DIG_HYP: not a digit, not "-"
+    NOT_DIGIT = 4  # of LET_DIG_HYP
     KEYWORD = 8  # esmtp-keyword
     VALUE = 16  # esmtp-value
 
@@ -41,8 +41,8 @@ cdef int fill_classes() except -1:
             CLASSES[octet] |= ATEXT
         if octet in letters + digits + b"-_":
             CLASSES[octet] |= LET_DIG_HYP
-        if octet in letters + b"_":
-            CLASSES[octet] |= LETTER
+        if octet in letters + b"-_":
+            CLASSES[octet] |= NOT_DIGIT
         if octet in letters + digits + b"-":
             CLASSES[octet] |= KEYWORD
         if 33 <= octet <= 126 and octet != 61:
@@ -67,7 +67,7 @@ cdef Py_ssize_t scan_dot_string(
             pos += 1
         else:
             break
-    if pos == begin or pos >= end or p[pos] != 64 or p[pos - 1] == 46:
+    if pos == begin or pos >= end or p[pos] != 64 or p[pos - 1] == 46 or p[begin] == 45:
         return -1
     return pos if pos - begin <= LOCAL_PART_OCTETS_MAX else -1
 
@@ -75,11 +75,11 @@ cdef Py_ssize_t scan_dot_string(
 cdef Py_ssize_t scan_domain(const unsigned char *p, Py_ssize_t pos, Py_ssize_t end) noexcept nogil:
     """The ">" behind a domain name that begins at pos; -1 when it is not that plain."""
     cdef Py_ssize_t begin = pos, label = pos
-    cdef bint has_letter = False
+    cdef bint has_name = False
     while pos < end:
         if CLASSES[p[pos]] & LET_DIG_HYP:
-            if CLASSES[p[pos]] & LETTER:
-                has_letter = True
+            if CLASSES[p[pos]] & NOT_DIGIT:
+                has_name = True
             pos += 1
             continue
         if pos == label or pos - label > LABEL_OCTETS_MAX or p[label] == 45 or p[pos - 1] == 45:
@@ -88,7 +88,7 @@ cdef Py_ssize_t scan_domain(const unsigned char *p, Py_ssize_t pos, Py_ssize_t e
             break
         pos += 1
         label = pos
-    if pos >= end or p[pos] != 62 or not has_letter or pos - begin > DOMAIN_OCTETS_MAX:
+    if pos >= end or p[pos] != 62 or not has_name or pos - begin > DOMAIN_OCTETS_MAX:
         return -1
     return pos
 

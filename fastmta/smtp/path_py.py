@@ -32,7 +32,7 @@ _DOT_STRING = re.compile(rb"[" + _ATEXT + rb"]+(?:\.[" + _ATEXT + rb"]+)*")
 _NEEDS_ESCAPE = re.compile(rb'(["\\])')
 _SPACED_DOT = re.compile(rb" *\. *")
 _LABEL = re.compile(rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
-_NOT_NUMERIC = re.compile(rb"[A-Za-z_]")
+_NOT_NUMERIC = re.compile(rb"[A-Za-z_-]")
 _LITERAL = re.compile(rb"\[(?:[Ii][Pp][Vv]6:([0-9A-Fa-f:.]+)|([0-9.]+))\]")
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e]+))?")
 
@@ -142,7 +142,10 @@ def _parse_local_part(octets: bytes) -> tuple[bytes | None, bytes]:
         value += _ESCAPED.sub(rb"\1", quoted.group(1) if quoted else word.group())
         has_word = is_after_word = True
         pos = word.end()
-    return (_encode_local_part(bytes(value)) if has_word else None), octets[pos:]
+    # Postfix allow_min_user: a leading "-" could be an option of a command behind us.
+    if not has_word or value.startswith(b"-"):
+        return None, b""
+    return _encode_local_part(bytes(value)), octets[pos:]
 
 
 def _encode_local_part(value: bytes) -> bytes:
@@ -168,7 +171,8 @@ def _parse_domain(octets: bytes) -> bytes:
 
 
 def _parse_literal(octets: bytes) -> bytes:
-    """RFC 5321 4.1.3; an IPv4 tail in IPv6 only behind "::", as Postfix has it."""
+    """RFC 5321 4.1.3, as Postfix has it: an IPv4 tail in IPv6 only behind "::", and no "::" for
+    one group at either end."""
     found = _LITERAL.fullmatch(octets)
     if found is None:
         return b""
@@ -177,9 +181,12 @@ def _parse_literal(octets: bytes) -> bytes:
             address = IPv4Address(found.group(2).decode("ascii"))
             return b"" if address.packed[0] == 0 else b"[%b]" % str(address).encode("ascii")
         text = found.group(1).decode("ascii")
-        if "." in text and "::" not in text:
+        if text.count(":") > 7 or ("." in text and "::" not in text):
             return b""
-        return b"[IPv6:%b]" % str(IPv6Address(text)).encode("ascii")
+        ipv6 = IPv6Address(text)
+        # Python 3.13 changed how a mapped address is written: written here, the same for all.
+        mapped = ipv6.ipv4_mapped
+        return f"[IPv6:{ipv6 if mapped is None else f'::ffff:{mapped}'}]".encode("ascii")
     except AddressValueError:
         return b""
 

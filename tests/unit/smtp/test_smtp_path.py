@@ -70,6 +70,11 @@ def test_a_canonical_path_stays_as_it_is(path: Any, case: Any) -> None:
         (b"FROM:<a@[ipv6:2001:DB8:0:0::1]>", b"a@[IPv6:2001:db8::1]"),
         (b"FROM:<a%b!c@x.y>", b"a%b!c@x.y"),
         (b"FROM:<a@x_y.z>", b"a@x_y.z"),
+        (b"FROM:<a@1-2.3>", b"a@1-2.3"),
+        (b"FROM:<(x) a (y) @ b.c (z)>", b"a@b.c"),
+        (b'FROM:<"(x)"@b.c>', b'"(x)"@b.c'),
+        (b"FROM:<a@[IPv6:::ffff:1.2.3.4]>", b"a@[IPv6:::ffff:1.2.3.4]"),
+        (b"FROM:<a@[IPv6:::FFFF:102:304]>", b"a@[IPv6:::ffff:1.2.3.4]"),
     ],
 )
 def test_accepted_reverse_path(path: Any, argument: bytes, expected: bytes) -> None:
@@ -114,6 +119,11 @@ def test_accepted_reverse_path(path: Any, argument: bytes, expected: bytes) -> N
         (b"FROM:<a@[::1]>", Problem.BAD_ADDRESS),
         (b"FROM:<a@[IPv6:::1%eth0]>", Problem.BAD_ADDRESS),
         (b"FROM:<a@[x:y]>", Problem.BAD_ADDRESS),
+        (b"FROM:<a@[IPv6:1:2:3:4:5:6:7::]>", Problem.BAD_ADDRESS),
+        (b"FROM:<a@[IPv6:::2:3:4:5:6:7:8]>", Problem.BAD_ADDRESS),
+        (b"FROM:<-a@b.c>", Problem.BAD_ADDRESS),
+        (b'FROM:<"-a"@b.c>', Problem.BAD_ADDRESS),
+        (b"FROM:<-a>", Problem.BAD_ADDRESS),
         (b"FROM:<a@[1.2.3.4].x>", Problem.BAD_ADDRESS),
         (b"FROM:<\xc3\xa9@b.c>", Problem.NON_ASCII),
         (b"FROM:<a@b\xc3\xa9.c>", Problem.NON_ASCII),
