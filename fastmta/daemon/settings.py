@@ -24,16 +24,6 @@ def share(limit: int, workers: int) -> int:
     return max(1, -(-limit // workers))
 
 
-def origin_of(config: Config) -> str:
-    """Domain of unqualified addresses."""
-    return config.rewrite.origin or config.hostname
-
-
-def postmaster_of(config: Config) -> str:
-    """Where mail to <postmaster> goes."""
-    return config.notify.postmaster or f"postmaster@{origin_of(config)}"
-
-
 def session_settings(config: Config, listen: Listen) -> SessionSettings:
     """Limits of a session of this listener."""
     limits = config.limits
@@ -67,8 +57,8 @@ def relay_policy(config: Config) -> RelayPolicy:
     return RelayPolicy.build(
         (str(network) for network in config.relay.trusted_networks),
         config.relay.domains,
-        origin_of(config),
-        postmaster_of(config),
+        config.rewrite.origin,
+        config.notify.postmaster,
     )
 
 
@@ -78,7 +68,7 @@ def delivery_options(config: Config) -> DeliveryOptions:
     times = delivery.timeouts
     return DeliveryOptions(
         hostname=config.hostname,
-        source_address=delivery.source[0] if delivery.source else None,
+        source_addresses=tuple(delivery.source),
         idle_s=delivery.idle_s,
         messages_per_session_max=delivery.messages_per_connection,
         addresses_per_attempt_max=delivery.addresses,

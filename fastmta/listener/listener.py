@@ -7,7 +7,8 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, cast
 
 from fastmta.event import ClientConnected, CommandRefused
 from fastmta.session import Ports, Session
@@ -75,11 +76,9 @@ class Listener:
         self._turn()
 
     async def _serve(self, listening: socket.socket) -> asyncio.Server:
-        return await self._loop.create_server(
-            lambda: Connection(self),  # type: ignore[arg-type]  # get_buffer is looked for by name
-            sock=listening,
-            backlog=_BACKLOG,
-        )
+        # uvloop looks for `get_buffer` by name; the base class of the hint would switch it off.
+        factory = cast(Callable[[], asyncio.BaseProtocol], partial(Connection, self))
+        return await self._loop.create_server(factory, sock=listening, backlog=_BACKLOG)
 
     async def adopt(self, listening: socket.socket) -> None:
         """Accept on the socket of a worker that died, too (a duplicate of it, which we own)."""

@@ -1,7 +1,7 @@
 """Scripts of dialogs, each run in memory, octet by octet in memory, and over a real socket.
 
 A script is lines: `# comment`, `C: text` (sent with CR LF), `C~ text` (sent raw, with the escapes
-of Python), `S: pattern` (the next reply line, `*` matches anything), `S! closed` (we are closed on),
+of Python), `S: pattern` (the next reply line, `*` matches anything), `S! closed` (it closes),
 `as: address` (who the client is; 127.0.0.1 unless said, and only that one over a socket).
 """
 
