@@ -154,9 +154,11 @@ class Path:
                 self._reopen()
         else:
             is_own_trouble = self._met_trouble(job, trouble)
-        self._owner.finished(job, result, is_own_trouble)
         engine = self._engine
-        engine.slots.give()
+        try:
+            self._owner.finished(job, result, is_own_trouble)
+        finally:
+            engine.slots.give()
         if engine.is_stopped:
             engine.come_to_rest()
         elif self.ready.fresh or self.ready.backlog or self.behind:
@@ -164,6 +166,8 @@ class Path:
 
     def _met_trouble(self, job: Job, trouble: Outcome) -> bool:
         health = self.health
+        if self._engine.is_stopped:  # most likely it is us who broke it off
+            return False
         if health.is_own_trouble(job):
             return True
         ports = self._engine.ports

@@ -17,12 +17,14 @@ from .engine import Engine
 from .health import PathState
 from .hop import Hop, HopState
 from .path import Path
+from .retry import NS
 
 if TYPE_CHECKING:
     from .table import Table
 
 FETCH_MAX = 200
 FETCHES_MAX = 4
+RECHECK_NS = 60 * NS
 LOW_WATER = 100  # jobs from the backlog that an open path likes to have ready
 
 
@@ -99,6 +101,9 @@ class Refill:
             path.fetches -= 1
         if next_due_ns is not None:
             self._table.due.note(hop, next_due_ns)
+        if messages and not hop.is_behind:
+            # Were the read short for another reason than the end, the rest would never be read.
+            self._table.due.note(hop, now_ns + RECHECK_NS)
         for message in messages:
             if message.id not in departed:
                 self._table.lifecycle.fetched(message, hop, now_ns)
