@@ -7,6 +7,16 @@ from fastmta.message import Message, RecipientStatus
 DUE_OCTETS = 8
 
 
+def tail(due_at_ns: int, id: bytes) -> bytes:
+    """The position of a row: due time, then id."""
+    return due_at_ns.to_bytes(DUE_OCTETS, "big") + id
+
+
+def just_before(position: bytes) -> bytes:
+    """A position before `position` with nothing between that is not known already."""
+    return position[:-1] + bytes((position[-1] - 1,)) if position else b""
+
+
 def due_times(
     message: Message, next_hop: bytes, hop_of: Callable[[bytes], bytes]
 ) -> Iterable[tuple[int, int]]:
@@ -29,16 +39,10 @@ def due_times(
 def position(
     messages: list[Message], next_hop: bytes, hop_of: Callable[[bytes], bytes], after: bytes
 ) -> bytes:
-    """The position (due time, id) up to which a read from beyond `after` got.
-
-    `messages` is what it found, in order. Empty, the beginning, when nothing of it waits any more.
-    """
+    """How far a read from beyond `after` got that found `messages`, in order."""
     for message in reversed(messages):
-        tails = [
-            due_at_ns.to_bytes(DUE_OCTETS, "big") + message.id
-            for _, due_at_ns in due_times(message, next_hop, hop_of)
-        ]
-        beyond = [tail for tail in tails if tail > after]
+        tails = (tail(due, message.id) for _, due in due_times(message, next_hop, hop_of))
+        beyond = [one for one in tails if one > after]
         if beyond:
             return min(beyond)
-    return b""
+    return after

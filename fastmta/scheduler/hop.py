@@ -10,6 +10,8 @@ from fastmta.budget import Backoff
 from fastmta.message import Outcome
 from fastmta.message.attempt import Job
 
+from .cursor import just_before
+
 if TYPE_CHECKING:
     from .path import Path
 
@@ -24,15 +26,39 @@ class HopState(enum.Enum):
 
 
 class Reading:
-    """How far the backlog of one next hop was read, and the fetch under way, if any."""
+    """How far the backlog of one next hop was read, and the read under way, if any.
 
-    __slots__ = ("cursor", "departed", "is_stale", "limit")
+    Rows at or before `cursor` are in RAM or gone. Whoever puts one back lowers the cursor.
+    """
+
+    __slots__ = ("_lowest", "cursor", "departed", "is_restart_due", "is_stale", "limit")
 
     def __init__(self) -> None:
-        self.cursor = b""
-        self.limit = 0  # of the fetch under way; 0 when there is none
-        self.is_stale = False  # something was released while that fetch was under way
-        self.departed: set[bytes] = set()  # ids that left RAM during that fetch
+        self.cursor = b""  # position in the backlog, see `Backlog.fetch`
+        self.limit = 0  # of the read under way; 0 when there is none
+        self.departed: set[bytes] = set()  # ids that left RAM during that read
+        self.is_stale = False  # there may be more than that read can see
+        self.is_restart_due = False  # some row may be anywhere: the next wake begins anew
+        self._lowest: bytes | None = None  # of the rows put back during that read
+
+    def lower(self, tail: bytes) -> None:
+        """The row at position `tail` is not in RAM (any more)."""
+        if self.limit:
+            if self._lowest is None or tail < self._lowest:
+                self._lowest = tail
+        elif tail <= self.cursor:
+            self.cursor = just_before(tail)
+
+    def end(self, cursor: bytes) -> set[bytes]:
+        """The read got up to `cursor`; the ids that must not be taken from it."""
+        self.limit = 0
+        self.is_stale = False
+        self.cursor = cursor
+        if self._lowest is not None:
+            self.lower(self._lowest)
+            self._lowest = None
+        departed, self.departed = self.departed, set()
+        return departed
 
 
 class Hop:

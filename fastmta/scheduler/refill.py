@@ -1,8 +1,9 @@
 """How mail comes back from the spool, a bounded number at a time.
 
 An open path reads ahead while the pool has room, so that its jobs never wait for the disk; without
-room it reads as many as it can start, when it has nothing else. A probing path reads one. The hops
-of a path take turns; at most one read per hop and FETCHES_MAX per path are under way.
+room it reads up to two windows when it has less than one, or, when RAM is overfull, as many as it
+can start and only when it has nothing else. A probing path reads one. The hops of a path take
+turns; at most one read per hop and FETCHES_MAX per path are under way.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from .engine import Engine
 from .health import PathState
 from .hop import Hop, HopState
 from .path import Path
+from .residence import WINDOWS_GUARANTEED
 from .retry import NS
 
 if TYPE_CHECKING:
     from .table import Table
 
+FETCH_MIN = 50  # to read ahead for less is not worth the while
 FETCH_MAX = 200
 FETCHES_MAX = 4
 RECHECK_NS = 60 * NS
+
 LOW_WATER = 100  # jobs from the backlog that an open path likes to have ready
 
 
@@ -53,15 +57,20 @@ class Refill:
             self._fetch(hop, None, FETCH_MAX)
 
     def _allowance(self, path: Path) -> int:
-        health, slots = path.health, self._engine.slots
-        if health.state is PathState.OPEN:
-            room = self._table.residence.room
-            if room and len(path.ready.backlog) < LOW_WATER:
-                return min(room, FETCH_MAX)
+        health, slots, residence = path.health, self._engine.slots, self._table.residence
+        has_slot = slots.used < slots.limit
         can_start = health.limit - path.in_flight
+        if health.state is PathState.OPEN and len(path.ready.backlog) < LOW_WATER:
+            room = residence.room
+            if room >= min(FETCH_MIN, residence.messages_max // 8 + 1):
+                return min(room, FETCH_MAX)
+            window_max = health.window.limit
+            held = path.in_flight + len(path.ready)
+            if held < window_max and (has_slot or path.in_flight) and not residence.is_overfull:
+                return 0 if path.fetches else WINDOWS_GUARANTEED * window_max - held
         if can_start <= 0 or path.ready or path.fetches:
             return 0
-        if slots.used >= slots.limit:
+        if not has_slot:
             slots.wait(path)
             return 0
         return can_start
@@ -71,6 +80,8 @@ class Refill:
         assert reading.limit == 0
         assert hop.is_behind
         reading.limit = limit
+        if not hop.held:
+            reading.cursor = b""  # nothing to skip: look at everything
         if path is not None:
             path.fetches += 1
         ports = self._engine.ports
@@ -87,16 +98,10 @@ class Refill:
         next_due_ns: int | None,
     ) -> None:
         reading = hop.reading
-        departed, reading.departed = reading.departed, set()
         is_full = len(messages) >= reading.limit
-        hop.is_behind = is_full or reading.is_stale or bool(departed)
-        if is_full and not reading.is_stale:
-            hop_of = self._engine.ports.next_hop
-            reading.cursor = position(messages, hop.next_hop, hop_of, reading.cursor)
-        else:
-            reading.cursor = b""
-        reading.limit = 0
-        reading.is_stale = False
+        hop.is_behind = is_full or reading.is_stale or bool(reading.departed)
+        hop_of = self._engine.ports.next_hop
+        departed = reading.end(position(messages, hop.next_hop, hop_of, reading.cursor))
         if path is not None:
             path.fetches -= 1
         if next_due_ns is not None:

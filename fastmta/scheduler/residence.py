@@ -7,6 +7,7 @@ from typing import TypeAlias
 from fastmta.message import Message
 from fastmta.message.attempt import Job
 
+WINDOWS_GUARANTEED = 2  # of jobs in RAM, to each next hop
 FULL_FACTOR = 4  # guarantees of next hops end when this many times the shared pool is in RAM
 OCTETS_GUESS = 4_096  # of a message, before there is one to look at
 
@@ -118,6 +119,11 @@ class Residence:
     def has_room(self) -> bool:
         """The shared pool is not full."""
         return self.messages < self.messages_max and self.octets < self.octets_max
+
+    @property
+    def has_room_to_spare(self) -> bool:
+        """Less than three quarters of the shared pool are taken."""
+        return 4 * self.messages < 3 * self.messages_max and 4 * self.octets < 3 * self.octets_max
 
     @property
     def is_half_full(self) -> bool:

@@ -1,9 +1,11 @@
 """All next hops and paths: who takes a job, what stays in RAM, what goes back to the backlog.
 
 RAM. A fresh job stays while the pool that all share has room, or (a guarantee, so that a slow site
-takes nothing from others) while its next hop has less than two windows of jobs in RAM. A next hop
-whose path is closed keeps one window, and that only while the pool is less than half full. What
-does not stay is released to the spool and fetched again when its turn comes: see `Refill`.
+takes nothing from others) while its next hop has less than two windows of jobs in RAM. A part of
+the pool is not for fresh mail while the backlog has older mail of its next hop, so that both get
+their turns. A next hop whose path is closed keeps one window, and that only while the pool is less
+than half full. What does not stay is released to the spool and fetched again when its turn comes:
+see `Refill`.
 """
 
 from __future__ import annotations
@@ -13,20 +15,20 @@ from typing import TYPE_CHECKING
 from fastmta.message import Message, RecipientStatus
 from fastmta.message.attempt import AttemptResult, Job
 
+from .cursor import tail
 from .due import DueTimes
 from .engine import Engine
 from .health import PathState
 from .hop import Hop, HopState
 from .path import Path
 from .refill import Refill
-from .residence import Residence
+from .residence import WINDOWS_GUARANTEED, Residence
 from .retry import NS
 from .routing import Routing
 
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
-WINDOWS_GUARANTEED = 2
 RECHECK_S = 2.0  # rows of a message that is still in RAM are visible by then
 HOPS_KEPT = 20_000  # with a site that is known, though there is no mail
 IDLE_SWEEPS_MAX = 20  # until a path that nobody uses is forgotten
@@ -45,7 +47,7 @@ class Table:
         self.hops: dict[bytes, Hop] = {}
         self.paths: dict[tuple[str, bytes], Path] = {}
         self.residence = Residence(options.ram_messages, options.ram_octets)
-        self.due = DueTimes(engine.ports.clock, engine.ports.timers, self.flag)
+        self.due = DueTimes(engine.ports.clock, engine.ports.timers, self.wake)
         self.routing = Routing(engine, self)
         self.refiller = Refill(engine, self)
 
@@ -69,7 +71,8 @@ class Table:
             is_open = path.health.state is PathState.OPEN
         else:
             is_open = hop.state is not HopState.BACKING_OFF
-        if not (is_open and residence.has_room) and not self._may_stay(hop):
+        has_room = residence.has_room_to_spare if hop.is_behind else residence.has_room
+        if not (is_open and has_room) and not self._may_stay(hop):
             return False
         if self._engine.is_stopped:
             return False
@@ -161,8 +164,9 @@ class Table:
 
     def recheck(self, next_hop: bytes) -> None:
         """Look again soon for mail of this next hop, which is in RAM for another one."""
-        due_at_ns = self._engine.ports.clock.wall_ns() + int(RECHECK_S * NS)
-        self.due.note(self.hop(next_hop), due_at_ns)
+        hop = self.hop(next_hop)
+        hop.reading.is_restart_due = True
+        self.due.note(hop, self._engine.ports.clock.wall_ns() + int(RECHECK_S * NS))
 
     def withdraw(self, job: Job) -> bool:
         """Take a job that waits out of its queue; False when it is under way."""
@@ -179,16 +183,26 @@ class Table:
         for index, forward_path in enumerate(message.envelope.forward_paths):
             state = message.states.get(index)
             if state is None or state.status is RecipientStatus.QUEUED:
-                self.flag(self.hop(ports.next_hop(forward_path)))
+                hop = self.hop(ports.next_hop(forward_path))
+                hop.reading.lower(tail(0, message.id))
+                self.flag(hop)
             elif state.status is RecipientStatus.DEFERRED:
-                self.due.note(self.hop(ports.next_hop(forward_path)), state.due_at_ns)
+                hop = self.hop(ports.next_hop(forward_path))
+                hop.reading.lower(tail(state.due_at_ns, message.id))
+                self.due.note(hop, state.due_at_ns)
 
     # The backlog
+
+    def wake(self, hop: Hop) -> None:
+        """A due time of `hop` has come."""
+        if hop.reading.is_restart_due:
+            hop.reading.is_restart_due = False
+            hop.reading.lower(b"")
+        self.flag(hop)
 
     def flag(self, hop: Hop) -> None:
         """The backlog has mail for `hop` that is due."""
         hop.is_behind = True
-        hop.reading.cursor = b""
         if hop.reading.limit:
             hop.reading.is_stale = True
             return

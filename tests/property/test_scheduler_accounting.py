@@ -113,7 +113,7 @@ def check_limits(world: World) -> None:
     assert world.receivers.most_together <= CONNECTIONS
     assert all(most <= SITE_CONNECTIONS for most in world.receivers.most.values())
     # The pool four times over, what can be in flight beside it, and one read for each path.
-    assert world.scheduler.counts.ram_jobs <= 4 * 40 + CONNECTIONS + SITE_CONNECTIONS * 5
+    assert world.scheduler.counts.ram_jobs <= 4 * 40 + CONNECTIONS + 2 * SITE_CONNECTIONS * 5
 
 
 @settings(max_examples=120, deadline=None)

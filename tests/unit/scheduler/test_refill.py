@@ -6,7 +6,8 @@ from fastmta.message import RecipientStatus
 from fastmta.message.attempt import AttemptResult, Job
 from fastmta.route import Site
 from fastmta.scheduler import Options, SiteOptions
-from fastmta.scheduler.cursor import position
+from fastmta.scheduler.cursor import position, tail
+from fastmta.scheduler.hop import Reading
 from tests.support.scheduler_world import (
     DEFERRED,
     DELIVERED,
@@ -198,8 +199,39 @@ def test_position_is_the_first_row_beyond_the_last_position(after: bytes) -> Non
     assert found == due.to_bytes(8, "big") + message.id
 
 
-def test_position_of_mail_that_waits_no_more_is_the_beginning() -> None:
+def test_position_stays_where_nothing_waits_any_more() -> None:
     world = World()
     message = world.send(b"a@x.example")
     world.run(1)
-    assert position([message], b"smtp:x.example", hop_of, b"") == b""
+    assert position([message], b"smtp:x.example", hop_of, b"before") == b"before"
+
+
+def test_older_mail_gets_its_turns_though_more_comes_in_than_goes_out() -> None:
+    world = World(Options(ram_messages=1_000))
+    for _ in range(2_000):
+        world.send(b"a@x.example")
+    old = set(world.spool.rows)
+    assert len(old) == 1_000
+    for _ in range(300):  # 20 connections deliver 2,000 a second; 3,000 a second come in
+        for _ in range(30):
+            world.send(b"b@x.example")
+        world.run(0.01)
+    assert len(world.spool.rows) > 1_500
+    assert not old & set(world.spool.rows), "all that waited when this began has been delivered"
+
+
+def test_the_cursor_is_lowered_to_what_is_put_back() -> None:
+    reading = Reading()
+    reading.cursor = tail(500, b"5" * 16)
+    reading.lower(tail(600, b"1" * 16))
+    assert reading.cursor == tail(500, b"5" * 16)
+    reading.lower(tail(500, b"5" * 16))
+    assert tail(500, b"4" * 16) < reading.cursor < tail(500, b"5" * 16)
+    reading.limit = 10
+    reading.lower(tail(3, b"7" * 16))
+    reading.lower(tail(0, b"9" * 16))
+    reading.departed.add(b"x")
+    assert reading.end(tail(700, b"0" * 16)) == {b"x"}
+    assert tail(0, b"8" * 16) < reading.cursor < tail(0, b"9" * 16)
+    reading.lower(b"")
+    assert reading.cursor == b""
