@@ -178,7 +178,7 @@ class Bench:
 
         A slow receiver needs several rounds over all connections.
         """
-        rounds = 5 if seconds > _WARM_UP_S else 1
+        rounds = 10 if seconds > _WARM_UP_S else 1
         least = WIDE_CONNECTIONS * rounds if case.receiver_delay_ms else case.sessions * 2
         return max(least, min(_COUNT_MAX, int(rate * seconds)))
 

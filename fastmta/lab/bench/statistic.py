@@ -16,6 +16,8 @@ class Spread:
     most: float
 
     def render(self, form: str = "{:.0f}") -> str:
+        if self.least == self.most:
+            return form.format(self.median)
         low, high = form.format(self.least), form.format(self.most)
         return f"{form.format(self.median)} ({low}..{high})"
 

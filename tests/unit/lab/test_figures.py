@@ -28,6 +28,9 @@ def test_spread_of_nothing_is_nothing() -> None:
     found = spread([3.0, 1.0, 2.0])
     assert found is not None
     assert found.render() == "2 (1..3)"
+    single = spread([2.5])
+    assert single is not None
+    assert single.render("{:.1f}") == "2.5"
 
 
 def test_ratio_is_taken_pair_by_pair() -> None:
