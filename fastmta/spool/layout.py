@@ -3,12 +3,14 @@
 <root>/format                       version of this layout
 <root>/shard-NN/lock                held by the one process that has the shard open
 <root>/shard-NN/hot/<number>.seg    segments and spares, 16 hexadecimal digits
+<root>/shard-NN/boot                number of the latest start; makes queue ids unique
 <root>/shard-NN/index/              LMDB; derived, may be deleted while the shard is closed
 <root>/shard-NN/quarantine/         copies of damaged regions, <position>-<length>
 """
 
 import fcntl
 import os
+import time
 
 from .problem import SpoolError, SpoolFormat
 
@@ -42,7 +44,7 @@ def make_directory(path: str) -> None:
 
 def write_file(path: str, octets: bytes) -> None:
     """Put a file in place as a whole, durably."""
-    temporary = path + ".new"
+    temporary = f"{path}.{os.getpid()}.new"  # workers may start a new spool at the same time
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
         view = memoryview(octets)
@@ -92,6 +94,21 @@ class Layout:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+    def begin_boot(self, seen: int) -> int:
+        """The number of this start: larger than `seen` and than that of any start before.
+
+        Durable before it is used, and at least the time, so that it survives a lost file as well.
+        """
+        path = os.path.join(self.shard, "boot")
+        last = 0
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                text = file.read(32).strip()
+            last = int(text) if text.isdigit() else 0
+        number = max(last + 1, seen + 1, int(time.time()))
+        write_file(path, b"%d\n" % number)
+        return number
 
     def _check_format(self) -> None:
         path = os.path.join(self.root, "format")

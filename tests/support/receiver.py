@@ -86,7 +86,12 @@ class Session:
 class Receiver:
     """Listens from construction on; `close()` ends every connection."""
 
-    def __init__(self, script: Script | Sequence[Script] = (), address: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        script: Script | Sequence[Script] = (),
+        address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         scripts = [script] if isinstance(script, Mapping) else list(script)
         self._scripts: list[Script] = scripts or [{}]
         self.sessions: list[Session] = []
@@ -97,7 +102,7 @@ class Receiver:
         self._threads: list[threading.Thread] = []
         self._is_closing = False
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listener = socket.create_server((address, 0), family=family, backlog=512)
+        self._listener = socket.create_server((address, port), family=family, backlog=512)
         self.address = address
         self.port: int = self._listener.getsockname()[1]
         self._accepting = threading.Thread(target=self._accept, daemon=True)
