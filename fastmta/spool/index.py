@@ -97,7 +97,7 @@ class Index:
         move_aside(self._path)
 
     def read_meta(self) -> dict[str, int]:
-        """Every number kept in `meta`: checkpoint, format, boot, durability, routing."""
+        """Every number kept in `meta`: checkpoint, format, durable, routing."""
         with self._env.begin(db=self._meta) as txn:
             return {key.decode(): int(value) for key, value in txn.cursor()}
 

@@ -126,8 +126,7 @@ def scan_segment(data: mmap.mmap | bytes, segment: Segment, proven: int, limit: 
                 number, durable, _, _ = parse_batch(view, offset)
                 proven = max(proven, min(durable - base, limit))
             if pos >= proven and following >= limit:
-                if pos < size and not is_padding(view, pos, group_end or pos + _PAGE):
-                    dropped = (group_end or pos + _PAGE) - pos
+                dropped = _torn_octets(view, segment, pos, group_end)
                 break
             # Damage that is proven, or that later groups follow: step over it.
             stop = group_end or (following if following < limit else proven)
@@ -137,6 +136,20 @@ def scan_segment(data: mmap.mmap | bytes, segment: Segment, proven: int, limit: 
             pos, group_end = (resume, stop) if resume < stop else (stop, 0)
     records = [record for record in records if record[1] < limit]
     return Scan(records, holes, min(pos, limit), number, dropped)
+
+
+def _torn_octets(view: memoryview, segment: Segment, pos: int, group_end: int) -> int:
+    """How much of a last group that was not written whole stands at `pos`.
+
+    Between groups there is one only if a BATCH of this segment was begun: what else stands there is
+    from an older life of the file.
+    """
+    if group_end:
+        return 0 if is_padding(view, pos, group_end) else group_end - pos
+    if pos >= segment.size_octets:
+        return 0
+    claim = parse_record_head(view, pos)
+    return _PAGE if claim == (segment.epoch, segment.base + pos) else 0
 
 
 def describe_hole(data: mmap.mmap | bytes, hole: Hole) -> str:

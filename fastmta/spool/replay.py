@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from typing import NamedTuple
 
 import lmdb
@@ -184,11 +183,9 @@ def recover(layout: Layout, options: SpoolOptions, maker: RowMaker, emit: Emit) 
             _sync(scanned)
             index.commit(replay.take(segment.base + scan.end, checkpoint))
     _sync(scanned)
-    boot = max(meta.get("boot", 0) + 1, int(time.time()))
-    boot = max([boot, *(segment.boot + 1 for segment in table)])
+    boot = layout.begin_boot(max((segment.boot for segment in table), default=0))
     index.commit(
         replay.take(end, end),
-        boot=boot,
         format=FORMAT,
         routing=_routing_number(options),
         durable=int(options.durability is Durability.FULL),

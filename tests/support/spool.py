@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -168,7 +170,12 @@ class Shard:
 
 def copy_crashed(shard: Shard, target: Path) -> Path:
     """The shard's files as they are now, as a process that is killed at this moment leaves them."""
-    shutil.copytree(shard.root, target)
+    for directory, _, files in os.walk(shard.root):
+        place = target / os.path.relpath(directory, shard.root)
+        place.mkdir(mode=0o700)
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # a spare that is removed just now
+                shutil.copy(os.path.join(directory, name), place / name)
     return target
 
 

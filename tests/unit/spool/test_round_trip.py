@@ -77,6 +77,22 @@ def test_partly_delivered_message_is_fetched_with_its_states(shard: Shard) -> No
     assert (fetched.pending, fetched.position) == (1, message.position)
 
 
+def test_message_deferred_again_and_again_leaves_no_row_behind(shard: Shard) -> None:
+    message = shard.accept_new(b"a@one.example", b"b@two.example")
+    for due in range(1, 6):
+        changes = [RecipientState(index, DEFERRED, due, NOW_NS + due) for index in (0, 1)]
+        assert shard.record(message, *changes) is None
+        shard.spool.release(message)
+        (message,), _ = shard.fetch(b"smtp:two.example", NOW_NS + due)
+        assert sorted(shard.dump()["hop"]) == sorted(
+            hop + b"\0" + (NOW_NS + due).to_bytes(8, "big") + message.id
+            for hop in (b"smtp:one.example", b"smtp:two.example")
+        )
+    shard.deliver(message)
+    shard.commit()
+    assert not any(shard.dump().values())
+
+
 def test_one_message_object_per_id(shard: Shard) -> None:
     message = shard.accept_new(b"a@one.example", b"b@two.example")
     shard.spool.release(message)
