@@ -108,7 +108,9 @@ class Connection:
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        session = self._session
+        # Session and connection know each other: without this each pair would wait for the
+        # garbage collector.
+        session, self._session = self._session, None
         self._listener.left(self, self._address)
         if session is not None:
             reason = (

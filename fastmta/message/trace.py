@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 from .envelope import ClientIdentity
 
+# To "?" for what could break a field: everything but visible ASCII.
+_PRINTABLE = bytes(octet if 0x20 < octet < 0x7F else 0x3F for octet in range(256))
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -24,7 +26,7 @@ def received_prefix(client: ClientIdentity, hostname: str) -> bytes:
     octets outside printable ASCII become "?".
     """
     bracket = f"IPv6:{client.address}" if ":" in client.address else client.address
-    helo = bytes(octet if 0x20 < octet < 0x7F else 0x3F for octet in client.helo).decode("ascii")
+    helo = client.helo.translate(_PRINTABLE).decode("ascii")
     return (
         f"Received: from {helo} ({client.name} [{bracket}])\r\n"
         f"\tby {hostname} (fastmta) with {client.protocol} id "

@@ -2,12 +2,13 @@
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastmta.smtp import Reply
 from fastmta.smtp import reply as replies
 
 _POSTMASTER = b"postmaster"
+_KNOWN_MAX = 4096  # clients whose rights are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class RelayPolicy:
     parents: frozenset[bytes]  # `.example.com` entries, without the dot
     origin: bytes  # appended to unqualified addresses of trusted clients
     postmaster: bytes  # where <postmaster> goes
+    _known: dict[str, "RelayRights"] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def build(
@@ -36,6 +38,14 @@ class RelayPolicy:
 
     def admit(self, address: str) -> "RelayRights":
         """Rights of a client."""
+        known = self._known.get(address)
+        if known is None:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            known = self._known[address] = self._judge(address)
+        return known
+
+    def _judge(self, address: str) -> "RelayRights":
         ip = ipaddress.ip_address(address.partition("%")[0])
         is_trusted = any(
             ip in network for network in self.networks if network.version == ip.version

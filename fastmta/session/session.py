@@ -103,7 +103,7 @@ class Session:
         self.state = State.CLOSED
         self.is_closing = True
         verbs = {
-            Verb(verb).name.lower(): (self._accepted[verb], total)
+            _VERB_NAMES[verb]: (self._accepted[verb], total)
             for verb, total in enumerate(self._totals)
             if total
         }
@@ -400,6 +400,7 @@ _RCPT_PROBLEMS: dict[int, Reply] = {
     Problem.BAD_ADDRESS: replies.R501_BAD_RECIPIENT,
 }
 _STAGES = tuple(verb.name for verb in sorted(Verb, key=int))
+_VERB_NAMES = tuple(stage.lower() for stage in _STAGES)
 _HANDLERS = {
     state: tuple(getattr(Session, entry) if isinstance(entry, str) else entry for entry in row)
     for state, row in _TABLE.items()

@@ -35,6 +35,7 @@ _FLAGS = {
 _SIZE_DIGITS_MAX = 20  # RFC 1870 4
 
 
+@lru_cache(maxsize=16)
 def r250_ehlo(
     hostname: str,
     size_max: int,

@@ -4,6 +4,7 @@ Names carry number and meaning; texts are the ones of Postfix, because scripts l
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -133,11 +134,13 @@ R550_SOURCE_ROUTE = _one(550, "5.7.1", "Source routes are not accepted")
 R530_NEED_STARTTLS = _one(530, "5.7.0", "Must issue a STARTTLS command first")
 
 
+@lru_cache(maxsize=16)
 def r220_greeting(hostname: str, banner: str = "ESMTP fastmta") -> Reply:
     """The opening (RFC 5321 4.2: the host name comes first)."""
     return _one(220, "", f"{hostname} {banner}")
 
 
+@lru_cache(maxsize=16)
 def r250_hello(hostname: str) -> Reply:
     """Answer to HELO."""
     return _one(250, "", hostname)
