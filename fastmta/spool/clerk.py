@@ -102,7 +102,12 @@ class Clerk:
             batch = ledger.prepare(end, now_s)
             moved = batch.checkpoint - self._checkpoint
             is_late = now_s - self._committed_at_s >= CHECKPOINT_INTERVAL_S
-            if batch.operations or batch.freeable or moved >= CHECKPOINT_OCTETS or (moved and is_late):
+            if (
+                batch.operations
+                or batch.freeable
+                or moved >= CHECKPOINT_OCTETS
+                or (moved and is_late)
+            ):
                 self._submit(batch)
         if self._is_committing or ledger.has_fresh or self._checkpoint < end:
             self.arm()

@@ -103,20 +103,22 @@ class Indexer:
         assert self._callbacks is not None
         on_commit, on_answer, on_broken = self._callbacks
         while (job := self._jobs.get()) is not None:
-            if self._is_broken:
-                continue
+            found: list[Found] = []
+            later: int | None = None
             try:
-                if isinstance(job, Batch):
+                if self._is_broken:
+                    pass  # what is asked now gets an empty answer; nothing is committed any more
+                elif isinstance(job, Batch):
                     self._index.commit(job)
                     self._tell(on_commit, job)
                 else:
-                    query, done = job
-                    found, later = self._answer(query)
-                    self._tell(on_answer, query, found, later, done)
+                    found, later = self._answer(job[0])
             except (lmdb.Error, msgspec.DecodeError, ValueError, OSError) as problem:
                 self._is_broken = True
                 self._index.condemn()
                 self._tell(on_broken, problem)
+            if not isinstance(job, Batch):
+                self._tell(on_answer, job[0], found, later, job[1])
 
     def _tell(self, function: Callable[..., None], *values: object) -> None:
         assert self._loop is not None

@@ -56,6 +56,11 @@ class Keeper:
                 self._remove(spare)
         if not self._spares:
             self._spares.append(self._make())
+        elif self._is_flushing:
+            # A file that was being made when the process died may have no durable name yet.
+            for spare in self._spares:
+                os.fsync(spare.fd)
+            sync_directory(self._directory)
 
     def start(self) -> None:
         """Start the thread."""

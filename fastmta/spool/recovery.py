@@ -9,6 +9,7 @@ first invalid octet on. Nothing is ever truncated or written in an old segment.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Callable, Iterator
@@ -59,11 +60,12 @@ class Found(NamedTuple):
     number: int  # highest file number
 
 
-def find_segments(layout: Layout, checkpoint: int) -> Found:
+def find_segments(layout: Layout, checkpoint: int, emit: Emit) -> Found:
     """Open every segment file and sort out which hold the log."""
     number = 0
     logs: list[Segment] = []
-    others: list[Segment] = []
+    spares: list[Segment] = []
+    damaged: list[Segment] = []
     for name in sorted(os.listdir(layout.hot)):
         if not name.endswith(".seg"):
             continue
@@ -71,52 +73,72 @@ def find_segments(layout: Layout, checkpoint: int) -> Found:
         path = os.path.join(layout.hot, name)
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         segment = Segment(path, fd, os.fstat(fd).st_size)
-        is_log = segment.parse_header(read_whole(fd, HEADER_OCTETS, 0))
-        (logs if is_log else others).append(segment)
-    logs.sort(key=lambda segment: segment.base)
-    for segment in [*others]:
-        if _salvage_header(segment, logs, checkpoint):
-            others.remove(segment)
+        block = read_whole(fd, HEADER_OCTETS, 0)
+        if segment.parse_header(block):
             logs.append(segment)
-            logs.sort(key=lambda segment: segment.base)
-    return Found(logs, others, number)
+        else:
+            (damaged if any(block) else spares).append(segment)
+    logs.sort(key=_base)
+    for segment in [*spares, *damaged]:
+        is_spare = segment in spares
+        if _salvage_header(segment, logs, checkpoint, is_spare):
+            (spares if is_spare else damaged).remove(segment)
+            logs.append(segment)
+            logs.sort(key=_base)
+            text = f"the header of {segment.path} was lost; its first group tells its place"
+            emit(Notice("spool", text, Severity.ERROR))
+    for segment in damaged:
+        target = os.path.join(layout.quarantine, os.path.basename(segment.path))
+        segment.close()
+        os.rename(segment.path, target)
+        text = f"{segment.path} has a damaged header and no place in the log; it is now {target}"
+        emit(Notice("spool", text, Severity.WARNING))
+    return Found(logs, spares, number)
 
 
-def _salvage_header(segment: Segment, logs: list[Segment], checkpoint: int) -> bool:
+def _base(segment: Segment) -> int:
+    return segment.base
+
+
+def _salvage_header(segment: Segment, logs: list[Segment], checkpoint: int, is_spare: bool) -> bool:
     """Whether this file without a header is a missing part of the log; then fill its fields in.
 
-    It is if its first group stands where the log has a gap: between two segments, or behind the
-    last one but below the checkpoint. (A spare keeps the octets of an older life, whose positions
-    lie before the log; a torn reuse lies behind it.)
+    It is if its first group stands where the log has a gap: between two segments, behind the last
+    one but below the checkpoint, or, unless its header is a void, right before the oldest. (A spare
+    keeps the octets of an older life, which ended before the log begins.)
     """
     block = read_whole(segment.fd, 2 * _PAGE, 0)
-    if len(block) < 2 * _PAGE:
+    if len(block) < 2 * _PAGE or not logs:
         return False
     epoch, position = parse_record_head(block, _PAGE)
     base = position - _PAGE
+    before = max((s for s in logs if s.base <= base), key=_base, default=None)
+    after = min((s for s in logs if s.base > base), key=_base, default=None)
+    end = base + segment.size_octets
+    if base < 0 or (before is None and (is_spare or after is None or after.base != end)):
+        return False
+    if before is not None and before.end > base:
+        return False
+    if (after.base < end) if after else checkpoint <= position:
+        return False
     whole = read_whole(segment.fd, segment.size_octets, 0)
-    if not logs or base < 0 or find_batch(whole, base, epoch, _PAGE) != _PAGE:
+    if find_batch(whole, base, epoch, _PAGE) != _PAGE:
         return False
-    before = max((s for s in logs if s.base < base), key=lambda s: s.base, default=None)
-    after = min((s for s in logs if s.base > base), key=lambda s: s.base, default=None)
-    if before is None or before.end > base or any(s.base == base for s in logs):
-        return False
-    if (after.base < base + segment.size_octets) if after else checkpoint <= position:
-        return False
-    segment.epoch, segment.base, segment.boot = epoch, base, before.boot
-    segment.sequence = before.sequence + 1
-    segment.previous_end = parse_batch(block, _PAGE)[1]
+    segment.epoch, segment.base = epoch, base
+    if before is not None:
+        segment.boot, segment.sequence = before.boot, before.sequence + 1
+    segment.previous_end = parse_batch(block, _PAGE)[1] or base
     return True
 
 
-def scan_segment(data: mmap.mmap | bytes, segment: Segment, proven: int, limit: int) -> Scan:
+def scan_segment(data: memoryview, segment: Segment, proven: int, limit: int) -> Scan:
     """Read a segment: below offset `proven` all must be there, from `limit` on nothing counts."""
     records: list[tuple[int, int, int]] = []
     holes: list[Hole] = []
     base, epoch, size = segment.base, segment.epoch, segment.size_octets
     number = dropped = group_end = 0
     pos = HEADER_OCTETS
-    with memoryview(data) as view:
+    with data[:] as view:
         while pos < limit:
             got, pos, group_end = scan_groups(view, base, epoch, pos, group_end)
             records += got
@@ -152,18 +174,15 @@ def _torn_octets(view: memoryview, segment: Segment, pos: int, group_end: int) -
     return _PAGE if claim == (segment.epoch, segment.base + pos) else 0
 
 
-def describe_hole(data: mmap.mmap | bytes, hole: Hole) -> str:
+def describe_hole(data: memoryview, hole: Hole) -> str:
     """What the damaged region may have been, for the operator: the id it seems to hold."""
-    with memoryview(data) as view:
-        id = bytes(view[hole.start + 32 : hole.start + 48])
+    id = bytes(data[hole.start + 32 : hole.start + 48])
     if len(id) == 16 and all(octet in _QUEUE_ID for octet in id):
         return f" (seems to be of message {id.decode()})"
     return ""
 
 
-def quarantine(
-    layout: Layout, segment: Segment, data: mmap.mmap | bytes, hole: Hole, emit: Emit
-) -> None:
+def quarantine(layout: Layout, segment: Segment, data: memoryview, hole: Hole, emit: Emit) -> None:
     """Keep a copy of a damaged region and tell the operator, once per region."""
     position, octets = segment.base + hole.start, hole.end - hole.start
     path = os.path.join(layout.quarantine, f"{position:016x}-{octets}")
@@ -179,23 +198,34 @@ def quarantine(
 
 def scan_all(
     layout: Layout, segments: list[Segment], checkpoint: int, proof: int, emit: Emit
-) -> Iterator[tuple[Segment, mmap.mmap, Scan]]:
+) -> Iterator[tuple[Segment, memoryview, Scan]]:
     """Scan every segment that reaches beyond `checkpoint`; `proof` is where the log surely went."""
     for at, segment in enumerate(segments):
-        if at and segments[at - 1].end != segment.base:
+        if at and segments[at - 1].end != segment.base > checkpoint:
             text = f"the log between position {segments[at - 1].end} and {segment.base} is missing"
             emit(Notice("spool", text, Severity.ERROR))
         is_last = at == len(segments) - 1
         if segment.end <= checkpoint and not is_last:
             continue
-        if is_last:
+        if is_last or segments[at + 1].base != segment.end:  # nothing says where it ended
             limit = segment.size_octets
             proven = min(max(proof - segment.base, 0), limit)
         else:
             limit = min(max(segments[at + 1].previous_end - segment.base, 0), segment.size_octets)
             proven = limit
-        with mmap.mmap(segment.fd, segment.size_octets, prot=mmap.PROT_READ) as data:
+        with _view_of(segment) as data:
             scan = scan_segment(data, segment, proven, limit)
             for hole in scan.holes:
                 quarantine(layout, segment, data, hole, emit)
             yield segment, data, scan
+
+
+@contextlib.contextmanager
+def _view_of(segment: Segment) -> Iterator[memoryview]:
+    """The octets of a segment; what is missing at the end of its file reads as zeros."""
+    size = segment.size_octets
+    if os.fstat(segment.fd).st_size < size:
+        yield memoryview(read_whole(segment.fd, size, 0).ljust(size, b"\0"))
+        return
+    with mmap.mmap(segment.fd, size, prot=mmap.PROT_READ) as data, memoryview(data) as view:
+        yield view

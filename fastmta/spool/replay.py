@@ -162,18 +162,36 @@ def open_index(layout: Layout, options: SpoolOptions, emit: Emit) -> tuple[Index
 def recover(layout: Layout, options: SpoolOptions, maker: RowMaker, emit: Emit) -> Recovered:
     """Bring a shard to its exact state. Idempotent; raises OSError, lmdb.Error or SpoolError."""
     index, meta = open_index(layout, options, emit)
+    try:
+        return _recover(layout, options, Replaying(index, meta, maker, emit))
+    except BaseException:
+        index.close()
+        raise
+
+
+class Replaying(NamedTuple):
+    """What recovery works with."""
+
+    catalogue: Index
+    meta: dict[str, int]
+    maker: RowMaker
+    emit: Emit
+
+
+def _recover(layout: Layout, options: SpoolOptions, with_: Replaying) -> Recovered:
+    index, meta, maker, emit = with_
     checkpoint = meta.get("checkpoint", 0)
-    proof = checkpoint if meta.get("durable", 1) else 0
-    found = find_segments(layout, checkpoint)
+    was_durable = meta.get("durable", 1)
+    proof = checkpoint if was_durable else 0
+    found = find_segments(layout, checkpoint, emit)
     table = SegmentTable()
     for segment in found.segments:
         table.append(segment)
     replay = Replay(index, table, maker, checkpoint)
     end, number = checkpoint, 0
-    scanned: list[Segment] = [] if meta.get("durable", 1) else list(table)
+    scanned: list[Segment] = [] if was_durable else list(table)
     for segment, data, scan in scan_all(layout, found.segments, checkpoint, proof, emit):
-        with memoryview(data) as view:
-            replay.apply(segment, view, scan.records)
+        replay.apply(segment, data, scan.records)
         end, number = max(end, segment.base + scan.end), max(number, scan.number)
         scanned.append(segment)
         if scan.dropped:

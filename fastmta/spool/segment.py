@@ -93,8 +93,9 @@ class Segment:
         _, form, kind, epoch, sequence, base, boot, size_octets, end = _HEADER.unpack(fields)
         if form > FORMAT:
             raise SpoolFormat(f"{self.path} has format {form}; this release knows up to {FORMAT}")
-        if kind != LogKind.HOT or size_octets != self.size_octets:
+        if kind != LogKind.HOT:
             return False
+        self.size_octets = size_octets  # the file may have been cut
         self.epoch, self.sequence, self.base, self.boot = epoch, sequence, base, boot
         self.previous_end = end
         return True

@@ -66,6 +66,7 @@ class Writer:
         self._is_posting = False
         self._has_mail = False  # the open group holds more than marks
         self._mark_timer: asyncio.TimerHandle | None = None
+        self._is_starved = False  # the disk refuses the next segment
         self._idle: asyncio.Future[None] | None = None
         self.end = 0  # of what is durable
         self.failure: SpoolError | None = None
@@ -152,6 +153,7 @@ class Writer:
 
     def keeper_is_ready(self) -> None:
         """A segment has become available."""
+        self._is_starved = False
         if not self._is_posting:
             self._post()
 
@@ -159,6 +161,7 @@ class Writer:
         """No segment can be made: refuse the mail of the open group, keep its marks."""
         if self._log.is_flying or self._has_place():
             return
+        self._is_starved = True
         refused = SpoolFull(f"no room for a new segment: {problem.strerror}")
         held = [(message, done, changes, dsn) for message, done, _, changes, dsn in self._open]
         held.extend(self._waiting)
@@ -170,10 +173,15 @@ class Writer:
                 self._refuse(message, done, None, refused)
             else:
                 self.record(message, done, changes, dsn)
+        self._wake()
 
     async def settle(self) -> None:
-        """Return when everything appended so far is durable or refused."""
-        while self.failure is None and (self._open or self._log.is_flying or self._waiting):
+        """Return when what was appended is durable or refused, or waits for room on the disk."""
+        while (
+            self.failure is None
+            and (self._open or self._log.is_flying or self._waiting)
+            and not (self._is_starved and not self._log.is_flying)
+        ):
             self._idle = self.loop.create_future()
             self._post()
             await self._idle
@@ -286,6 +294,9 @@ class Writer:
             elif self._open:
                 self._mark_timer = self.loop.call_later(MARK_WAIT_S, self._post_marks)
             self._on_group(entries, start, segment)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 

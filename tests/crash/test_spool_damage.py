@@ -1,4 +1,4 @@
-"""Torn ends and rot. A torn end is dropped silently; rot is copied, named, and harms only itself."""
+"""Torn ends and rot: a torn end is dropped; rot is copied, named, and harms only itself."""
 
 import os
 import shutil

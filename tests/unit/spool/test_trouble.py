@@ -1,0 +1,185 @@
+"""What happens when the disk is full, the index fails, or an answer comes late."""
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastmta.event import Notice, Severity
+from fastmta.message import Message, RecipientState
+from fastmta.spool import SpoolError, SpoolFull, SpoolOptions
+from fastmta.spool.indexer import Found, Query
+from tests.support.spool import DEFERRED, DELIVERED, NOW_NS, SMALL, Shard
+
+HOP = b"smtp:one.example"
+QUERY = Query(HOP, NOW_NS, b"", 10)
+
+
+@pytest.fixture
+def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shard]:
+    monkeypatch.setattr("fastmta.spool.clerk.COMMIT_GAP_S", 0.0)
+    with Shard(tmp_path / "spool") as opened:
+        yield opened
+
+
+class LateAnswer:
+    """A question whose answer was read from the index now and is delivered later."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        shard.commit()
+        shard.spool._ledger.asked()
+        self.found, self.later = shard.spool._indexer._answer(QUERY)
+        self.messages: list[Message] | None = None
+
+    def deliver(self) -> list[Message]:
+        def take(done) -> None:
+            def keep(messages: list[Message], later: int | None) -> None:
+                self.messages = messages
+                done()
+
+            self.shard.spool._clerk._on_answer(QUERY, self.found, self.later, keep)
+
+        self.shard.wait(take)
+        assert self.messages is not None
+        return self.messages
+
+
+def released(shard: Shard) -> Message:
+    message = shard.accept_new(b"a@one.example", b"b@two.example")
+    shard.spool.release(message)
+    return message
+
+
+def test_message_that_became_final_meanwhile_is_not_handed_out(shard: Shard) -> None:
+    id = released(shard).id
+    late = LateAnswer(shard)
+    assert [found.id for found in late.found] == [id]
+    (message,), _ = shard.fetch(HOP)
+    shard.deliver(message)
+    assert late.deliver() == []
+
+
+def test_message_that_was_changed_and_released_meanwhile_is_read_again(shard: Shard) -> None:
+    released(shard)
+    late = LateAnswer(shard)
+    (message,), _ = shard.fetch(HOP)
+    assert shard.record(message, RecipientState(1, DELIVERED, 1)) is None
+    shard.spool.release(message)
+    (again,) = late.deliver()
+    assert again is not message
+    assert again.states == message.states
+
+
+def test_message_that_is_no_longer_due_is_not_read_again(shard: Shard) -> None:
+    released(shard)
+    late = LateAnswer(shard)
+    (message,), _ = shard.fetch(HOP)
+    assert shard.record(message, RecipientState(0, DEFERRED, 1, NOW_NS + 1)) is None
+    shard.spool.release(message)
+    assert late.deliver() == []
+
+
+def test_message_that_somebody_holds_is_that_object(shard: Shard) -> None:
+    released(shard)
+    late = LateAnswer(shard)
+    (message,), _ = shard.fetch(HOP)
+    assert shard.record(message, RecipientState(1, DELIVERED, 1)) is None
+    assert late.deliver() == [message]
+    assert 1 in message.states
+
+
+def test_departures_are_forgotten_with_the_questions(shard: Shard) -> None:
+    for _ in range(20):
+        released(shard)
+    for _ in range(3):
+        messages, _ = shard.fetch(HOP)
+        for message in messages:
+            shard.spool.release(message)
+    shard.commit()
+    assert not shard.spool._ledger._departed
+    assert not shard.spool._ledger._departures
+
+
+def test_full_disk_refuses_mail_keeps_marks_and_recovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmta.spool.keeper.RETRY_S", 0.01)
+    real = __import__("fastmta.spool.keeper", fromlist=["write_zeros"]).write_zeros
+    full = False
+
+    def write_zeros(fd: int, count: int) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd, count)
+
+    monkeypatch.setattr("fastmta.spool.keeper.write_zeros", write_zeros)
+    with Shard(tmp_path / "spool", SpoolOptions(segment_octets=64 * 1024)) as shard:
+        kept = shard.accept_new()
+        full = True
+        problem = None
+        accepted = 0
+        while problem is None:
+            (problem,) = shard.accept(shard.make(content=b"x" * 20_000))
+            accepted += problem is None
+        assert isinstance(problem, SpoolFull)
+        assert shard.spool.is_healthy
+        assert shard.spool.live_count == 1 + accepted
+        assert any("could not be made ready" in str(event) for event in shard.events)
+
+        def start(done) -> None:
+            for _ in range(40):  # more marks than the segment has room for
+                state = RecipientState(0, DEFERRED, 1, NOW_NS, "t" * 400)
+                shard.spool.record(kept, [state], lambda message, error: None)
+            shard.spool.record(kept, [RecipientState(0, DELIVERED, 1)], done)
+            nonlocal full
+            full = False
+
+        assert shard.wait(start) == (kept, None)
+        assert shard.accept(shard.make()) == [None]
+        assert shard.spool.live_count == accepted + 1
+
+
+def test_failing_index_latches_and_is_rebuilt_at_the_next_open(shard: Shard) -> None:
+    message = shard.accept_new()
+    shard.spool.release(message)
+
+    def fail(*_: object) -> None:
+        raise __import__("lmdb").DiskError("injected")
+
+    shard.spool._indexer._index.commit = fail  # type: ignore[method-assign]
+    assert shard.fetch(HOP) == ([], None)
+    assert not shard.spool.is_healthy
+    (problem,) = shard.accept(shard.make())
+    assert isinstance(problem, SpoolError)
+    assert any(isinstance(e, Notice) and e.severity is Severity.FATAL for e in shard.events)
+    shard.close()
+    assert (shard.root / "shard-00" / "index.bad-1").is_dir()
+    with Shard(shard.root, SMALL) as again:
+        assert list(again.recovered) == [message.id]
+
+
+def test_callback_that_raises_harms_nobody_else(shard: Shard) -> None:
+    broken: list[object] = []
+    shard.loop.set_exception_handler(lambda loop, context: broken.append(context["exception"]))
+
+    def start(done) -> None:
+        shard.spool.accept(shard.make(), lambda message, error: 1 / 0)
+        shard.spool.accept(shard.make(), done)
+
+    _, problem = shard.wait(start)
+    assert problem is None
+    assert isinstance(broken[0], ZeroDivisionError)
+    assert shard.spool.live_count == 2
+
+
+def test_damaged_answer_is_dropped_once(shard: Shard) -> None:
+    message = released(shard)
+    late = LateAnswer(shard)
+    (found,) = late.found
+    late.found = [Found(found.id, found.position, found.keys, None, is_damaged=True)]
+    assert late.deliver() == []
+    shard.commit()
+    assert shard.spool.live_count == 0
+    assert message.id not in shard.index()
