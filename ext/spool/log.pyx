@@ -159,6 +159,22 @@ cdef int send_signal(int fd) noexcept nogil:
     return 0
 
 
+cdef enum:
+    ID_HALF_OCTETS = 8
+
+cdef const unsigned char *DIGITS = (
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+
+cdef void encode_half(unsigned char *out, uint64_t value) noexcept nogil:
+    cdef int at = ID_HALF_OCTETS
+    while at:
+        at -= 1
+        out[at] = DIGITS[value % 62]
+        value //= 62
+
+
 @cython.final
 cdef class Log:
     """Two group buffers: the open one takes records, the flying one is being made durable."""
@@ -358,22 +374,6 @@ cdef class Log:
         fmta_publish(&self.is_stopping, 1)
         if send_signal(self.go_fd):
             raise RuntimeError("the committer's eventfd is broken")
-
-
-cdef enum:
-    ID_HALF_OCTETS = 8
-
-cdef const unsigned char *DIGITS = (
-    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-)
-
-
-cdef void encode_half(unsigned char *out, uint64_t value) noexcept nogil:
-    cdef int at = ID_HALF_OCTETS
-    while at:
-        at -= 1
-        out[at] = DIGITS[value % 62]
-        value //= 62
 
 
 def encode_id(uint64_t prefix, uint64_t counter):

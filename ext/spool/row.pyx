@@ -3,7 +3,8 @@ LMDB's order of keys is the order of the numbers.
 
     message    key id 16
                value 0 position u64 | 8 size_octets u32 | 12 applied position u64
-                     20 arrived_at_ns u64 | 28 expires_at_ns u64 | 36 recipients u32 | 40 pending u32
+                     20 arrived_at_ns u64 | 28 expires_at_ns u64 | 36 recipients u32
+                     40 pending u32
     recipient  key id 16 | index u32                       value: msgpack, see rows.py
     hop        key next hop | 00 | due_at_ns u64 | id 16   value: recipients u32 [| long next hop]
     expiry     key expires_at_ns u64 | id 16               value: empty

@@ -88,6 +88,21 @@ cdef size_t padding_end(const View *view, size_t pos, size_t stop) noexcept nogi
     return pos
 
 
+cdef int read_whole(int fd, unsigned char *out, size_t count, uint64_t offset) noexcept nogil:
+    cdef ssize_t got
+    while count:
+        got = pread(fd, out, count, <off_t>offset)
+        if got > 0:
+            out += got
+            offset += <uint64_t>got
+            count -= <size_t>got
+        elif got == 0:
+            return EIO
+        elif errno != EINTR:
+            return errno
+    return 0
+
+
 cdef View view_of(const unsigned char[::1] segment, uint64_t base, uint64_t epoch) noexcept:
     cdef View view
     view.data = &segment[0]
@@ -201,21 +216,6 @@ def parse_state(const unsigned char[::1] segment not None, size_t pos, size_t le
     if length < PAYLOAD_HEAD_OCTETS:
         raise ValueError("not a STATE record")
     return p[:16], get64(p + 16), get64(p + 24), p[32:length]
-
-
-cdef int read_whole(int fd, unsigned char *out, size_t count, uint64_t offset) noexcept nogil:
-    cdef ssize_t got
-    while count:
-        got = pread(fd, out, count, <off_t>offset)
-        if got > 0:
-            out += got
-            offset += <uint64_t>got
-            count -= <size_t>got
-        elif got == 0:
-            return EIO
-        elif errno != EINTR:
-            return errno
-    return 0
 
 
 def read_message(int fd, uint64_t base, uint64_t size_octets, uint64_t epoch, uint64_t position):

@@ -106,7 +106,7 @@ class Layout:
             with open(path, "rb") as file:
                 text = file.read(32).strip()
             last = int(text) if text.isdigit() else 0
-        number = max(last + 1, seen + 1, int(time.time()))
+        number = max(last + 1, seen + 1, time.time_ns() // 1_000_000_000)
         write_file(path, b"%d\n" % number)
         return number
 

@@ -191,7 +191,9 @@ def test_number_of_the_start_only_grows(tmp_path: Path, monkeypatch: pytest.Monk
     layout = Layout(str(tmp_path / "spool"), 3)
     layout.prepare()
     first = layout.begin_boot(0)
-    monkeypatch.setattr("fastmta.spool.layout.time.time", lambda: 5.0)  # the clock went back
+    monkeypatch.setattr(
+        "fastmta.spool.layout.time.time_ns", lambda: 5 * 10**9
+    )  # the clock went back
     assert layout.begin_boot(0) == first + 1
     assert layout.begin_boot(first + 10) == first + 11
     (tmp_path / "spool" / "shard-03" / "boot").unlink()

@@ -4,11 +4,12 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from fastmta.event import Notice, Severity
 from fastmta.message import Message, RecipientState
-from fastmta.spool import SpoolError, SpoolFull, SpoolOptions
+from fastmta.spool import SpoolError, SpoolFull, SpoolOptions, keeper
 from fastmta.spool.indexer import Found, Query
 from tests.support.spool import DEFERRED, DELIVERED, NOW_NS, SMALL, Shard
 
@@ -106,7 +107,7 @@ def test_full_disk_refuses_mail_keeps_marks_and_recovers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastmta.spool.keeper.RETRY_S", 0.01)
-    real = __import__("fastmta.spool.keeper", fromlist=["write_zeros"]).write_zeros
+    real = keeper.write_zeros
     full = False
 
     def write_zeros(fd: int, count: int) -> None:
@@ -141,14 +142,16 @@ def test_full_disk_refuses_mail_keeps_marks_and_recovers(
         assert shard.spool.live_count == accepted + 1
 
 
-def test_failing_index_latches_and_is_rebuilt_at_the_next_open(shard: Shard) -> None:
+def test_failing_index_latches_and_is_rebuilt_at_the_next_open(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     message = shard.accept_new()
     shard.spool.release(message)
 
     def fail(*_: object) -> None:
-        raise __import__("lmdb").DiskError("injected")
+        raise lmdb.DiskError("injected")
 
-    shard.spool._indexer._index.commit = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(shard.spool._indexer._index, "commit", fail)
     assert shard.fetch(HOP) == ([], None)
     assert not shard.spool.is_healthy
     (problem,) = shard.accept(shard.make())
