@@ -80,8 +80,6 @@ class Refill:
         assert reading.limit == 0
         assert hop.is_behind
         reading.limit = limit
-        if not hop.held:
-            reading.cursor = b""  # nothing to skip: look at everything
         if path is not None:
             path.fetches += 1
         ports = self._engine.ports
@@ -118,6 +116,8 @@ class Refill:
 
     def _continue(self, hop: Hop) -> None:
         path = hop.path
+        if hop.reading.limit:
+            return  # a look-up that what was read had to wait for has begun the next one
         if path is not None:
             if hop.is_behind:
                 path.behind[hop] = None

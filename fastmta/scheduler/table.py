@@ -115,26 +115,20 @@ class Table:
 
     def _may_stay(self, hop: Hop, more: int = 1) -> bool:
         """Whether `more` jobs of `hop` are within what it may keep without room in the pool."""
+        path, slots = hop.path, self._engine.slots
+        has_slot = slots.used < slots.limit
+        if path is not None and has_slot and not path.ready and path.in_flight < path.health.limit:
+            return True  # it starts at once
         held = hop.held + more
         window_max = self._window_max(hop)
         if self._is_closed(hop):
             return held <= window_max and not self.residence.is_half_full
-        if held <= WINDOWS_GUARANTEED * window_max and not self.residence.is_overfull:
-            return True
-        path = hop.path
-        return (
-            path is not None
-            and not path.ready
-            and path.in_flight < path.health.limit
-            and self._engine.slots.used < self._engine.slots.limit
-        )
+        return held <= WINDOWS_GUARANTEED * window_max and not self.residence.is_overfull
 
     def _window_max(self, hop: Hop) -> int:
-        return (
-            self._engine.options.site.connections
-            if hop.path is None
-            else (hop.path.health.window.limit)
-        )
+        if hop.path is None:
+            return self._engine.options.site.connections
+        return hop.path.health.window.limit
 
     # Jobs out
 
@@ -202,10 +196,13 @@ class Table:
 
     def flag(self, hop: Hop) -> None:
         """The backlog has mail for `hop` that is due."""
-        hop.is_behind = True
         if hop.reading.limit:
-            hop.reading.is_stale = True
+            hop.is_behind = hop.reading.is_stale = True
             return
+        if not hop.is_behind:
+            hop.is_behind = True
+            if not hop.held:
+                hop.reading.cursor = b""  # nothing to skip: look at everything
         path = hop.path
         if path is not None:
             if hop not in path.behind:

@@ -235,3 +235,17 @@ def test_the_cursor_is_lowered_to_what_is_put_back() -> None:
     assert tail(0, b"8" * 16) < reading.cursor < tail(0, b"9" * 16)
     reading.lower(b"")
     assert reading.cursor == b""
+
+
+def test_a_probe_comes_from_the_backlog_though_the_pool_is_full() -> None:
+    world = World(Options(ram_messages=40))
+    world.receivers.behaviours["dead.example"] = fail_site(REFUSED)
+    world.receivers.latency_s["slow.example"] = 60.0
+    both = world.send(b"a@dead.example", b"b@slow.example")
+    for _ in range(200):
+        world.send(b"a@slow.example")
+    world.run(100)
+    assert world.spool.fetches[b"smtp:dead.example"] < 50
+    world.receivers.behaviours.clear()
+    world.run(320)
+    assert world.state(both, 0) is RecipientStatus.DELIVERED

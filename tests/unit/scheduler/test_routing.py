@@ -115,3 +115,16 @@ def test_answers_after_the_stop_change_nothing() -> None:
     assert rested == [True]
     assert world.spool.records == 0
     assert world.state(message) is RecipientStatus.QUEUED
+
+
+def test_a_domain_that_comes_back_during_a_read_is_read_once_at_a_time() -> None:
+    world = World()
+    world.problems[HOP] = NO_DOMAIN
+    for _ in range(700):
+        world.store(b"a@x.example")
+    world.restart()
+    world.run(0.001)
+    world.problems.clear()
+    world.run(30)
+    assert world.spool.rows == {}
+    assert len(world.spool.final) == len(world.accepted)
