@@ -7,18 +7,21 @@ all runs. FASTMTA_LONG_MINUTES makes it long.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fastmta.message import RecipientStatus
+from tests.support import shim
 from tests.support.spool import SMALL, Shard, delete_index
 from tests.support.spool_child import DOMAINS, content_of
 
@@ -39,7 +42,7 @@ class Promises:
         self.accepted: dict[str, States] = {}
         self.tried: set[str] = set()
         self.marks: dict[str, States] = {}
-        self.counts = {"accepted": 0, "marked": 0, "lost": 0}
+        self.counts = {"accepted": 0, "marked": 0, "refused": 0}
 
     def read(self, line: bytes) -> None:
         verb, *rest = json.loads(line)
@@ -54,6 +57,8 @@ class Promises:
             # A DSN or a message from an earlier run is known by now, or was never acknowledged.
             self.accepted.setdefault(rest[0], {}).update(self.marks.pop(rest[0]))
             self.counts["marked"] += 1
+        elif verb == "refused":
+            self.counts["refused"] += 1
 
     def check(self, shard: Shard) -> None:
         """Compare with the recovered shard, whose state is the truth from now on."""
@@ -75,26 +80,36 @@ class Promises:
         self.marks.clear()
 
 
-def run_child(root: Path, seed: int, life_s: float, promises: Promises) -> None:
-    """One life of the child."""
+def run_child(
+    root: Path,
+    seed: int,
+    life_s: float,
+    promises: Promises,
+    durability: str = "full",
+    variables: dict[str, str] | None = None,
+) -> bool:
+    """One life of the child; False when it could not even open the shard (under the shim)."""
     command = [sys.executable, "-m", "tests.support.spool_child", "load", str(root), str(seed)]
     child = subprocess.Popen(
-        [*command, str(SMALL.segment_octets)], stdout=subprocess.PIPE, cwd=ROOT, bufsize=1 << 20
+        [*command, str(SMALL.segment_octets), durability],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if variables else None,
+        cwd=ROOT,
+        bufsize=1 << 20,
+        env={**os.environ, **(variables or {})},
     )
     assert child.stdout is not None
     try:
-        first: list[Any] = json.loads(child.stdout.readline())
-        assert first == ["ready"], first
-        os.set_blocking(child.stdout.fileno(), True)
-        deadline = time.monotonic() + life_s
-        killed = False
+        first = child.stdout.readline()
+        if not first and variables:
+            return False
+        assert json.loads(first) == ["ready"], first
+        threading.Timer(life_s, child.kill).start()
         for line in child.stdout:
             if line.endswith(b"\n"):
                 promises.read(line)
-            if not killed and time.monotonic() >= deadline:
-                child.kill()
-                killed = True
-        assert killed, "the child ended by itself"
+        assert child.wait(20) == -signal.SIGKILL, "the child ended by itself"
+        return True
     finally:
         child.kill()
         child.wait(20)
@@ -116,7 +131,8 @@ def kill_loop(root: Path, seed: int, runs: int, until_s: float) -> Promises:
     run = 0
     while run < runs or time.monotonic() < until_s:
         run += 1
-        run_child(root, seed * 1000 + run, chance.uniform(0.02, 0.9), promises)
+        level = chance.choice(("full", "full", "os"))  # the kernel outlives a killed process
+        run_child(root, seed * 1000 + run, chance.uniform(0.02, 0.9), promises, level)
         if chance.random() < 0.5:
             delete_index(root)
         with Shard(root, SMALL) as shard:
@@ -133,6 +149,27 @@ def test_kill_9_under_load_loses_nothing(tmp_path: Path) -> None:
     promises = kill_loop(tmp_path / "spool", seed, RUNS, 0.0)
     assert promises.counts["accepted"] > 100 * RUNS
     assert promises.counts["marked"] > 50 * RUNS
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_each_flush_fails_in_turn(tmp_path: Path, code: int) -> None:
+    """Fail one flush of any file, the first, the second, ...: at worst the shard does not open.
+
+    What is promised before and after it holds, and after a failed flush of the log nothing is.
+    """
+    root, counts = tmp_path / "spool", tmp_path / "counts"
+    promises = Promises()
+    opened = 0
+    for first in range(0, 24, 3 if code == errno.ENOSPC else 2):
+        counts.unlink(missing_ok=True)
+        variables = shim.controls(counts, error=code, first=first, limit=1)
+        opened += run_child(root, first, 0.15, promises, variables=variables)
+        assert shim.read_counts(counts).failed == 1
+        with Shard(root, SMALL) as shard:
+            promises.check(shard)
+            check_contents(shard)
+    assert opened
+    assert promises.counts["refused"]
 
 
 @pytest.mark.long

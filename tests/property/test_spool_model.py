@@ -304,11 +304,12 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastmta.spool.clerk.COMMIT_GAP_S", 0.0)
     monkeypatch.setattr("fastmta.spool.clerk.COMMIT_INTERVAL_S", 1e6)
     monkeypatch.setattr("fastmta.spool.ledger.AGE_S", 0.0)
+    monkeypatch.setattr("fastmta.spool.replay._MESSAGES_MAX", 3)
 
 
 TestSpoolModel = SpoolMachine.TestCase
 TestSpoolModel.settings = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

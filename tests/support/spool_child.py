@@ -9,6 +9,7 @@ Each line on standard output is one JSON list, written with one unbuffered write
     ["accepted", id]            it is durable
     ["mark", id, [[index, status, due], ...]]      these changes are handed to record
     ["marked", id]              they are durable
+    ["refused", id, why]        either of them is not, and the spool is not healthy
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class Load:
         self.spool.accept(message, done)
 
     def accepted(self, message: Message, problem: SpoolError | None) -> None:
-        assert problem is None, problem
+        if problem is not None:
+            say("refused", message.id.decode(), str(problem))
+            return
         say("accepted", message.id.decode())
         self.handle(message)
         self.loop.call_later(self.random.random() * 0.003, self.offer)
@@ -108,7 +111,9 @@ class Load:
         self.spool.record(message, changes, self.marked, dsn)
 
     def marked(self, message: Message, problem: SpoolError | None) -> None:
-        assert problem is None, problem
+        if problem is not None:
+            say("refused", message.id.decode(), str(problem))
+            return
         self.marking.remove(message.id)
         say("marked", message.id.decode())
         self.spool.release(message)
