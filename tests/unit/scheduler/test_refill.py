@@ -2,9 +2,9 @@
 
 import pytest
 
-from fastmta.message import RecipientStatus
+from fastmta.message import Message, OutcomeKind, RecipientStatus
 from fastmta.message.attempt import AttemptResult, Job
-from fastmta.route import Site
+from fastmta.route import RouteProblem, Site
 from fastmta.scheduler import Options, SiteOptions
 from fastmta.scheduler.cursor import position, tail
 from fastmta.scheduler.hop import Reading
@@ -249,3 +249,61 @@ def test_a_probe_comes_from_the_backlog_though_the_pool_is_full() -> None:
     world.receivers.behaviours.clear()
     world.run(320)
     assert world.state(both, 0) is RecipientStatus.DELIVERED
+
+
+def test_an_earlier_due_time_moves_the_timer() -> None:
+    world = World()
+    world.store(b"a@a.example", due_in_s=5_000)
+    soon = world.store(b"a@b.example", due_in_s=50)
+    world.restart()
+    world.run(52)
+    assert world.state(soon) is RecipientStatus.DELIVERED
+
+
+def test_backlog_without_room_waits_for_a_connection_and_gets_it() -> None:
+    world = World(Options(ram_messages=8, connections=1))
+    message = world.store(b"a@x.example")
+    world.receivers.latency_s["y.example"] = 1.0
+    world.agenda.clear()
+    for _ in range(10):
+        world.send(b"a@y.example")
+    world.scheduler.start()
+    world.run(15)
+    assert world.state(message) is RecipientStatus.DELIVERED
+
+
+def test_a_look_up_that_works_again_in_the_middle_of_a_read() -> None:
+    world = World(Options(ram_messages=40))
+    world.problems[b"smtp:x.example"] = RouteProblem(OutcomeKind.FAILED, "5.4.4", "gone")
+    for _ in range(60):
+        world.send(b"a@x.example")
+    world.problems.clear()
+    world.run(100)
+    assert world.spool.rows == {}
+    assert len(world.spool.final) == len(world.accepted)
+
+
+def test_a_row_that_was_passed_over_is_found_by_the_recheck() -> None:
+    world = World(Options(site=SiteOptions(connections=1)))
+    world.receivers.latency_s["x.example"] = 100.0
+    world.send(b"a@x.example")  # so that something of the next hop is in RAM
+    table = world.scheduler._table
+    hop = table.hop(b"smtp:x.example")
+    hop.reading.cursor = tail(0, b"9" * 16)
+    message = world.store(b"a@x.example")
+    table.recheck(b"smtp:x.example")
+    world.run(201)
+    assert world.state(message) is RecipientStatus.DELIVERED
+
+
+def test_what_a_read_says_of_mail_that_ended_meanwhile_is_not_believed() -> None:
+    world = World()
+    world.receivers.latency_s["x.example"] = 0.0005
+    message = world.send(b"a@x.example")
+    old = Message(message.id, message.envelope, b"", message.arrived_at_ns)
+    world.spool.rows[message.id] = old  # the read sees it before it was delivered
+    table = world.scheduler._table
+    table.flag(table.hop(b"smtp:x.example"))
+    world.run(0.0025)
+    assert message.id in world.spool.final
+    assert world.receivers.attempts["x.example"] == 1
