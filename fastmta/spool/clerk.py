@@ -160,11 +160,16 @@ class Clerk:
 
     def _on_answer(self, query: Query, found: list[Found], later: int | None, done: Answer) -> None:
         self._ledger.answered()
-        if any(self._is_stale(item) for item in found):
+        messages: list[Message] | None = None
+        if not any(self._is_stale(item) for item in found):
+            taken = [self._take(item) for item in found]
+            messages = [message for message in taken if message is not None]
+            if len(messages) < query.limit == len(found):
+                messages = None  # fewer than asked for must mean that there are no more
+        if messages is None:
             self.ask(query, done)
         else:
-            messages = [self._take(item) for item in found]
-            done([message for message in messages if message is not None], later)
+            done(messages, later)
         self._ledger.forget_departures()
         self._wake()
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
+import lmdb
+
 from fastmta.event import Event, Notice, Severity
 from fastmta.message import Message, RecipientState
 
@@ -76,16 +78,19 @@ class Spool:
     ) -> Spool:
         """Lock and recover shard `options.shard` below `directory`; blocks until it is done.
 
-        Call it after any fork. Raises SpoolError when another process has it, SpoolFormat when a
-        newer release wrote it, OSError when the disk fails.
+        Call it after any fork. Raises SpoolError: another process has it, a newer release wrote it
+        (SpoolFormat), or the disk fails.
         """
         layout = Layout(directory, options.shard)
-        layout.prepare()
         maker = RowMaker(
             next_hop, int(options.lifetime_s * 1e9), int(options.bounce_lifetime_s * 1e9)
         )
         try:
+            layout.prepare()
             return cls(layout, options, maker, emit)
+        except (OSError, lmdb.Error) as problem:
+            layout.release()
+            raise SpoolError(f"{layout.shard} cannot be opened: {problem}") from problem
         except BaseException:
             layout.release()
             raise

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from fastmta.message import RecipientState
@@ -241,6 +242,24 @@ def test_message_larger_than_a_segment_is_refused_and_harms_nobody(shard: Shard)
 def test_second_open_names_the_process(shard: Shard) -> None:
     with pytest.raises(SpoolError, match=r"shard-00 is in use by process \d+"):
         Spool.open(str(shard.root), SMALL, next_hop, lambda event: None)
+
+
+def test_disk_that_fails_at_the_start_is_a_spool_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolError, match="shard-00 cannot be opened"):
+        Spool.open(str(tmp_path / "file" / "spool"), SMALL, next_hop, lambda event: None)
+
+    def fail(*_: object, **__: object) -> None:
+        raise lmdb.DiskError("injected")
+
+    monkeypatch.setattr("fastmta.spool.replay.Index.commit", fail)
+    with pytest.raises(SpoolError, match="injected"):
+        Spool.open(str(tmp_path / "spool"), SMALL, next_hop, lambda event: None)
+    monkeypatch.undo()
+    with Shard(tmp_path / "spool"):  # the failed start held on to nothing
+        pass
 
 
 def test_newer_layout_refuses_to_start(shard: Shard) -> None:

@@ -27,11 +27,12 @@ def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shard]:
 class LateAnswer:
     """A question whose answer was read from the index now and is delivered later."""
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, shard: Shard, limit: int = 10) -> None:
         self.shard = shard
+        self.query = QUERY._replace(limit=limit)
         shard.commit()
         shard.spool._ledger.asked()
-        self.found, self.later = shard.spool._indexer._answer(QUERY)
+        self.found, self.later = shard.spool._indexer._answer(self.query)
         self.messages: list[Message] | None = None
 
     def deliver(self) -> list[Message]:
@@ -40,7 +41,7 @@ class LateAnswer:
                 self.messages = messages
                 done()
 
-            self.shard.spool._clerk._on_answer(QUERY, self.found, self.later, keep)
+            self.shard.spool._clerk._on_answer(self.query, self.found, self.later, keep)
 
         self.shard.wait(take)
         assert self.messages is not None
@@ -60,6 +61,16 @@ def test_message_that_became_final_meanwhile_is_not_handed_out(shard: Shard) -> 
     (message,), _ = shard.fetch(HOP)
     shard.deliver(message)
     assert late.deliver() == []
+
+
+def test_full_answer_that_shrinks_is_asked_for_again(shard: Shard) -> None:
+    """Fewer than the limit means to the scheduler that there are no more."""
+    released(shard)
+    late = LateAnswer(shard, limit=1)
+    (message,), _ = shard.fetch(HOP, limit=1)
+    second = released(shard)
+    shard.deliver(message)
+    assert [message.id for message in late.deliver()] == [second.id]
 
 
 def test_message_that_was_changed_and_released_meanwhile_is_read_again(shard: Shard) -> None:
