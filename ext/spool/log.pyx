@@ -48,8 +48,8 @@ cdef extern from *:
     int fmta_look(int *p) noexcept nogil
 
 cdef enum:
-    CAPACITY_FIRST = 256 * 1024
-    CAPACITY_KEPT_MAX = 8 * 1024 * 1024  # a larger buffer is given back after its group
+    CAPACITY_FIRST = 262_144
+    CAPACITY_KEPT_MAX = 8_388_608  # a larger buffer is given back after its group
 
 cdef struct Group:
     unsigned char *data

@@ -124,7 +124,7 @@ def scan_groups(
     """
     cdef View view = view_of(segment, base, epoch)
     cdef list records = []
-    cdef size_t length, total, expected = 0
+    cdef size_t length, total, walked = 0, expected = 0
     cdef bint is_counted = False
     while True:
         if group_end == 0:
@@ -136,6 +136,7 @@ def scan_groups(
                 return records, pos, 0
             group_end = pos + total
             expected = get32(view.data + pos + 52)
+            walked = 0
             is_counted = True
             records.append((KIND_BATCH, pos, get32(view.data + pos + 4)))
             pos += BATCH_OCTETS
@@ -143,10 +144,10 @@ def scan_groups(
             length = get32(view.data + pos + 4)
             records.append((view.data[pos + 24], pos, length))
             pos += align(RECORD_OCTETS + length, 8)
-            expected -= 1
+            walked += 1
         # Only padding may follow: less than a page of zeros, behind as many records as BATCH says.
         if (
-            (is_counted and expected != 0) or group_end - pos >= PAGE_OCTETS
+            (is_counted and walked != expected) or group_end - pos >= PAGE_OCTETS
             or padding_end(&view, pos, group_end) < group_end
         ):
             return records, pos, group_end
