@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # While a reply is pending a client may go on sending; from here on its socket is not read.
 _BUFFERED_OCTETS_MAX = 64 * 1024
+_CONTENT, _COMMITTING = State.CONTENT, State.COMMITTING
 # Slowest content that is put up with (Postfix's smtpd_min_data_rate).
 _CONTENT_OCTETS_PER_S = 500
 
@@ -28,7 +29,7 @@ class Connection:
 
     __slots__ = (
         "_address", "_content_from_s", "_content_octets",
-        "_ends_at_s", "_is_reading", "_listener", "_reason",
+        "_ends_at_s", "_is_reading", "_is_stuffed", "_listener", "_reason",
         "_session", "_transport", "bucket", "deadline_s",
     )  # fmt: skip
 
@@ -39,6 +40,7 @@ class Connection:
         self._address = ""
         self._reason = "lost connection"
         self._is_reading = True
+        self._is_stuffed = False  # the client does not take what we write
         self._ends_at_s = 0.0
         self._content_from_s = 0.0
         self._content_octets = 0
@@ -85,7 +87,7 @@ class Connection:
             self._refuse(replies.R554_SYNCHRONIZATION, "lost connection")
             return
         octets = session.receive(listener.scratch, count)
-        if session.state is State.CONTENT:
+        if session.state is _CONTENT:
             self._content_deadline(now_s, count)
         else:
             self._content_octets = 0
@@ -101,10 +103,14 @@ class Connection:
 
     def pause_writing(self) -> None:
         """The client does not read our replies: stop reading its commands."""
+        self._is_stuffed = True
         self._read(False)
 
     def resume_writing(self) -> None:
-        self._read(True)
+        self._is_stuffed = False
+        session = self._session
+        if session is not None and not session.delay_s:
+            self._answer(b"")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -123,7 +129,7 @@ class Connection:
     def on_deadline(self) -> None:
         """Nothing came for too long (RFC 5321 4.5.3.2.7)."""
         session = self._session
-        if session is not None and session.state is State.COMMITTING:
+        if session is not None and session.state is _COMMITTING:
             self.deadline_s = self._listener.now_s() + self._listener.settings.idle_s
             self._listener.watch(self)  # we are the ones who are late
             return
@@ -156,29 +162,24 @@ class Connection:
         session = self._session
         if transport is None or session is None:
             return
-        if session.delay_s:
-            self._read(False)
-            self._listener.call_later(session.delay_s, self._resume, octets)
-            return
         if octets:
             transport.write(octets)
-        if session.is_closing:
+        if session.delay_s:
+            self._read(False)
+            self._listener.call_later(session.delay_s, self._resume)
+        elif session.is_closing:
             transport.close()
-        elif session.state is State.COMMITTING:
+        elif session.state is _COMMITTING:
             if session.buffered_octets > _BUFFERED_OCTETS_MAX:
                 self._read(False)
-        elif not self._is_reading:
+        elif not self._is_reading and not self._is_stuffed:
             self._read(True)
 
-    def _resume(self, octets: bytes) -> None:
+    def _resume(self) -> None:
         """The penalty for an error is over: show its reply and go on."""
-        transport = self._transport
         session = self._session
-        if transport is None or session is None:
-            return
-        transport.write(octets)
-        self._read(True)
-        self._answer(session.resume())
+        if session is not None and not session.is_closing:
+            self._answer(session.resume())
 
     def _read(self, is_reading: bool) -> None:
         transport = self._transport

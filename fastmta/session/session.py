@@ -21,6 +21,11 @@ from .transaction import Transaction
 
 _JUNK = frozenset((Verb.NOOP, Verb.RSET, Verb.VRFY, Verb.EHLO, Verb.HELO, Verb.HELP))
 _TABLE = build_table()
+# Looked at for each command; reading them off their classes every time would cost more than the
+# comparison.
+_READY, _MAIL, _RCPT = State.READY, State.MAIL, State.RCPT
+_CONTENT, _COMMITTING, _CLOSED = State.CONTENT, State.COMMITTING, State.CLOSED
+_COMMAND, _NEED_MORE = frame.COMMAND, frame.NEED_MORE
 _VERB_COUNT = len(Verb)
 _SOFT_ERROR_DELAY_S = 1.0
 _HELO_OCTETS_MAX = 255  # RFC 5321 4.5.3.1.2
@@ -44,12 +49,12 @@ class Session:
 
     `receive` takes octets and returns the replies to write. When `Accept` answers later, `output`
     is called with the reply and whatever followed it. After each call the owner looks at
-    `is_closing` (write, then close) and `delay_s` (wait that long, then call `resume`).
+    `is_closing` (write, then close) and `delay_s` (write, wait that long, then call `resume`).
     """
 
     __slots__ = (
-        "_accepted", "_errors", "_framing", "_identity", "_is_waiting", "_junk", "_messages",
-        "_out", "_output", "_ports", "_received_prefix", "_rights", "_stage", "_totals",
+        "_accepted", "_errors", "_framing", "_held", "_identity", "_is_waiting", "_junk",
+        "_messages", "_out", "_output", "_ports", "_received_prefix", "_rights", "_stage", "_totals",
         "_transaction", "client", "delay_s", "is_closing", "state",
     )  # fmt: skip
 
@@ -64,6 +69,7 @@ class Session:
         self._transaction = Transaction()
         self._received_prefix = b""
         self._out: list[bytes] = []
+        self._held = b""  # the reply to an error, until its penalty is over
         self._totals = [0] * _VERB_COUNT  # commands seen, by verb
         self._accepted = [0] * _VERB_COUNT  # of these, answered 2xx or 3xx
         self._stage = "CONNECT"
@@ -86,9 +92,12 @@ class Session:
         return self._advance()
 
     def resume(self) -> bytes:
-        """Go on after `delay_s`; return replies to write."""
+        """Go on after `delay_s` with the reply that was held back; return replies to write."""
         self.delay_s = 0.0
         self._is_waiting = False
+        if self._held:
+            self._out.append(self._held)
+            self._held = b""
         return self._advance()
 
     def refuse(self, reply: Reply) -> bytes:
@@ -112,7 +121,7 @@ class Session:
     @property
     def is_idle(self) -> bool:
         """No transaction open and nothing pending: a shutdown may close it without loss."""
-        return self.state <= State.READY
+        return self.state <= _READY
 
     @property
     def buffered_octets(self) -> int:
@@ -127,17 +136,20 @@ class Session:
 
     def _advance(self) -> bytes:
         framing = self._framing
-        while not self._is_waiting and self.state is not State.CLOSED:
-            if self.state is State.CONTENT:
-                if framing.read_content() == frame.NEED_MORE:
+        while not self._is_waiting:
+            state = self.state
+            if state is _CONTENT:
+                if framing.read_content() == _NEED_MORE:
                     self._check_discard()
                     break
                 self._end_of_data()
                 continue
+            if state is _CLOSED:
+                break
             status = framing.next_command()
-            if status == frame.COMMAND:
-                self._command(framing.verb)
-            elif status == frame.NEED_MORE:
+            if status == _COMMAND:
+                self._command(framing.verb, state)
+            elif status == _NEED_MORE:
                 break
             else:
                 self._broken_line(status)
@@ -146,16 +158,15 @@ class Session:
 
     # Replies and errors.
 
-    def _command(self, verb: int) -> None:
+    def _command(self, verb: int, state: State) -> None:
         """Look the verb up, let its method answer, count."""
         self._totals[verb] += 1
         self._stage = _STAGES[verb]
-        entry = _HANDLERS[self.state][verb]
-        reply = entry if isinstance(entry, Reply) else entry(self)
+        reply = _HANDLERS[state][verb](self)
         self._out.append(reply.octets)
         if reply.code < _FIRST_NEGATIVE:
             self._accepted[verb] += 1
-            if verb in _JUNK and self.state <= State.READY:
+            if verb in _JUNK and self.state <= _READY:
                 self._junk += 1
                 if self._junk > self._ports.settings.junk_commands_max:
                     self._count_error()
@@ -172,6 +183,7 @@ class Session:
             self._close(replies.R500_BARE_CR_OR_LF)
 
     def _count_error(self) -> None:
+        """The last reply in `_out` tells of an error."""
         self._errors += 1
         settings = self._ports.settings
         if self._errors >= settings.errors_hard:
@@ -179,6 +191,7 @@ class Session:
         elif self._errors > settings.errors_soft:
             self.delay_s = _SOFT_ERROR_DELAY_S
             self._is_waiting = True
+            self._held = self._out.pop()
 
     def _refused(self, stage: str, reply: Reply, forward_path: bytes | None = None) -> Reply:
         """Report a refusal for policy or limits, and return its reply."""
@@ -255,7 +268,7 @@ class Session:
                 transaction.reset()
                 return self._refused("MAIL", refusal)
         transaction.reverse_path = allowed
-        self.state = State.MAIL
+        self.state = _MAIL
         return replies.R250_SENDER_OK
 
     def rcpt(self) -> Reply:
@@ -271,7 +284,7 @@ class Session:
         if len(forward_paths) >= self._ports.settings.recipients_max:
             return self._refused("RCPT", replies.R452_TOO_MANY_RECIPIENTS, path)
         forward_paths[allowed] = None
-        self.state = State.RCPT
+        self.state = _RCPT
         return replies.R250_RECIPIENT_OK
 
     def data_without_recipient(self) -> Reply:
@@ -298,7 +311,7 @@ class Session:
             ports.settings.is_normalizing(self._rights.is_trusted),
             transaction.declared_octets,
         )
-        self.state = State.CONTENT
+        self.state = _CONTENT
         return replies.R354_END_WITH_DOT
 
     def rset(self) -> Reply:
@@ -354,7 +367,7 @@ class Session:
         )
         message = Message(transaction.queue_id, envelope, content, self._ports.clock.wall_ns())
         message.message_id_field = message_id_field
-        self.state = State.COMMITTING
+        self.state = _COMMITTING
         self._is_waiting = True
         self._ports.accept.accept(message, self._stored)
 
@@ -372,7 +385,7 @@ class Session:
         """The spool's answer: only here is a message acknowledged."""
         if error is None:
             self._ports.emit(MessageReceived(message.id, self.client, message.message_id_field))
-        if self.state is State.CLOSED:  # the client left meanwhile: it will not see our 250
+        if self.state is _CLOSED:  # the client left meanwhile: it will not see our 250
             return
         self._transaction.reset()
         self._messages += 1
@@ -401,7 +414,14 @@ _RCPT_PROBLEMS: dict[int, Reply] = {
 }
 _STAGES = tuple(verb.name for verb in sorted(Verb, key=int))
 _VERB_NAMES = tuple(stage.lower() for stage in _STAGES)
-_HANDLERS = {
-    state: tuple(getattr(Session, entry) if isinstance(entry, str) else entry for entry in row)
-    for state, row in _TABLE.items()
-}
+
+
+def _handler(entry: str | Reply) -> Callable[[Session], Reply]:
+    """What a table entry does: the method of that name, or giving that refusal."""
+    if isinstance(entry, str):
+        method: Callable[[Session], Reply] = getattr(Session, entry)
+        return method
+    return lambda session: entry
+
+
+_HANDLERS = {state: tuple(_handler(entry) for entry in row) for state, row in _TABLE.items()}
