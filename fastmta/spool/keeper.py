@@ -18,11 +18,16 @@ RETRY_S = 1.0  # after the disk refused a new segment
 _ZEROS = bytes(1024 * 1024)
 
 
-def write_zeros(fd: int, count: int) -> None:
-    """Allocate every block of the file, so that later writes only overwrite."""
+def write_zeros(fd: int, count: int, is_flushing: bool) -> None:
+    """Allocate every block of the file, so that later writes only overwrite.
+
+    Flushed piece by piece: one flush of a whole segment holds those of the log up for long.
+    """
     offset = 0
     while offset < count:
         offset += os.pwrite(fd, memoryview(_ZEROS)[: count - offset], offset)
+        if is_flushing:
+            os.fdatasync(fd)
 
 
 class Keeper:
@@ -135,7 +140,7 @@ class Keeper:
         fd = os.open(path, flags, FILE_MODE)
         self._number = number
         try:
-            write_zeros(fd, self._segment_octets)
+            write_zeros(fd, self._segment_octets, self._is_flushing)
             if self._is_flushing:
                 os.fsync(fd)
                 sync_directory(self._directory)

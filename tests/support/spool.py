@@ -162,9 +162,7 @@ class Shard:
     def dump(self) -> dict[str, dict[bytes, bytes]]:
         """Every row of the index but for the applied positions, which depend on history."""
         dump = self.spool._indexer._index.dump()
-        dump["message"] = {
-            id: value[:12] + value[20:] for id, value in dump["message"].items()
-        }
+        dump["message"] = {id: value[:12] + value[20:] for id, value in dump["message"].items()}
         return dump
 
 

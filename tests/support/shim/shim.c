@@ -53,7 +53,8 @@ __attribute__((constructor)) static void start(void) {
     if (path) {
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         if (fd >= 0 && ftruncate(fd, sizeof private_counts) == 0) {
-            void *map = mmap(NULL, sizeof private_counts, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+            int access = PROT_READ | PROT_WRITE;
+            void *map = mmap(NULL, sizeof private_counts, access, MAP_SHARED, fd, 0);
             if (map != MAP_FAILED) counts = map;
         }
         if (fd >= 0) close(fd);

@@ -121,10 +121,10 @@ def test_full_disk_refuses_mail_keeps_marks_and_recovers(
     real = keeper.write_zeros
     full = False
 
-    def write_zeros(fd: int, count: int) -> None:
+    def write_zeros(fd: int, count: int, is_flushing: bool) -> None:
         if full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(fd, count)
+        real(fd, count, is_flushing)
 
     monkeypatch.setattr("fastmta.spool.keeper.write_zeros", write_zeros)
     with Shard(tmp_path / "spool", SpoolOptions(segment_octets=64 * 1024)) as shard:
