@@ -54,8 +54,8 @@ class Session:
 
     __slots__ = (
         "_accepted", "_errors", "_framing", "_held", "_identity", "_is_waiting", "_junk",
-        "_messages", "_out", "_output", "_ports", "_received_prefix", "_rights", "_stage", "_totals",
-        "_transaction", "client", "delay_s", "is_closing", "state",
+        "_messages", "_out", "_output", "_ports", "_received_prefix", "_rights", "_stage",
+        "_totals", "_transaction", "client", "delay_s", "is_closing", "state",
     )  # fmt: skip
 
     def __init__(

@@ -168,8 +168,9 @@ def test_each_flush_fails_in_turn(tmp_path: Path, code: int) -> None:
         with Shard(root, SMALL) as shard:
             promises.check(shard)
             check_contents(shard)
+    # Which call is the n-th depends on the timing of index and keeper, so at times no group of the
+    # log is hit; test_spool_acknowledgement.py fails one for certain.
     assert opened
-    assert promises.counts["refused"]
 
 
 @pytest.mark.long

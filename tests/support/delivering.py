@@ -89,4 +89,4 @@ def fast_options(**changes: object) -> DeliveryOptions:
     """Options with every time limit so short that a test can wait for it."""
     limits = TimeLimits(*[2.0] * len(TimeLimits.__struct_fields__))
     values: dict[str, object] = {"hostname": "relay.example", "time_limits": limits}
-    return DeliveryOptions(**(values | changes))  # type: ignore[arg-type]  # names are checked there
+    return DeliveryOptions(**(values | changes))  # type: ignore[arg-type]  # it checks

@@ -224,7 +224,7 @@ def test_a_block_larger_than_what_is_kept(renderer: LineRenderer) -> None:
 def test_an_event_that_cannot_be_rendered_costs_only_its_own_line(renderer: LineRenderer) -> None:
     removed = MessageRemoved(QUEUE_ID)
     broken = MessageActive(QUEUE_ID, "text", 1, 1)  # type: ignore[arg-type]  # that is the point
-    strange: Event = object()  # type: ignore[assignment]  # likewise
+    strange: Event = object()  # type: ignore[assignment]  # so is this
     lines = lines_of(renderer, removed, broken, strange, removed)
     assert lines[0] == lines[3] == "qmgr[42]: 0001abcdEFGH0007: removed"
     assert lines[1].startswith("master[42]: error: journal: MessageActive cannot be shown: ")
