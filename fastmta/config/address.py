@@ -10,6 +10,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+SMTP_PORT = 25  # RFC 5321 2.3.5
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 
 
@@ -156,9 +157,20 @@ class NextHop(Kind):
         suffix = "" if port is None else f":{_port(port, 1)}"
         bare = host[5:] if host.lower().startswith("ipv6:") else host
         try:
-            return f"[{ipaddress.ip_address(bare)}]{suffix}"
+            address = str(ipaddress.ip_address(bare))
         except ValueError:
-            pass
-        if not is_domain(host) or re.fullmatch(r"[0-9.]+", host):
+            address = ""
+        if "%" in address:
+            raise ValueError(f'"{text}" has a zone, which cannot be relayed to')
+        if address:
+            return f"[{address}]{suffix}"
+        # RFC 1123 2.1: what ends with a number is an address, or nothing.
+        if not is_domain(host) or host.rpartition(".")[2].isdecimal():
             raise ValueError(f'"{text}" is not a host such as [mail.example]:587')
         return f"[{host.lower()}]{suffix}" if text.startswith("[") else f"{host.lower()}{suffix}"
+
+
+def split_next_hop(text: str) -> tuple[str, int]:
+    """Host and port of what `NextHop` has checked."""
+    host, port = _split_port(text)
+    return host, SMTP_PORT if port is None else int(port)

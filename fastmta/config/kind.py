@@ -197,9 +197,10 @@ class FieldName(Kind):
 class Listing(Kind):
     """Several values of one kind; a single one may stand without brackets."""
 
-    def __init__(self, item: Kind, *, least: int = 0) -> None:
+    def __init__(self, item: Kind, *, least: int = 0, most: int | None = None) -> None:
         self.item = item
         self.least = least
+        self.most = most
         self.shape = f"list of: {item.shape}"
 
     def from_text(self, text: str) -> tuple[object, ...]:
@@ -213,6 +214,8 @@ class Listing(Kind):
     def _checked(self, values: list[object]) -> tuple[object, ...]:
         if len(values) < self.least:
             raise ValueError("must not be empty")
+        if self.most is not None and len(values) > self.most:
+            raise ValueError(f"must be at most {self.most} values, not {len(values)}")
         return tuple(dict.fromkeys(values))
 
     def render(self, value: object) -> str:

@@ -24,6 +24,7 @@ from .problem import Problem
 KIB = 1 << 10
 PAGE_OCTETS = 4096
 MIB = 1 << 20
+RELAY_HOSTS_MAX = 16  # as many does one next hop hold
 RECORD_SLACK_OCTETS = 64 * KIB  # room for envelope and framing of the largest message of a segment
 DAY_S = 86400.0
 
@@ -157,7 +158,7 @@ class Relay:
     host: Annotated[
         tuple[str, ...],
         Key(
-            Listing(NextHop()),
+            Listing(NextHop(), most=RELAY_HOSTS_MAX),
             "All mail goes to this relay, or to the first of several that answers; empty: to the "
             "MX hosts of each recipient's domain. Brackets or an address mean no MX look-up.",
         ),

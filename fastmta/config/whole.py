@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Collection, Mapping
 
-from .address import Endpoint
+from .address import Endpoint, split_next_hop
 from .problem import Problem
 from .schema import RECORD_SLACK_OCTETS, Config
 
@@ -29,6 +29,7 @@ def check_whole(
     check.check_order()
     check.check_spool()
     check.check_listeners()
+    check.check_relay()
     check.check_source()
     check.check_names()
     return check.wrong, check.doubtful
@@ -92,6 +93,23 @@ class _Check:
                     self.wrong.append(self._problem(dotted, text))
                 owners.setdefault(endpoint, dotted)
 
+    def check_relay(self) -> None:
+        """A relay that is one of our listeners would hand us our own mail."""
+        if "relay.host" in self._bad:
+            return
+        bound = {
+            (endpoint.address, endpoint.port): f"listen.{name}"
+            for name, listen in self._config.listen.items()
+            for endpoint in listen.bind
+        }
+        for text in self._config.relay.host:
+            host, port = split_next_hop(text)
+            for address in _addresses_of_ours(host, self._config.hostname):
+                if (address, port) in bound:
+                    text = f'"{text}" is our own {bound[address, port]}: mail would never leave'
+                    self.wrong.append(self._problem("relay.host", text))
+                    break
+
     def check_source(self) -> None:
         versions = [ipaddress.ip_address(one).version for one in self._config.delivery.source]
         if len(versions) != len(set(versions)):
@@ -109,3 +127,16 @@ class _Check:
             if network.prefixlen == 0:
                 text = f"{network} lets everyone send to anyone through this server (open relay)"
                 self.doubtful.append(self._problem("relay.trusted_networks", text))
+
+
+def _addresses_of_ours(host: str, hostname: str) -> tuple[str, ...]:
+    """What a listener may be bound to that a connection to `host` would reach, as far as we see."""
+    if host in ("localhost", hostname):
+        return ("127.0.0.1", "::1", "0.0.0.0", "::")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return ()
+    if not address.is_loopback:
+        return (str(address),)
+    return (str(address), "::" if address.version == 6 else "0.0.0.0")

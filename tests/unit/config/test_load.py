@@ -151,3 +151,33 @@ def test_flags_are_checked() -> None:
         "--set: dns.trys: is not a setting; did you mean dns.tries?",
         '--set: dns.tries: must be a whole number, not "x"',
     ]
+
+
+@pytest.mark.parametrize(
+    ("bind", "host"),
+    [
+        ("127.0.0.1:2525", "[127.0.0.1]:2525"),
+        ("0.0.0.0:2525", "127.0.0.9:2525"),
+        ("[::]:25", "[::1]"),
+        ("192.0.2.1:25", "192.0.2.1"),
+        ("127.0.0.1:2525", "[localhost]:2525"),
+        ("0.0.0.0:25", f"[{NAME}]"),
+    ],
+)
+def test_a_relay_that_is_our_own_listener(tmp_path: Path, bind: str, host: str) -> None:
+    text = f'[listen.a]\nbind = "{bind}"\n[relay]\nhost = ["other.example", "{host}"]\n'
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.startswith("fastmta.toml:4: relay.host: ")
+    assert "is our own listen.a" in problem
+
+
+@pytest.mark.parametrize("host", ["[127.0.0.1]:2526", "[127.0.0.2]:2525", "other.example:2525"])
+def test_a_relay_beside_our_own_listener(tmp_path: Path, host: str) -> None:
+    text = f'[listen.a]\nbind = "127.0.0.1:2525"\n[relay]\nhost = "{host}"\n'
+    assert len(load_text(tmp_path, text).relay.host) == 1
+
+
+def test_at_most_sixteen_relays(tmp_path: Path) -> None:
+    hosts = ", ".join(f'"[192.0.2.{n}]"' for n in range(17))
+    (problem,) = problems_of(tmp_path, f"[relay]\nhost = [{hosts}]\n")
+    assert problem.endswith("relay.host: must be at most 16 values, not 17")
