@@ -16,6 +16,7 @@ from .order import Shuffle
 from .own import OwnHosts
 from .site import RouteProblem, Target
 
+CONFIGURATION_STATUS = "4.3.5"  # RFC 3463 3.4: system incorrectly configured
 HOSTS_MAX = 20  # MX hosts whose addresses are looked up
 _REASONS = {
     AnswerKind.NO_NAME: "Host not found",
@@ -106,20 +107,19 @@ class DestinationLookup:
         if answer.kind is AnswerKind.FOUND:
             exchanges = [pair for pair in answer.exchanges if pair[1]]
             if not exchanges:  # RFC 7505 3
-                self._fail("5.1.10", f"Domain {host} does not accept mail (nullMX)")
+                self._refuse("5.1.10", f"Domain {host} does not accept mail (nullMX)")
                 return
         elif answer.kind is AnswerKind.NO_DATA or self._local_addresses(host):
             exchanges = [(0, host)]  # the implicit MX of RFC 5321 5.1
         else:
-            self.problem = _not_found(host, RecordType.MX, answer.kind)
-            self._finished()
+            self._fail(_not_found(host, RecordType.MX, answer.kind))
             return
         if not self._destination.is_relay:
             exchanges = self._drop_from(
                 exchanges, [rank for rank, name in exchanges if name in self._options.own.names]
             )
             if not exchanges:
-                self._fail("5.4.6", f"mail for {host} loops back to myself")
+                self._refuse("5.4.6", f"mail for {host} loops back to myself")
                 return
         self._look_up(exchanges)
 
@@ -166,9 +166,10 @@ class DestinationLookup:
             for rank, name in self.hosts
             for address in addresses[name]
         ]
-        if not self.ranked:
-            self.problem = self._why_nothing()
-        self._finished()
+        if self.ranked:
+            self._finished()
+        else:
+            self._fail(self._why_nothing())
 
     def _drop_from(
         self, hosts: list[tuple[int, str]], own_ranks: list[int]
@@ -196,8 +197,17 @@ class DestinationLookup:
         name, rdtype = [key for key in self._answers if key[0] == first][-1]
         return _not_found(name, rdtype, self._answers[name, rdtype].kind)
 
-    def _fail(self, status: str, text: str) -> None:
-        self.problem = RouteProblem(OutcomeKind.FAILED, status, text)
+    def _refuse(self, status: str, text: str) -> None:
+        self._fail(RouteProblem(OutcomeKind.FAILED, status, text))
+
+    def _fail(self, problem: RouteProblem) -> None:
+        """A relay is the operator's choice: what is wrong with it waits for the operator.
+
+        Nobody's mail bounces for a typing error or a name server without its zone (Postfix: 4.3.5).
+        """
+        if self._destination.is_relay and problem.kind is OutcomeKind.FAILED:
+            problem = RouteProblem(OutcomeKind.DEFERRED, CONFIGURATION_STATUS, problem.text)
+        self.problem = problem
         self._finished()
 
     def _local_addresses(self, name: str) -> list[str]:

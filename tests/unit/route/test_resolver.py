@@ -267,12 +267,12 @@ def test_own_address_at_another_port_is_not_ourselves(zone: Zone) -> None:
 
 def test_relay_that_is_our_own_listener(zone: Zone) -> None:
     assert zone.resolve(b"smtp:[192.0.2.7]:2525", OWN) == RouteProblem(
-        OutcomeKind.FAILED, "5.4.6", "mail for 192.0.2.7 loops back to myself"
+        OutcomeKind.DEFERRED, "4.3.5", "mail for 192.0.2.7 loops back to myself"
     )
     zone.host("mail.example", "192.0.2.7")
     problem = zone.resolve(b"smtp:[mail.example]:2525", OWN)
     assert isinstance(problem, RouteProblem)
-    assert problem.status == "5.4.6"
+    assert problem.status == "4.3.5"
     assert addresses(zone.resolve(b"smtp:[relay.example]:2526,[192.0.2.9]:25", OWN))
 
 
@@ -322,6 +322,21 @@ def test_relay_that_does_not_resolve_leaves_the_others(zone: Zone) -> None:
     both = zone.resolve(b"smtp:[gone.example]:25,[a.example]:25")
     assert isinstance(both, RouteProblem)
     assert both.kind is OutcomeKind.DEFERRED
+
+
+@pytest.mark.parametrize("hop", [b"smtp:gone.example:25", b"smtp:[gone.example]:25"])
+def test_relay_that_does_not_exist_bounces_nothing(zone: Zone, hop: bytes) -> None:
+    problem = zone.resolve(hop)
+    assert isinstance(problem, RouteProblem)
+    assert (problem.kind, problem.status) == (OutcomeKind.DEFERRED, "4.3.5")
+    assert problem.text.startswith(NAME_ERROR + "name=gone.example type=")
+
+
+def test_relay_with_null_exchange_bounces_nothing(zone: Zone) -> None:
+    zone.mx("relay.example", (0, ""))
+    problem = zone.resolve(b"smtp:relay.example:25")
+    assert isinstance(problem, RouteProblem)
+    assert (problem.kind, problem.status) == (OutcomeKind.DEFERRED, "4.3.5")
 
 
 def test_hosts_file_counts_for_relays_only(zone: Zone) -> None:
