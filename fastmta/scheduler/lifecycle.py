@@ -15,6 +15,7 @@ from fastmta.event import (
     Event,
     MessageActive,
     MessageExpired,
+    MessageReceived,
     MessageRemoved,
     Notice,
     RecipientTried,
@@ -284,6 +285,7 @@ class Lifecycle:
         if verdict.failures:
             dsn = self._engine.ports.notify.bounce(message, verdict.failures)
             if dsn is not None:
+                events.append(MessageReceived(dsn.id, "", dsn.message_id_field))
                 events.append(BounceQueued(message.id, dsn.id))
             else:
                 text = "undeliverable bounce dropped: it has no sender to tell"

@@ -8,6 +8,7 @@ from fastmta.event import (
     BounceQueued,
     MessageActive,
     MessageExpired,
+    MessageReceived,
     MessageRemoved,
     Notice,
     RecipientTried,
@@ -119,10 +120,13 @@ def test_failed_recipient_is_bounced_and_the_bounce_is_mail_of_its_own() -> None
     assert dsn.envelope.forward_paths == (b"sender@home.example",)
     assert world.state(message) is FAILED_STATE
     assert world.state(dsn) is DELIVERED_STATE
-    kinds = [type(event).__name__ for event in world.events[:5]]
+    (received,) = world.seen(MessageReceived)
+    assert received == MessageReceived(dsn.id, "", dsn.message_id_field)
+    kinds = [type(event).__name__ for event in world.events[:6]]
     assert kinds == [
         "MessageActive",
         "RecipientTried",
+        "MessageReceived",
         "BounceQueued",
         "MessageRemoved",
         "MessageActive",
