@@ -180,7 +180,8 @@ class Dialog:
                 step = _TABLE[self.state].read(self, reply)
         if self._reader.problem is not None and step is Step.WAIT:
             detail = f"{self._reader.problem.value}: {self._reader.garbage}"
-            return self._fail(trouble.broke_protocol(self._peer, self.stage, detail))
+            outcome = trouble.broke_protocol(self._peer, self.stage, detail)
+            return self._fail(outcome, is_in_doubt=not is_content_unsent)
         if step is Step.WAIT:
             if self.output and self._reader.buffered():  # the beginning of an early reply
                 return self._fail(trouble.broke_protocol(self._peer, self.stage, _TOO_MUCH))
@@ -359,18 +360,23 @@ class Dialog:
             self.state = State.CLOSED
             return Step.CLOSED
         is_in_content = is_content_unsent and self.state is State.CONTENT
-        return self._fail(told(self._peer, "sending message body" if is_in_content else self.stage))
+        stage = "sending message body" if is_in_content else self.stage
+        return self._fail(told(self._peer, stage), is_in_doubt=not is_content_unsent)
 
-    def _fail(self, outcome: Outcome) -> Step:
-        """The session is over; who has no outcome yet gets this one."""
+    def _fail(self, outcome: Outcome, is_in_doubt: bool = False) -> Step:
+        """The session is over; who has no outcome yet gets this one.
+
+        `is_in_doubt`: if content was sent, the peer has all of it and perhaps keeps it.
+        """
         transaction = self.transaction if State.ENVELOPE <= self.state <= State.EMPTY else None
+        is_in_doubt = is_in_doubt and self.state is State.CONTENT
         self.state = State.CLOSED
         self.output.clear()
         self.trouble = outcome
         if transaction is None:
             return Step.CLOSED
         if transaction.undecided:
-            transaction.decide_rest(outcome)
+            transaction.decide_rest(trouble.in_doubt(outcome) if is_in_doubt else outcome)
             transaction.trouble = outcome
         return Step.DONE
 

@@ -7,6 +7,8 @@ or deferred outcome.
 
 from typing import Final
 
+import msgspec
+
 from fastmta.message import Outcome, OutcomeKind, Scope
 from fastmta.route import Target
 from fastmta.smtp import Reply
@@ -68,6 +70,15 @@ def lost(peer: Peer, stage: str) -> Outcome:
     """The connection ended while `stage` (`sending RCPT TO`)."""
     text = f"lost connection with {peer.name} while {stage}"
     return Outcome(DEFERRED, "4.4.2", text, Scope.HOST, peer.relay)
+
+
+def in_doubt(outcome: Outcome) -> Outcome:
+    """`outcome` of a session, as it is for a message that the peer may have taken.
+
+    It counts as an attempt and waits like one: sent again as soon as the peer answers, a message
+    that makes a server hang up after storing it would arrive over and over.
+    """
+    return msgspec.structs.replace(outcome, scope=Scope.TRANSACTION)
 
 
 def timed_out(peer: Peer, stage: str) -> Outcome:

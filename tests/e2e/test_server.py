@@ -44,6 +44,23 @@ def test_deferred_mail_is_tried_again(tmp_path: Path) -> None:
     assert "450 4.2.0 later (in reply to RCPT TO command)" in log
 
 
+def test_a_message_that_the_receiver_may_have_waits_for_its_retry(tmp_path: Path) -> None:
+    with (
+        Receiver([{".": Act(then="close")}, {}]) as receiver,
+        running(tmp_path, relay_host=relay(receiver), **{**FAST, "retry__first_s": 3.0}) as server,
+    ):
+        with Client(server.port) as client:
+            assert client.send("a@dest.example").startswith("250")
+            receiver.wait_for_transactions(1, 15.0)
+            until(lambda: "message may be sent more than once" in server.log_text())
+            assert client.send("b@dest.example").startswith("250")  # the site is not to blame
+        receiver.wait_for_transactions(2, 2.0)
+        assert receiver.transactions[1].forward_paths == [b"b@dest.example"]
+        receiver.wait_for_transactions(3, 15.0)
+        until(lambda: server.log_text().count("removed") == 2)
+    assert paths(receiver) == [b"a@dest.example", b"a@dest.example", b"b@dest.example"]
+
+
 def test_refused_recipient_bounces_and_the_others_are_delivered(tmp_path: Path) -> None:
     script = {"RCPT/2": Act(b"550 5.1.1 no such user\r\n")}
     with (
@@ -252,7 +269,7 @@ def test_limits_of_strangers(tmp_path: Path) -> None:
             assert again.send("x@ours.example").startswith("250")
         until(lambda: "Relay access denied" in server.log_text())
         assert "NOQUEUE: reject: RCPT from unknown[127.0.0.1]: 554 5.7.1" in server.log_text()
-        assert "timeout after RCPT from" in server.log_text()
+        until(lambda: "timeout after RCPT from" in server.log_text())
 
 
 def test_ipv6_listener_and_receiver(tmp_path: Path) -> None:
