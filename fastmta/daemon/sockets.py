@@ -13,8 +13,8 @@ from fastmta.config import Endpoint, Listen
 _BACKLOG = 1024
 
 
-class BindError(Exception):
-    """A listener's address cannot be used; the text names it and why."""
+class BadStart(Exception):
+    """An address, the log or the spool cannot be used; the text names it and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def _open(name: str, endpoint: Endpoint, workers: int) -> Bound:
     except OSError as error:
         for each in opened:
             each.close()
-        raise BindError(f"listen.{name}: cannot listen on {endpoint}: {error.strerror}") from error
+        raise BadStart(f"listen.{name}: cannot listen on {endpoint}: {error.strerror}") from error
     return Bound(name, str(Endpoint(endpoint.address, port)), tuple(opened))
 
 

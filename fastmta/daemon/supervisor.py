@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastmta.config import Config
+from fastmta.journal import check_file
 
-from .sockets import BindError, Bound, open_sockets
+from .sockets import BadStart, Bound, open_sockets
 
 EXIT_OK = 0
 EXIT_SPOOL_FAILED = 75  # EX_TEMPFAIL
@@ -54,6 +56,21 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def check_places(config: Config) -> None:
+    """What no worker could start with is found once, before there are any."""
+    name = config.journal.file
+    try:
+        check_file(name)
+    except OSError as error:
+        raise BadStart(f"journal.file: cannot write {name}: {error.strerror}") from error
+    root = Path(config.spool.directory)
+    made = next(path for path in (root, *root.parents) if os.path.exists(path))
+    if not made.is_dir():
+        raise BadStart(f"spool.directory: cannot use {root}: {made} is no directory")
+    if not os.access(made, os.W_OK | os.X_OK):
+        raise BadStart(f"spool.directory: cannot use {root}: {made} cannot be written")
+
+
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     from .worker import worker_main  # imported once here, so that forked workers share its pages
@@ -61,7 +78,8 @@ def run(config: Config) -> int:
     count = config.workers.count or len(os.sched_getaffinity(0))
     try:
         bound = open_sockets(config.listen, count)
-    except BindError as error:
+        check_places(config)
+    except BadStart as error:
         sys.stderr.write(f"fastmta: {error}\n")
         return EXIT_BAD_START
     for warning in config.warnings:

@@ -13,6 +13,15 @@ Why       Rendering compiled, in batches, costs 0.4 us a message; `logging` cost
 from .counter import Counters
 from .journal import Journal, Output
 from .line import LineRenderer, Origin
-from .writer import Lost, Writer
+from .writer import Lost, Writer, check_file
 
-__all__ = ["Counters", "Journal", "LineRenderer", "Lost", "Origin", "Output", "Writer"]
+__all__ = [
+    "Counters",
+    "Journal",
+    "LineRenderer",
+    "Lost",
+    "Origin",
+    "Output",
+    "Writer",
+    "check_file",
+]

@@ -132,6 +132,12 @@ class Writer:
                     raise
 
 
+def check_file(path: str) -> None:
+    """Raises OSError, with the path, when a log cannot be written there. May create the file."""
+    if path != STANDARD_OUTPUT:
+        os.close(_open(path))
+
+
 def _open(path: str) -> int:
     if path == STANDARD_OUTPUT:
         return 1

@@ -243,6 +243,24 @@ def test_a_second_server_on_the_port_or_the_spool_says_so(tmp_path: Path) -> Non
             other.communicate(timeout=30)
 
 
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("journal.file=/nowhere/mail.log", "journal.file: cannot write /nowhere/mail.log: No such"),
+        ("spool.directory=/dev/null/spool", "/dev/null is no directory"),
+        ("spool.directory=/proc/1/spool", "spool.directory: cannot use /proc/1/spool: /proc/1"),
+    ],
+)
+def test_what_no_worker_can_start_with_ends_the_start(setting: str, reason: str) -> None:
+    command = [sys.executable, "-m", "fastmta", "run", "--set", "listen.smtp.bind=127.0.0.1:0"]
+    ended = subprocess.run(
+        [*command, "--set", setting], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 78
+    assert reason in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_limits_of_strangers(tmp_path: Path) -> None:
     with (
         Receiver() as receiver,
