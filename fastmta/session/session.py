@@ -166,11 +166,11 @@ class Session:
         self._out.append(reply.octets)
         if reply.code < _FIRST_NEGATIVE:
             self._accepted[verb] += 1
-            if verb in _JUNK and self.state <= _READY:
+            if verb in _JUNK:
                 self._junk += 1
                 if self._junk > self._ports.settings.junk_commands_max:
                     self._count_error()
-        else:
+        elif not self.is_closing:  # a last reply is neither held back nor followed by another
             self._count_error()
 
     def _broken_line(self, status: int) -> None:
@@ -280,10 +280,11 @@ class Session:
         allowed = self._rights.forward_path(path)
         if isinstance(allowed, Reply):
             return self._refused("RCPT", allowed, path)
-        forward_paths = self._transaction.forward_paths
-        if len(forward_paths) >= self._ports.settings.recipients_max:
+        transaction = self._transaction
+        if transaction.rcpt_count >= self._ports.settings.recipients_max:
             return self._refused("RCPT", replies.R452_TOO_MANY_RECIPIENTS, path)
-        forward_paths[allowed] = None
+        transaction.rcpt_count += 1
+        transaction.forward_paths[allowed] = None
         self.state = _RCPT
         return replies.R250_RECIPIENT_OK
 

@@ -14,6 +14,7 @@ class Transaction:
         "forward_paths",
         "is_8bit",
         "queue_id",
+        "rcpt_count",
         "reverse_path",
         "trace_octets",
     )
@@ -28,6 +29,7 @@ class Transaction:
         self.is_8bit = False
         self.declared_octets = 0  # SIZE parameter
         self.queue_id = b""  # given at DATA
+        self.rcpt_count = 0  # accepted ones; a mailbox that is named twice counts twice
         self.trace_octets = 0  # length of our Received field in front of the content
         if self.forward_paths:
             self.forward_paths = {}

@@ -319,6 +319,33 @@ def test_junk_commands_between_messages_become_errors() -> None:
     assert dialog.session.is_closing
 
 
+def test_junk_commands_are_counted_inside_a_transaction() -> None:
+    settings = SessionSettings(HOSTNAME, junk_commands_max=5, errors_soft=100, errors_hard=3)
+    dialog = in_state(R, settings=settings)
+    dialog.send(MAIL)
+    assert dialog.codes(b"NOOP\r\n" * 9)[-1] == "421"
+    assert dialog.session.is_closing
+
+
+def test_a_mailbox_named_again_and_again_counts_as_a_recipient() -> None:
+    dialog = in_state(R, settings=SessionSettings(HOSTNAME, recipients_max=3))
+    dialog.send(MAIL)
+    assert [dialog.codes(RCPT)[0] for _ in range(4)] == ["250", "250", "250", "452"]
+    dialog.send(b"DATA\r\n")
+    dialog.send(CONTENT)
+    assert len(dialog.accept.messages[0].envelope.forward_paths) == 1
+    dialog.send(MAIL)
+    assert dialog.codes(RCPT) == ["250"], "the count is the message's"
+
+
+def test_a_last_reply_is_not_held_back_as_a_penalty() -> None:
+    dialog = in_state(R, settings=SessionSettings(HOSTNAME, errors_soft=1, errors_hard=9))
+    dialog.send(b"X\r\n")
+    assert dialog.codes(b"EHLO c\r\nNOOP\r\n") == ["554"]
+    assert dialog.session.is_closing
+    assert dialog.session.delay_s == 0
+
+
 def test_messages_per_session_are_limited() -> None:
     dialog = in_state(R, settings=SessionSettings(HOSTNAME, messages_max=1))
     dialog.send(MAIL)
