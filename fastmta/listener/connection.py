@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # While a reply is pending a client may go on sending; from here on its socket is not read.
 _BUFFERED_OCTETS_MAX = 64 * 1024
 _CONTENT, _COMMITTING = State.CONTENT, State.COMMITTING
+# How long a client may take to fetch our last reply before the connection is cut.
+_LINGER_S = 10.0
 # Slowest content that is put up with (Postfix's smtpd_min_data_rate).
 _CONTENT_OCTETS_PER_S = 500
 
@@ -29,8 +31,8 @@ class Connection:
 
     __slots__ = (
         "_address", "_content_from_s", "_content_octets",
-        "_ends_at_s", "_is_reading", "_is_stuffed", "_listener", "_reason",
-        "_session", "_transport", "bucket", "deadline_s",
+        "_ends_at_s", "_is_at_end", "_is_reading", "_is_stuffed", "_listener",
+        "_reason", "_session", "_transport", "bucket", "deadline_s",
     )  # fmt: skip
 
     def __init__(self, listener: Listener) -> None:
@@ -39,6 +41,7 @@ class Connection:
         self._session: Session | None = None
         self._address = ""
         self._reason = "lost connection"
+        self._is_at_end = False  # the client will send no more, but waits for an answer
         self._is_reading = True
         self._is_stuffed = False  # the client does not take what we write
         self._ends_at_s = 0.0
@@ -91,7 +94,8 @@ class Connection:
             self._content_deadline(now_s, count)
         else:
             self._content_octets = 0
-            self.deadline_s = now_s + listener.settings.idle_s
+            # Past its longest life a session has `idle_s` to end its transaction.
+            self.deadline_s = min(now_s, self._ends_at_s) + listener.settings.idle_s
             if now_s > self._ends_at_s and session.is_idle and not session.is_closing:
                 octets += session.refuse(
                     replies.r421_too_much_work(listener.ports.settings.hostname)
@@ -99,7 +103,10 @@ class Connection:
         self._answer(octets)
 
     def eof_received(self) -> bool:
-        return False
+        """A client that half-closes behind its content still gets the reply to it."""
+        session = self._session
+        self._is_at_end = session is not None and session.state is _COMMITTING
+        return self._is_at_end
 
     def pause_writing(self) -> None:
         """The client does not read our replies: stop reading its commands."""
@@ -127,13 +134,20 @@ class Connection:
     # Called by the wheel, the session and the listener.
 
     def on_deadline(self) -> None:
-        """Nothing came for too long (RFC 5321 4.5.3.2.7)."""
+        """Nothing came for too long (RFC 5321 4.5.3.2.7), or our last reply was not fetched."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            if transport is not None:
+                transport.abort()  # closing waits for the client to read, for ever if it must
+            return
         session = self._session
         if session is not None and session.state is _COMMITTING:
             self.deadline_s = self._listener.now_s() + self._listener.settings.idle_s
             self._listener.watch(self)  # we are the ones who are late
             return
         self._refuse(replies.r421_timeout(self._listener.ports.settings.hostname), "timeout")
+        self.deadline_s = self._listener.now_s() + _LINGER_S
+        self._listener.watch(self)
 
     def shut_down(self) -> bool:
         """Say 421 and close if no transaction is open; return whether that was so."""
@@ -167,7 +181,7 @@ class Connection:
         if session.delay_s:
             self._read(False)
             self._listener.call_later(session.delay_s, self._resume)
-        elif session.is_closing:
+        elif session.is_closing or (self._is_at_end and session.state is not _COMMITTING):
             transport.close()
         elif session.state is _COMMITTING:
             if session.buffered_octets > _BUFFERED_OCTETS_MAX:

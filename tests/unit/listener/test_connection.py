@@ -42,6 +42,7 @@ class FakeTransport:
         self.written = bytearray()
         self.is_reading = True
         self.is_closed = False
+        self.is_aborted = False
         self.address = address
 
     def get_extra_info(self, name: str) -> tuple[str, int] | None:
@@ -55,7 +56,7 @@ class FakeTransport:
         self.is_closed = True
 
     def abort(self) -> None:
-        self.is_closed = True
+        self.is_closed = self.is_aborted = True
 
     def is_closing(self) -> bool:
         return self.is_closed
@@ -161,6 +162,54 @@ def test_silence_ends_with_421_and_a_timeout_line() -> None:
     assert (gone.reason, gone.stage) == ("timeout", "NOOP")
 
 
+def test_a_client_that_never_fetches_its_last_reply_is_cut() -> None:
+    world = World(ListenerSettings(idle_s=10.0))
+    connection, transport = world.connect()
+    world.send(connection, b"EHLO c\r\n")
+    connection.pause_writing()
+    for _ in range(12):
+        world.loop.now_s += 1.0
+        world.listener._wheel.turn()
+    assert transport.is_closed
+    assert not transport.is_aborted, "the 421 may still be fetched"
+    for _ in range(12):
+        world.loop.now_s += 1.0
+        world.listener._wheel.turn()
+    assert transport.is_aborted
+
+
+def test_a_client_that_never_fetches_the_reply_to_quit_is_cut() -> None:
+    world = World(ListenerSettings(idle_s=10.0))
+    connection, transport = world.connect()
+    world.send(connection, b"QUIT\r\n")
+    assert transport.is_closed
+    for _ in range(12):
+        world.loop.now_s += 1.0
+        world.listener._wheel.turn()
+    assert transport.is_aborted
+
+
+def test_a_half_closed_client_gets_the_reply_to_its_content() -> None:
+    world = World()
+    connection, transport = world.connect()
+    for octets in (b"EHLO c\r\n", b"MAIL FROM:<a@b.example>\r\n", b"RCPT TO:<c@d.example>\r\n"):
+        world.send(connection, octets)
+    world.send(connection, b"DATA\r\n")
+    world.send(connection, b"x\r\n.\r\n")
+    assert connection.eof_received()
+    assert not transport.is_closed
+    world.accept.store_all()
+    assert b"queued as" in transport.written
+    assert transport.is_closed
+
+
+def test_the_end_of_input_ends_a_session_that_waits_for_input() -> None:
+    world = World()
+    connection, _ = world.connect()
+    world.send(connection, b"EHLO c\r\n")
+    assert not connection.eof_received()
+
+
 def test_dripping_content_ends_though_it_is_never_silent() -> None:
     world = World(ListenerSettings(idle_s=10.0))
     connection, transport = world.connect()
@@ -203,6 +252,21 @@ def test_a_long_session_ends_between_transactions() -> None:
     world.send(connection, b"RSET\r\n")
     assert transport.is_closed
     assert b"421 4.7.0" in transport.written
+
+
+def test_a_transaction_does_not_prolong_a_session_for_ever() -> None:
+    world = World(ListenerSettings(session_s=60.0, idle_s=20.0))
+    connection, transport = world.connect()
+    world.send(connection, b"EHLO c\r\n")
+    world.send(connection, b"MAIL FROM:<a@b.example>\r\n")
+    seconds = 0
+    while not transport.is_closed and seconds < 100:
+        world.send(connection, b"RCPT TO:<c@d.example>\r\n")
+        for _ in range(5):
+            seconds += 1
+            world.loop.now_s += 1.0
+            world.listener._wheel.turn()
+    assert 78 <= seconds <= 86
 
 
 def test_connections_are_limited_per_stranger_and_in_total() -> None:
