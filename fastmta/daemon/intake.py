@@ -52,9 +52,11 @@ class Intake:
         self._store.accept(message, self._durable)
 
     def _durable(self, message: Message, error: Exception | None) -> None:
-        self._waiting.pop(message.id)(message, error)
-        if error is None:
-            self._accepted(message)
+        try:
+            self._waiting.pop(message.id)(message, error)
+        finally:  # it is ours, whatever its session does with the news
+            if error is None:
+                self._accepted(message)
 
     def watch_space(self) -> None:
         """Look at the volume again."""

@@ -20,6 +20,7 @@ from fastmta.scheduler import Ports as SchedulerPorts
 from fastmta.spool import Spool
 
 from .clock import SystemClock
+from .defect import halt_on_defect
 from .settings import delivery_options, spool_options
 
 _MARKS_S = 5.0  # a flush takes milliseconds; beyond this the disk hangs
@@ -47,6 +48,8 @@ class Shard:
         config = around.config
         routes = RouteTable(config.relay.host)
         self.number = number
+        self._loop = around.loop
+        self._on_halt = around.on_halt
         self.spool = Spool.open(
             str(directory), spool_options(config, number), routes.next_hop, around.emit
         )
@@ -69,7 +72,8 @@ class Shard:
 
     def start(self) -> None:
         """Begin with what the spool holds."""
-        self.spool.attach(asyncio.get_running_loop())
+        halt_on_defect(self._loop, self._on_halt)
+        self.spool.attach(self._loop)
         self.scheduler.start()
 
     async def stop(self, deadline_s: float) -> None:

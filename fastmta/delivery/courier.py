@@ -144,8 +144,9 @@ class Courier:
         self.running_count -= 1
         try:
             done(attempt.job, attempt.result(monotonic()))
-        except Exception as error:
-            self._report(attempt, error)
+        except Exception as error:  # not ours: the session goes on, the daemon decides about it
+            text = "a callback of the courier raised"
+            self._loop.call_exception_handler({"message": text, "exception": error})
 
     def _break(self, attempt: Attempt, error: Exception) -> None:
         """Our own failure: the mail waits, and an operator hears of it."""

@@ -337,3 +337,39 @@ def test_mail_goes_to_the_mx_of_its_domain(tmp_path: Path) -> None:
         log = server.log_text()
     assert f"relay=mx.dest.example[{receiver.address}]:25" in log
     assert "status=bounced" in log
+
+
+DEFECT = """\
+import os
+from fastmta.scheduler.lifecycle import Lifecycle
+
+finished = Lifecycle.finished
+
+def broken(self, job, result, is_own_trouble=False):
+    if not os.path.exists({flag!r}):
+        open({flag!r}, "w").close()
+        raise RuntimeError("a defect")
+    finished(self, job, result, is_own_trouble)
+
+Lifecycle.finished = broken
+"""
+
+
+def test_a_defect_in_the_scheduler_ends_the_worker_and_no_mail_stays_behind(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DEFECT.format(flag=str(tmp_path / "flag")))
+    with (
+        Receiver() as receiver,
+        running(
+            tmp_path,
+            relay_host=relay(receiver),
+            environment={"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        ) as server,
+    ):
+        with Client(server.port) as client:
+            assert client.send("a@dest.example").startswith("250")
+        until(lambda: "removed" in server.log_text())
+    assert "internal error in the scheduler: RuntimeError('a defect')" in server.log_text()
+    assert "ended with 75; starting it again" in server.said()
+    assert paths(receiver) == [b"a@dest.example"] * 2  # the attempt whose outcome was lost
