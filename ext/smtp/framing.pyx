@@ -50,7 +50,7 @@ cdef enum:
     SEEN_LF_DOT_CR = 7  # BEGIN_LINE_LF, then "." CR
 
 cdef enum:
-    SIZE_HINT_MAX = 256 * 1024  # what a client announces is not allocated beyond this
+    SIZE_HINT_MAX = 262144  # what a client announces is not allocated beyond this
     CONTENT_GROWTH_MIN = 1024
     REST_SPARE_MAX = 4096  # a rest's buffer is not kept that much larger than needed
 
