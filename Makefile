@@ -38,7 +38,7 @@ lint: build
 build: $(BUILT)
 
 packages:
-	@.ci/packages
+	@.ci/packages $(PYTHON)
 
 $(DEPS): pyproject.toml
 	@.ci/packages --build $(PYTHON)
