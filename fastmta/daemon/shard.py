@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastmta.budget import DividedBroker
@@ -28,9 +28,9 @@ _MARKS_S = 5.0  # a flush takes milliseconds; beyond this the disk hangs
 Emit = Callable[[Event], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Surroundings:
-    """What the shards of a worker share."""
+    """What the shards of a worker share; also its part of limits over all workers."""
 
     config: Config
     workers: int
@@ -39,6 +39,17 @@ class Surroundings:
     resolver: Resolver
     loop: asyncio.AbstractEventLoop
     on_halt: Callable[[str], None]
+    broker: DividedBroker = field(init=False)
+    shard_count: int = 0
+
+    def __post_init__(self) -> None:
+        self.broker = DividedBroker(self.workers)
+
+    def join(self, live_count: int) -> None:
+        """A shard was opened. All but the first only drain: one without mail needs no part."""
+        if self.shard_count and live_count:
+            self.broker.join()
+        self.shard_count += 1
 
 
 class Shard:
@@ -53,6 +64,7 @@ class Shard:
         self.spool = Spool.open(
             str(directory), spool_options(config, number), routes.next_hop, around.emit
         )
+        around.join(self.spool.live_count)
         self.courier = Courier(delivery_options(config), around.emit, around.loop)
         bouncer = Bouncer(config.hostname, self.spool.new_id, around.clock.wall_ns)
         ports = SchedulerPorts(
@@ -68,7 +80,7 @@ class Shard:
             emit=around.emit,
             on_halt=around.on_halt,
         )
-        self.scheduler = Scheduler(ports, scheduler_options(config), DividedBroker(around.workers))
+        self.scheduler = Scheduler(ports, scheduler_options(config), around.broker)
 
     def start(self) -> None:
         """Begin with what the spool holds."""

@@ -51,10 +51,15 @@ class Engine:
         self.ports = ports
         self.options = options
         self.broker = broker if broker is not None else DividedBroker(1)
-        self.slots = Slots(self.broker.share(b"", options.connections))
+        self.slots = Slots(1)
+        self.renew()
         self.is_stopped = False  # no job starts any more
         self.marks = 0  # records under way
         self._on_idle: Callable[[], None] | None = None
+
+    def renew(self) -> None:
+        """Ask the broker again how many connections are ours."""
+        self.slots.limit = self.broker.share(b"", self.options.connections)
 
     def stop(self, on_idle: Callable[[], None] | None) -> None:
         """No job starts any more; `on_idle` is called once when nothing is under way."""

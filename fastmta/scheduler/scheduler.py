@@ -44,6 +44,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Take up the backlog. Overdue mail comes as fast as windows and RAM let it."""
+        self._engine.renew()  # others may have joined the broker since we were made
         for next_hop, due_at_ns in self._engine.ports.backlog.hops():
             self._table.due.note(self._table.hop(next_hop), due_at_ns)
         self._expiry.start()

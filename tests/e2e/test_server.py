@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmta.lab import free_port
 from tests.support.client import Client, until
 from tests.support.daemon import running
 from tests.support.nameserver import NameServer
@@ -140,6 +141,28 @@ def test_fewer_workers_take_over_the_shards_of_more(tmp_path: Path) -> None:
     with Receiver() as receiver, running(tmp_path, relay_host=relay(receiver), workers=1, **FAST):
         receiver.wait_for_transactions(30, 15.0)
     assert len(set(paths(receiver))) == 30
+
+
+def test_shards_of_one_worker_share_the_limit_of_a_site(tmp_path: Path) -> None:
+    with running(tmp_path, relay_host=f"[127.0.0.1]:{free_port()}", workers=3, **FAST) as server:
+        count = fill_every_shard(server.port, 8)
+        assert server.stop() == 0
+    with Receiver({".": Act(delay_s=0.3)}) as receiver:
+        limits = {"delivery__site_connections": 6, "delivery__window_start": 6}
+        with running(tmp_path, relay_host=relay(receiver), workers=1, **{**FAST, **limits}):
+            receiver.wait_for_transactions(count, 20.0)
+        assert len(set(paths(receiver))) == count
+        assert len(receiver.sessions) == 6  # all of them, and kept: so many at once
+
+
+def fill_every_shard(port: int, least: int) -> int:
+    """Send until each of three workers has taken `least` messages; how many all have."""
+    taken: dict[str, int] = {}
+    while len(taken) < 3 or min(taken.values()) < least:  # the kernel spreads the connections
+        with Client(port) as client:
+            shard = client.send(f"n{sum(taken.values())}@dest.example").split()[-1][:8]
+        taken[shard] = taken.get(shard, 0) + 1
+    return sum(taken.values())
 
 
 def test_sigterm_under_load_answers_everybody_and_loses_nothing(tmp_path: Path) -> None:
