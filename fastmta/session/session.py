@@ -394,10 +394,10 @@ class Session:
         self.state = State.READY
         self._is_waiting = False
         if error is None:
-            self._out.append(replies.r250_queued(message.id).octets)
+            self._out.append(replies.r250_queued_octets(message.id))
         else:
             self._out.append(replies.R451_QUEUE_WRITE.octets)
-        self._output(self._advance())
+        self._output(self._advance() if self._framing.buffered() else self._take_out())
 
 
 _MAIL_PROBLEMS: dict[int, Reply] = {

@@ -146,10 +146,9 @@ def r250_hello(hostname: str) -> Reply:
     return _one(250, "", hostname)
 
 
-def r250_queued(queue_id: bytes) -> Reply:
-    """The message is ours from here on (RFC 5321 6.1)."""
-    octets = b"250 2.0.0 Ok: queued as %b\r\n" % queue_id
-    return Reply(250, "2.0.0", ("Ok: queued as " + queue_id.decode("ascii"),), octets)
+def r250_queued_octets(queue_id: bytes) -> bytes:
+    """The message is ours from here on (RFC 5321 6.1); no value is needed, once per message."""
+    return b"250 2.0.0 Ok: queued as %b\r\n" % queue_id
 
 
 def r252_verified(argument: bytes) -> Reply:

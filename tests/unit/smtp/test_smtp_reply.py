@@ -118,14 +118,16 @@ def test_reply_constant(name: str) -> None:
 
 
 def test_what_we_say_our_reader_reads(reader_class: Any) -> None:
-    for value in (*CONSTANTS.values(), r250_ehlo("mx.example", 1000), reply.r250_queued(b"Ab1")):
+    for value in (*CONSTANTS.values(), r250_ehlo("mx.example", 1000)):
         assert reader_class().feed(value.octets) == [value]
+    (queued,) = reader_class().feed(reply.r250_queued_octets(b"0Ab"))
+    assert queued == Reply(250, "2.0.0", ("Ok: queued as 0Ab",))
 
 
 def test_wire_form_and_text() -> None:
     assert reply.R250_SENDER_OK.octets == b"250 2.1.0 Ok\r\n"
     assert reply.R354_END_WITH_DOT.text == "354 End data with <CR><LF>.<CR><LF>"
-    assert reply.r250_queued(b"0Ab").text == "250 2.0.0 Ok: queued as 0Ab"
+    assert reply.r250_queued_octets(b"0Ab") == b"250 2.0.0 Ok: queued as 0Ab\r\n"
     assert Reply(550, "5.7.1", ("a", "b")).octets == b"550-5.7.1 a\r\n550 5.7.1 b\r\n"
     assert Reply(550, "5.7.1", ("a", "b")).text == "550-5.7.1 a 550 5.7.1 b"
     assert reply.R500_BAD_SYNTAX.replaced_by("Other").text == "500 5.5.2 Other"
