@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -22,6 +24,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 _BACKOFF_FIRST_S = 0.5
 _BACKOFF_MAX_S = 30.0
 _STABLE_S = 60.0  # a worker that lived this long starts again without delay
+_READY_POLL_S = 0.02  # while some worker starts
 _STOP_GRACE_S = 10.0  # beyond the workers' own deadline, before they are killed
 
 # Orders on the control pipe: two octets, the order and the index of a worker whose sockets are
@@ -36,7 +39,7 @@ WorkerMain = Callable[[int, "Leash"], int]
 class Leash:
     """What ties a worker to its supervisor."""
 
-    ready_fd: int  # the worker writes one octet when it serves
+    ready_fd: int  # the worker writes one octet, its index, when it serves
     control_fd: int  # orders of the supervisor, see ADOPT; end of file: it is gone
 
 
@@ -45,6 +48,7 @@ class _Worker:
     index: int
     pid: int = 0  # 0: not running
     control_fd: int = -1  # our end of its control pipe
+    is_ready: bool = False
     started_at_s: float = 0.0
     start_again_at_s: float = 0.0
     backoff_s: float = _BACKOFF_FIRST_S
@@ -71,10 +75,18 @@ def check_places(config: Config) -> None:
         raise BadStart(f"spool.directory: cannot use {root}: {made} cannot be written")
 
 
+def raise_file_limit() -> None:
+    """As many descriptors as we may have: each connection is one, and 1,024 is a usual default."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # what there is has to do
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     from .worker import worker_main  # imported once here, so that forked workers share its pages
 
+    raise_file_limit()
     count = config.workers.count or len(os.sched_getaffinity(0))
     try:
         bound = open_sockets(config.listen, count)
@@ -122,13 +134,14 @@ class Supervisor:
         if pid:
             os.close(control_read_fd)
             worker.pid = pid
-            self._order(DROP, worker.index)
             return
         code = 70  # EX_SOFTWARE, if even the report of an exception fails
         try:
             for each in self._workers:  # else our siblings would not see the supervisor's end
                 if each.control_fd >= 0:
                     os.close(each.control_fd)
+            for signo in (signal.SIGHUP, signal.SIGUSR1):  # else deadly until it has its handlers
+                signal.signal(signo, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             code = self.start(worker.index, Leash(self._ready_write_fd, control_read_fd))
         except BaseException:
@@ -141,31 +154,38 @@ class Supervisor:
             os._exit(code)
 
     def _loop(self) -> None:
-        ready = 0
+        is_said = False
         while not self._is_stopping:
-            got = signal.sigtimedwait(_SIGNALS, self._wait_s(ready >= self.count))
-            if ready < self.count:
-                ready += self._count_ready()
-                if ready >= self.count:
-                    say(f"fastmta: ready, {self.count} worker(s), pid {os.getpid()}")
+            got = signal.sigtimedwait(_SIGNALS, self._wait_s())
+            self._note_ready()  # before anything is reaped: what was written was written alive
+            if not is_said and all(worker.is_ready for worker in self._workers):
+                is_said = True
+                say(f"fastmta: ready, {self.count} worker(s), pid {os.getpid()}")
             if got is not None:
                 self._on_signal(got.si_signo)
             if not self._is_stopping:
                 self._start_due()
 
-    def _wait_s(self, is_ready: bool) -> float:
-        if not is_ready:
-            return 0.02
+    def _wait_s(self) -> float:
+        if any(worker.pid and not worker.is_ready for worker in self._workers):
+            return _READY_POLL_S
         waits = [
             worker.start_again_at_s - time.monotonic() for worker in self._workers if not worker.pid
         ]
         return max(0.0, min(waits, default=3600.0))
 
-    def _count_ready(self) -> int:
+    def _note_ready(self) -> None:
+        """A worker that serves needs nobody else at its sockets."""
         try:
-            return len(os.read(self._ready_fd, 4096))
+            indices = os.read(self._ready_fd, 4096)
         except BlockingIOError:
-            return 0
+            return
+        for index in indices:
+            self._workers[index].is_ready = True
+            self._order(DROP, index)
+        for worker in self._workers:  # those that died when there was nobody to serve for them
+            if not worker.pid:
+                self._order(ADOPT, worker.index)
 
     def _on_signal(self, signo: int) -> None:
         if signo in (signal.SIGTERM, signal.SIGINT):
@@ -196,7 +216,7 @@ class Supervisor:
 
     def _ended(self, worker: _Worker, code: int) -> None:
         now_s = time.monotonic()
-        pid, worker.pid = worker.pid, 0
+        pid, worker.pid, worker.is_ready = worker.pid, 0, False
         os.close(worker.control_fd)
         worker.control_fd = -1
         if self._is_stopping:
@@ -209,11 +229,13 @@ class Supervisor:
             f"starting it again in {worker.backoff_s:g} s\n"
         )
         worker.backoff_s = min(worker.backoff_s * 2, _BACKOFF_MAX_S)
-        self._order(ADOPT, worker.index)
+        for each in self._workers:  # the one that died may have served others besides its own
+            if not each.is_ready:
+                self._order(ADOPT, each.index)
 
     def _order(self, order: bytes, index: int) -> None:
         """Tell one living worker about the sockets of worker `index` (others just forget it)."""
-        living = [each for each in self._workers if each.pid and each.index != index]
+        living = [each for each in self._workers if each.is_ready and each.index != index]
         for each in living if order == DROP else living[:1]:
             try:
                 os.write(each.control_fd, order + bytes((index,)))

@@ -58,7 +58,6 @@ class Worker:
         self._clock = SystemClock()
         self._stopping = asyncio.Event()
         self._exit_code = EXIT_OK
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """The worker's life."""
@@ -102,7 +101,7 @@ class Worker:
         loop.add_reader(self._leash.control_fd, self._on_control)
         gc.collect()
         gc.freeze()
-        os.write(self._leash.ready_fd, b"+")
+        os.write(self._leash.ready_fd, bytes((self._index,)))
         await self._stopping.wait()
         await self._stop()
         await dns.close()
@@ -111,6 +110,10 @@ class Worker:
         """Stop accepting, finish what is in flight, make it durable."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._leash.control_fd)
+        for each in self._bound:  # our copies of the others' sockets would keep those listening
+            for index, listening in enumerate(each.sockets):
+                if index != self._index:
+                    listening.close()
         until_s = loop.time() + self._config.workers.stop_deadline_s
         await asyncio.gather(
             *(listener.stop(until_s - loop.time()) for listener in self._listeners)
@@ -161,10 +164,11 @@ class Worker:
     # Recurring.
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(_FLUSH_INTERVAL_S, self._flush, loop)  # first: it goes on whatever happens
         self._journal.flush()
-        loop.call_later(_FLUSH_INTERVAL_S, self._flush, loop)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(_WATCH_INTERVAL_S, self._watch, loop)
         was_full = self._intake.is_full
         self._intake.watch_space()
         if self._intake.is_full != was_full:
@@ -175,7 +179,6 @@ class Worker:
         for shard in self._shards:
             if not shard.spool.is_healthy:
                 self._fail(f"shard {shard.number}: the spool failed")
-        loop.call_later(_WATCH_INTERVAL_S, self._watch, loop)
 
     def _on_control(self) -> None:
         """Orders of the supervisor; its end is ours, but a clean one."""
@@ -188,9 +191,7 @@ class Worker:
             order, index = orders[position : position + 1], orders[position + 1]
             for listener, each in zip(self._listeners, self._bound, strict=True):
                 if order == ADOPT:
-                    task = asyncio.ensure_future(listener.adopt(each.sockets[index]))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    listener.adopt(each.sockets[index])
                 else:
                     listener.drop(each.sockets[index])
 

@@ -66,6 +66,8 @@ class Listener:
         self._per_client: dict[str, int] = {}
         self._servers: list[asyncio.Server] = []
         self._adopted: dict[int, asyncio.Server] = {}
+        self._wanted: set[int] = set()  # sockets that are adopted or about to be
+        self._adopting: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._turning: asyncio.TimerHandle | None = None
 
@@ -80,13 +82,25 @@ class Listener:
         factory = cast(Callable[[], asyncio.BaseProtocol], partial(Connection, self))
         return await self._loop.create_server(factory, sock=listening, backlog=_BACKLOG)
 
-    async def adopt(self, listening: socket.socket) -> None:
+    def adopt(self, listening: socket.socket) -> None:
         """Accept on the socket of a worker that died, too (a duplicate of it, which we own)."""
-        if not self._is_stopping and listening.fileno() not in self._adopted:
-            self._adopted[listening.fileno()] = await self._serve(listening.dup())
+        number = listening.fileno()
+        if not self._is_stopping and number not in self._wanted:
+            self._wanted.add(number)
+            task = self._loop.create_task(self._adopt(number, listening.dup()))
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, number: int, duplicate: socket.socket) -> None:
+        server = await self._serve(duplicate)
+        if number in self._wanted and not self._is_stopping:
+            self._adopted[number] = server
+        else:  # its owner came back, or we stop
+            server.close()
 
     def drop(self, listening: socket.socket) -> None:
         """The worker that owns the socket is back."""
+        self._wanted.discard(listening.fileno())
         server = self._adopted.pop(listening.fileno(), None)
         if server is not None:
             server.close()

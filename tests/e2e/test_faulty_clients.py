@@ -1,8 +1,12 @@
 """Clients that misbehave, against the whole server: they cost a place for a while, not for ever."""
 
+import os
+import signal
 import socket
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.support.client import Client, until
 from tests.support.daemon import running
@@ -39,3 +43,23 @@ def test_a_reply_reaches_a_client_that_has_half_closed(tmp_path: Path) -> None:
         assert client.reply().startswith("250 2.0.0 Ok: queued as")
         assert client.reply().startswith("221")
         assert client.reply() == ""
+
+
+def test_a_stop_refuses_new_clients_while_an_old_one_finishes(tmp_path: Path) -> None:
+    with running(tmp_path, relay_host="[127.0.0.1]:9", workers=2) as server:
+        with Client(server.port) as client:
+            client.envelope("a@dest.example")
+            os.kill(server.pid, signal.SIGTERM)
+            until(lambda: is_refused(server.port), 5.0)
+            client.raw(b"x\r\n.\r\n")
+            assert client.reply().startswith("250 2.0.0 Ok: queued as")
+        with pytest.raises(ConnectionRefusedError):
+            Client(server.port)
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+    except ConnectionRefusedError:
+        return True
+    return False

@@ -1,0 +1,157 @@
+"""The supervisor with workers of a few lines: who is ready, and who serves for a dead one."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from fastmta.daemon import supervisor
+from fastmta.daemon.supervisor import Leash, Supervisor
+
+WorkerMain = Callable[[int, Leash], int]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_BACKOFF_FIRST_S", 0.3)
+
+
+def say(line: str) -> None:
+    """Past pytest's own standard output."""
+    os.write(1, line.encode() + b"\n")
+
+
+class Supervised:
+    """A supervisor in a process of its own, with what it said."""
+
+    def __init__(self, directory: Path, count: int, start: WorkerMain) -> None:
+        self.output = directory / "output"
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code = 99
+        try:
+            descriptor = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            supervisor.say = say
+            code = Supervisor(count, [], start, 2.0).run()
+        finally:
+            os._exit(code)
+
+    def said(self) -> str:
+        return self.output.read_text() if self.output.exists() else ""
+
+    def end(self) -> int:
+        os.kill(self.pid, signal.SIGTERM)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s, "waited in vain"
+        time.sleep(0.02)
+
+
+def serve(index: int, leash: Leash, orders: Path) -> int:
+    """Be ready, and note every order; SIGTERM ends it."""
+    os.write(leash.ready_fd, bytes((index,)))
+    while got := os.read(leash.control_fd, 2):
+        with orders.open("a") as file:
+            file.write(f"{index}: {got[:1].decode()}{got[1]}\n")
+    return 0
+
+
+def test_a_worker_that_never_starts_is_not_made_up_for_by_another(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+
+    def start(index: int, leash: Leash) -> int:
+        if index == 1:
+            return 75
+        with starts.open("a") as file:
+            file.write("x")
+        os.write(leash.ready_fd, bytes((index,)))
+        time.sleep(0.2)
+        return 70  # so it is ready, again and again
+
+    supervised = Supervised(tmp_path, 2, start)
+    wait_for(lambda: starts.exists() and len(starts.read_text()) >= 3)
+    assert "ready" not in supervised.said()
+    assert supervised.end() == 0
+
+
+def test_ready_is_said_once_when_all_serve(tmp_path: Path) -> None:
+    supervised = Supervised(tmp_path, 3, partial(serve, orders=tmp_path / "orders"))
+    wait_for(lambda: "ready, 3 worker(s)" in supervised.said())
+    assert supervised.end() == 0
+    assert supervised.said().count("ready") == 1
+
+
+def test_the_sockets_of_the_dead_are_served_until_they_are_back(tmp_path: Path) -> None:
+    orders = tmp_path / "orders"
+    gate = tmp_path / "gate"
+
+    def start(index: int, leash: Leash) -> int:
+        with (tmp_path / f"pid{index}").open("w") as file:
+            file.write(str(os.getpid()))
+        while gate.exists():  # a recovery that takes its time
+            time.sleep(0.02)
+        return serve(index, leash, orders)
+
+    def heard() -> list[str]:
+        return orders.read_text().split("\n")[:-1] if orders.exists() else []
+
+    def kill(index: int) -> None:
+        os.kill(int((tmp_path / f"pid{index}").read_text()), signal.SIGKILL)
+
+    supervised = Supervised(tmp_path, 3, start)
+    wait_for(lambda: "ready" in supervised.said())
+    gate.touch()
+    orders.unlink(missing_ok=True)
+    kill(2)
+    wait_for(lambda: heard() == ["0: A2"])
+    kill(0)  # which served for 2
+    wait_for(lambda: sorted(heard()[1:]) == ["1: A0", "1: A2"])
+    time.sleep(0.6)  # they are started again, but do not serve yet
+    assert not [order for order in heard() if "D" in order]
+    gate.unlink()
+    wait_for(lambda: {"1: D0", "1: D2"} <= set(heard()))
+    assert supervised.end() == 0
+
+
+def test_a_reopened_log_does_not_kill_a_worker_that_starts(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+
+    def start(index: int, leash: Leash) -> int:
+        (tmp_path / "begun").touch()
+        while gate.exists():
+            time.sleep(0.02)
+        return serve(index, leash, tmp_path / "orders")
+
+    supervised = Supervised(tmp_path, 1, start)
+    wait_for((tmp_path / "begun").exists)
+    os.kill(supervised.pid, signal.SIGUSR1)
+    time.sleep(0.2)
+    gate.unlink()
+    wait_for(lambda: "ready" in supervised.said())
+    assert supervised.end() == 0
+    assert "ended with" not in supervised.said()
+
+
+def test_the_limit_of_descriptors_is_raised_to_what_is_allowed() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1000, hard), hard))
+        supervisor.raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
