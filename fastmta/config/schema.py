@@ -160,7 +160,8 @@ class Relay:
         Key(
             Listing(NextHop(), most=RELAY_HOSTS_MAX),
             "All mail goes to this relay, or to the first of several that answers; empty: to the "
-            "MX hosts of each recipient's domain. Brackets or an address mean no MX look-up.",
+            "MX hosts of each recipient's domain. Brackets or an address mean no MX look-up. "
+            "A relay that cannot be found delays mail; it bounces none.",
         ),
     ] = ()
 
