@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +18,16 @@ from fastmta.daemon.supervisor import Leash, Supervisor
 WorkerMain = Callable[[int, Leash], int]
 
 
+_started: list[int] = []  # supervisors that have not ended
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(supervisor, "_BACKOFF_FIRST_S", 0.3)
+    yield
+    while _started:  # of a test that failed; its workers see the end of their control pipes
+        os.kill(pid := _started.pop(), signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def say(line: str) -> None:
@@ -35,6 +42,7 @@ class Supervised:
         self.output = directory / "output"
         self.pid = os.fork()
         if self.pid:
+            _started.append(self.pid)
             return
         code = 99
         try:
@@ -51,6 +59,7 @@ class Supervised:
 
     def end(self) -> int:
         os.kill(self.pid, signal.SIGTERM)
+        _started.remove(self.pid)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
