@@ -141,7 +141,8 @@ def test_a_reopened_log_does_not_kill_a_worker_that_starts(tmp_path: Path) -> No
     gate.touch()
 
     def start(index: int, leash: Leash) -> int:
-        (tmp_path / "begun").touch()
+        with (tmp_path / "begun").open("a") as file:
+            file.write("x")
         while gate.exists():
             time.sleep(0.02)
         return serve(index, leash, tmp_path / "orders")
@@ -153,7 +154,7 @@ def test_a_reopened_log_does_not_kill_a_worker_that_starts(tmp_path: Path) -> No
     gate.unlink()
     wait_for(lambda: "ready" in supervised.said())
     assert supervised.end() == 0
-    assert "ended with" not in supervised.said()
+    assert (tmp_path / "begun").read_text() == "x", "it was not started again"
 
 
 def test_the_limit_of_descriptors_is_raised_to_what_is_allowed() -> None:
