@@ -100,6 +100,13 @@ class Limits:
         int,
         Key(Octets(64 * KIB, 1024 * MIB), "Largest message; announced as SIZE (552 above it)."),
     ] = 25 * MIB
+    content_octets: Annotated[
+        int,
+        Key(
+            Octets(MIB, 1024 * 1024 * MIB),
+            "Content that is being received, in memory, over all workers (452 or 421 above it).",
+        ),
+    ] = 256 * MIB
     recipients: Annotated[
         int, Key(Integer(100, 50_000), "Recipients of one message (452 above it).")
     ] = 1000

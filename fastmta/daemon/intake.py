@@ -49,7 +49,10 @@ class Intake:
     def accept(self, message: Message, done: Done) -> None:
         """Store, then `done`, then schedule."""
         self._waiting[message.id] = done
-        self._store.accept(message, self._durable)
+        try:
+            self._store.accept(message, self._durable)
+        except MemoryError as error:
+            self._durable(message, error)
 
     def _durable(self, message: Message, error: Exception | None) -> None:
         try:
@@ -60,5 +63,9 @@ class Intake:
 
     def watch_space(self) -> None:
         """Look at the volume again."""
-        volume = os.statvfs(self._volume)
+        try:
+            volume = os.statvfs(self._volume)
+        except OSError:
+            self.is_full = True  # a volume that cannot be looked at takes no mail
+            return
         self.is_full = volume.f_bavail < volume.f_blocks * self._free_space_min

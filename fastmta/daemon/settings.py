@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from fastmta.config import Config, Listen
 from fastmta.delivery import DeliveryOptions, TimeLimits
-from fastmta.listener import ListenerSettings
+from fastmta.listener import Census, ListenerSettings
 from fastmta.policy import RelayPolicy
 from fastmta.route import OwnHosts
 from fastmta.session import SessionSettings
@@ -41,14 +41,16 @@ def session_settings(config: Config, listen: Listen) -> SessionSettings:
     )
 
 
-def listener_settings(config: Config, workers: int) -> ListenerSettings:
-    """Limits of one worker's listener."""
-    limits = config.limits
-    return ListenerSettings(
-        connections_max=share(limits.connections, workers),
-        connections_per_client_max=share(limits.connections_per_client, workers),
-        idle_s=limits.idle_s,
-        session_s=limits.session_s,
+def listener_settings(config: Config) -> ListenerSettings:
+    """Time limits of inbound connections."""
+    return ListenerSettings(idle_s=config.limits.idle_s, session_s=config.limits.session_s)
+
+
+def census(config: Config, workers: int) -> Census:
+    """One worker's part of the limits on connections, over all its listeners."""
+    return Census(
+        share(config.limits.connections, workers),
+        share(config.limits.connections_per_client, workers),
     )
 
 

@@ -88,14 +88,17 @@ class Shard:
         self.spool.attach(self._loop)
         self.scheduler.start()
 
-    async def stop(self, deadline_s: float) -> None:
-        """No new attempts; let running ones end within the deadline, then make it all durable."""
+    async def come_to_rest(self, deadline_s: float) -> None:
+        """No new attempts; let running ones end within the deadline. Mail is still accepted."""
         idle = asyncio.Event()
         self.scheduler.drain(idle.set)
         await self.courier.close(deadline_s)
         if self.spool.is_healthy:  # outcomes of the last attempts are on their way to the log
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(idle.wait(), _MARKS_S)
+
+    async def close(self) -> None:
+        """Make everything durable, and give the spool up."""
         await self.spool.close()
 
 

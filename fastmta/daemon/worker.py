@@ -20,13 +20,13 @@ from fastmta.event import Notice, Severity
 from fastmta.journal import Journal, Origin, Writer
 from fastmta.listener import Listener
 from fastmta.route import DnsCache, Resolver, ResolverOptions
-from fastmta.session import Ports
+from fastmta.session import ContentRoom, Ports
 from fastmta.spool import SpoolError
 
 from .clock import SystemClock
 from .intake import Intake
 from .names import TrustedNames
-from .settings import listener_settings, own_hosts, relay_policy, session_settings
+from .settings import census, listener_settings, own_hosts, relay_policy, session_settings, share
 from .shard import Shard, Surroundings
 from .sockets import Bound
 from .supervisor import ADOPT, EXIT_OK, EXIT_SPOOL_FAILED, Leash
@@ -114,12 +114,14 @@ class Worker:
             for index, listening in enumerate(each.sockets):
                 if index != self._index:
                     listening.close()
-        until_s = loop.time() + self._config.workers.stop_deadline_s
+        # Both at once: a client that idles in a transaction must not use up the time of deliveries.
+        deadline_s = self._config.workers.stop_deadline_s
         await asyncio.gather(
-            *(listener.stop(until_s - loop.time()) for listener in self._listeners)
+            *(listener.stop(deadline_s) for listener in self._listeners),
+            *(shard.come_to_rest(deadline_s) for shard in self._shards),
         )
         for shard in self._shards:
-            await shard.stop(max(0.0, until_s - loop.time()))
+            await shard.close()
 
     def _open_shards(self, loop: asyncio.AbstractEventLoop, cache: DnsCache) -> list[Shard]:
         """Our own shard first, then those that earlier runs with more workers left to us."""
@@ -144,7 +146,9 @@ class Worker:
         config = self._config
         policy = relay_policy(config)
         names = TrustedNames(policy, ClientNames(cache))
-        limits = listener_settings(config, self._workers)
+        limits = listener_settings(config)
+        clients = census(config, self._workers)
+        room = ContentRoom(share(config.limits.content_octets, self._workers))
         return [
             Listener(
                 Ports(
@@ -153,9 +157,11 @@ class Worker:
                     self._intake,
                     self._clock,
                     self._journal.emit,
+                    room,
                 ),
                 limits,
                 names,
+                clients,
                 loop,
             )
             for each in self._bound

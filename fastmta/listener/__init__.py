@@ -10,6 +10,7 @@ Why       One scratch buffer for all reads and one wheel for all time limits: an
           costs its objects and nothing else.
 """
 
+from .census import Census
 from .listener import Listener, ListenerSettings, Names
 
-__all__ = ["Listener", "ListenerSettings", "Names"]
+__all__ = ["Census", "Listener", "ListenerSettings", "Names"]

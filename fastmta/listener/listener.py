@@ -15,6 +15,7 @@ from fastmta.session import Ports, Session
 from fastmta.smtp import Reply
 from fastmta.smtp import reply as replies
 
+from .census import Census
 from .connection import Connection
 from .wheel import Wheel
 
@@ -32,10 +33,8 @@ class Names(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ListenerSettings:
-    """Limits of one worker's listener."""
+    """Time limits of one listener; how many may connect is the `Census`'s business."""
 
-    connections_max: int = 10_000
-    connections_per_client_max: int = 50  # trusted networks are exempt
     idle_s: float = 300.0  # RFC 5321 4.5.3.2.7
     session_s: float = 7200.0  # the longest life of a session; ended between transactions
 
@@ -43,8 +42,9 @@ class ListenerSettings:
 class Listener:
     """Accepts connections on sockets that the supervisor opened and keeps their limits.
 
-    `start` needs a running loop. `stop` closes the sockets' accepting here, tells idle clients
-    421, waits for open transactions until the deadline, then cuts the rest.
+    Listeners of one worker share their `census`. `start` needs a running loop. `stop` closes the
+    sockets' accepting here, tells idle clients 421, waits for open transactions until the deadline,
+    then cuts the rest.
     """
 
     def __init__(
@@ -52,8 +52,10 @@ class Listener:
         ports: Ports,
         settings: ListenerSettings,
         names: Names,
+        census: Census,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self._census = census
         self.ports = ports
         self.settings = settings
         self.scratch = memoryview(bytearray(_SCRATCH_OCTETS))
@@ -63,7 +65,6 @@ class Listener:
         self._loop = loop
         self._wheel = Wheel(loop.time)
         self._connections: set[Connection] = set()
-        self._per_client: dict[str, int] = {}
         self._servers: list[asyncio.Server] = []
         self._adopted: dict[int, asyncio.Server] = {}
         self._wanted: set[int] = set()  # sockets that are adopted or about to be
@@ -141,16 +142,13 @@ class Listener:
         hostname = self.ports.settings.hostname
         if self._is_stopping:
             return replies.r421_shutting_down(hostname)
-        if len(self._connections) >= self.settings.connections_max:
+        if self._census.is_full:
             return self._refuse(address, replies.r421_busy(hostname))
-        count = self._per_client.get(address, 0)
-        if count >= self.settings.connections_per_client_max and not (
-            self.ports.policy.admit(address).is_trusted
-        ):
+        if self._census.has_enough(address) and not self.ports.policy.admit(address).is_trusted:
             return self._refuse(
                 address, replies.r421_too_many_connections(hostname, f"[{address}]")
             )
-        self._per_client[address] = count + 1
+        self._census.enter(address)
         self._connections.add(connection)
         self._wheel.add(connection)
         return None
@@ -165,11 +163,7 @@ class Listener:
             return
         self._connections.discard(connection)
         self._wheel.discard(connection)
-        count = self._per_client[address] - 1
-        if count:
-            self._per_client[address] = count
-        else:
-            del self._per_client[address]
+        self._census.leave(address)
 
     def name_of(self, address: str, done: Callable[[str], None]) -> None:
         """The verified name of the client."""

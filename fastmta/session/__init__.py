@@ -10,6 +10,7 @@ Why       The table in `state.py` is the protocol: whoever wants to know what is
 """
 
 from .port import Accept, Clock, Policy, Rights
+from .room import ContentRoom
 from .session import Ports, Session
 from .settings import SessionSettings
 from .state import State
@@ -17,6 +18,7 @@ from .state import State
 __all__ = [
     "Accept",
     "Clock",
+    "ContentRoom",
     "Policy",
     "Ports",
     "Rights",

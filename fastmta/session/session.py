@@ -15,6 +15,7 @@ from fastmta.smtp.extension import r250_ehlo
 from .content import examine_header, refusal_of
 from .parameter import apply_mail_parameters
 from .port import Accept, Clock, Emit, Policy
+from .room import ContentRoom
 from .settings import SessionSettings
 from .state import State, build_table
 from .transaction import Transaction
@@ -42,6 +43,7 @@ class Ports:
     accept: Accept
     clock: Clock
     emit: Emit
+    room: ContentRoom
 
 
 class Session:
@@ -54,8 +56,9 @@ class Session:
 
     __slots__ = (
         "_accepted", "_errors", "_framing", "_held", "_identity", "_is_waiting", "_junk",
-        "_messages", "_out", "_output", "_ports", "_received_prefix", "_rights", "_stage",
-        "_totals", "_transaction", "client", "delay_s", "is_closing", "state",
+        "_messages", "_out", "_output", "_ports", "_received_prefix", "_rights",
+        "_room_octets", "_stage", "_totals", "_transaction", "client", "delay_s", "is_closing",
+        "state",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +71,7 @@ class Session:
         self._rights = ports.policy.admit(address)
         self._transaction = Transaction()
         self._received_prefix = b""
+        self._room_octets = 0  # what this content has of the room for all
         self._out: list[bytes] = []
         self._held = b""  # the reply to an error, until its penalty is over
         self._totals = [0] * _VERB_COUNT  # commands seen, by verb
@@ -109,6 +113,8 @@ class Session:
         """The connection is gone: what is to be said about it. An open transaction is dropped."""
         in_content = self.state is State.CONTENT
         octets = self._framing.content_size if in_content else -1
+        if self.state is not _COMMITTING:  # else it still takes its room
+            self._reset()
         self.state = State.CLOSED
         self.is_closing = True
         verbs = {
@@ -140,7 +146,7 @@ class Session:
             state = self.state
             if state is _CONTENT:
                 if framing.read_content() == _NEED_MORE:
-                    self._check_discard()
+                    self._check_growth()
                     break
                 self._end_of_data()
                 continue
@@ -210,15 +216,22 @@ class Session:
         )
         return reply
 
+    def _reset(self) -> None:
+        """The only way back to "no transaction": forget it, and give its room back."""
+        self._transaction.reset()
+        if self._room_octets:
+            self._ports.room.give(self._room_octets)
+            self._room_octets = 0
+
     def _close(self, reply: Reply) -> None:
         self._out.append(reply.octets)
-        self._transaction.reset()
+        self._reset()
         self.state = State.CLOSED
         self.is_closing = True
 
     def _close_unsynchronized(self, reply: Reply) -> Reply:
         """The last reply of a session whose client did not wait for ours."""
-        self._transaction.reset()
+        self._reset()
         self.state = State.CLOSED
         self.is_closing = True
         return reply
@@ -236,7 +249,7 @@ class Session:
             self._identity.address, self._identity.name, argument[:_HELO_OCTETS_MAX], protocol
         )
         self._received_prefix = received_prefix(self._identity, settings.hostname)
-        self._transaction.reset()
+        self._reset()
         self.state = State.READY
         return None
 
@@ -265,7 +278,7 @@ class Session:
                 transaction, parameters, ports.settings.message_octets_max
             )
             if refusal:
-                transaction.reset()
+                self._reset()
                 return self._refused("MAIL", refusal)
         transaction.reverse_path = allowed
         self.state = _MAIL
@@ -299,6 +312,13 @@ class Session:
             return self._close_unsynchronized(replies.R554_SYNCHRONIZATION)
         ports = self._ports
         transaction = self._transaction
+        octets = max(transaction.declared_octets, ContentRoom.LEAST_OCTETS)
+        if not ports.room.take(octets):
+            refusal = self._refused("DATA", replies.R452_STORAGE_FULL)
+            self._reset()
+            self.state = State.READY
+            return refusal
+        self._room_octets = octets
         transaction.queue_id = ports.accept.new_id()
         forward_paths = transaction.forward_paths
         only = next(iter(forward_paths)) if len(forward_paths) == 1 else b""
@@ -316,7 +336,7 @@ class Session:
         return replies.R354_END_WITH_DOT
 
     def rset(self) -> Reply:
-        self._transaction.reset()
+        self._reset()
         if self.state > State.READY:
             self.state = State.READY
         return replies.R250_OK
@@ -332,7 +352,7 @@ class Session:
         return replies.R214_HELP
 
     def quit(self) -> Reply:
-        self._transaction.reset()
+        self._reset()
         self.state = State.CLOSED
         self.is_closing = True
         return replies.R221_BYE
@@ -342,10 +362,19 @@ class Session:
 
     # Content.
 
-    def _check_discard(self) -> None:
-        limit = self._ports.settings.message_octets_max
-        if self._framing.content_size > _DISCARD_FACTOR * limit:
+    def _check_growth(self) -> None:
+        """Content that outgrows its limit is read on for a while; our room is for all clients."""
+        framing, ports = self._framing, self._ports
+        octets = framing.content_size
+        if octets > _DISCARD_FACTOR * ports.settings.message_octets_max:
             self._close(self._refused("DATA", replies.R552_CONTENT_TOO_BIG))
+        elif octets > self._room_octets and not framing.violations & frame.REFUSING:
+            more = octets - self._room_octets + ContentRoom.LEAST_OCTETS
+            if ports.room.take(more):
+                self._room_octets += more
+            else:
+                busy = replies.r421_busy(ports.settings.hostname)
+                self._close(self._refused("DATA", busy))
 
     def _end_of_data(self) -> None:
         framing = self._framing
@@ -374,7 +403,7 @@ class Session:
 
     def _refuse_content(self, reply: Reply, is_closing: bool) -> None:
         self._refused("END-OF-MESSAGE", reply)
-        self._transaction.reset()
+        self._reset()
         self.state = State.READY
         if is_closing:
             self._close(reply)
@@ -386,9 +415,9 @@ class Session:
         """The spool's answer: only here is a message acknowledged."""
         if error is None:
             self._ports.emit(MessageReceived(message.id, self.client, message.message_id_field))
+        self._reset()
         if self.state is _CLOSED:  # the client left meanwhile: it will not see our 250
             return
-        self._transaction.reset()
         self._messages += 1
         self._junk = 0
         self.state = State.READY

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from fastmta.listener import Listener, ListenerSettings
+from fastmta.listener import Census, Listener, ListenerSettings
 from fastmta.policy import RelayPolicy
-from fastmta.session import Ports, SessionSettings
-from tests.support.session import HOSTNAME, Dialog, FakeAccept, FakeClock
+from fastmta.session import ContentRoom, Ports, SessionSettings
+from tests.support.session import HOSTNAME, ROOM_OCTETS, Dialog, FakeAccept, FakeClock
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.smtp"))
 SETTINGS = SessionSettings(HOSTNAME, message_octets_max=100_000, recipients_max=3, errors_soft=50)
@@ -92,13 +92,13 @@ def test_in_memory(path: Path, is_dripping: bool) -> None:
 async def play(script: Script, path: Path) -> None:
     loop = asyncio.get_running_loop()
     policy = RelayPolicy.build(["127.0.0.0/8"], DOMAINS, "origin.example", "postmaster@x.example")
-    ports = Ports(SETTINGS, policy, FakeAccept(), FakeClock(), [].append)
+    ports = Ports(SETTINGS, policy, FakeAccept(), FakeClock(), [].append, ContentRoom(ROOM_OCTETS))
 
     class NoNames:
         def client_name(self, address: str, done: Callable[[str], None]) -> None:
             done("unknown")
 
-    listener = Listener(ports, ListenerSettings(), NoNames(), loop)
+    listener = Listener(ports, ListenerSettings(), NoNames(), Census(), loop)
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
     port = listening.getsockname()[1]

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from fastmta.event import Event
 from fastmta.message import Message
 from fastmta.policy import RelayPolicy
-from fastmta.session import Ports, Session, SessionSettings
+from fastmta.session import ContentRoom, Ports, Session, SessionSettings
 from fastmta.smtp import Reply
 
 HOSTNAME = "relay.example"
+ROOM_OCTETS = 128 * 1024 * 1024
 
 
 class FakeClock:
@@ -68,6 +69,7 @@ class Dialog:
         settings: SessionSettings | None = None,
         domains: Iterable[str] = (),
         accept: FakeAccept | None = None,
+        room: ContentRoom | None = None,
     ) -> None:
         self.accept = accept or FakeAccept()
         self.events: list[Event] = []
@@ -80,6 +82,7 @@ class Dialog:
             self.accept,
             FakeClock(),
             self.events.append,
+            room or ContentRoom(ROOM_OCTETS),
         )
         self.out = bytearray()
         self.session = Session(ports, address, "unknown", self.out.extend)

@@ -11,7 +11,9 @@ async def scenario(is_dropped_first: bool) -> tuple[bytes, bytes]:
     """What clients hear while the socket is adopted, and after it is dropped."""
     world = World()
     loop = asyncio.get_running_loop()
-    listener = Listener(world.listener.ports, world.listener.settings, world.listener._names, loop)
+    listener = Listener(
+        world.listener.ports, world.listener.settings, world.listener._names, world.census, loop
+    )
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         listener.adopt(listening)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from fastmta.event import ClientDisconnected, Event
+from fastmta.listener.census import Census
 from fastmta.listener.connection import Connection
 from fastmta.listener.listener import Listener, ListenerSettings
 from fastmta.listener.wheel import Wheel
 from fastmta.policy import RelayPolicy
-from fastmta.session import Ports, SessionSettings
-from tests.support.session import HOSTNAME, FakeAccept, FakeClock
+from fastmta.session import ContentRoom, Ports, SessionSettings
+from tests.support.session import HOSTNAME, ROOM_OCTETS, FakeAccept, FakeClock
 
 
 class FakeLoop:
@@ -78,7 +79,12 @@ class NoNames:
 class World:
     """One listener without a loop."""
 
-    def __init__(self, settings: ListenerSettings | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        settings: ListenerSettings | None = None,
+        census: Census | None = None,
+        **limits: Any,
+    ) -> None:
         self.loop = FakeLoop()
         self.events: list[Event] = []
         self.accept = FakeAccept(is_late=True)
@@ -89,9 +95,13 @@ class World:
             self.accept,
             FakeClock(),
             self.events.append,
+            ContentRoom(ROOM_OCTETS),
         )
         loop: Any = self.loop
-        self.listener = Listener(ports, settings or ListenerSettings(), NoNames(), loop)
+        self.census = census or Census()
+        self.listener = Listener(
+            ports, settings or ListenerSettings(), NoNames(), self.census, loop
+        )
 
     def connect(self, address: str = "127.0.0.1") -> tuple[Connection, FakeTransport]:
         connection, transport = Connection(self.listener), FakeTransport(address)
@@ -270,7 +280,7 @@ def test_a_transaction_does_not_prolong_a_session_for_ever() -> None:
 
 
 def test_connections_are_limited_per_stranger_and_in_total() -> None:
-    world = World(ListenerSettings(connections_max=5, connections_per_client_max=2))
+    world = World(census=Census(connections_max=5, per_client_max=2))
     strangers = [world.connect("192.0.2.1") for _ in range(3)]
     assert [transport.is_closed for _, transport in strangers] == [False, False, True]
     assert strangers[2][1].written.startswith(b"421 4.7.0")
@@ -283,11 +293,24 @@ def test_connections_are_limited_per_stranger_and_in_total() -> None:
 
 
 def test_a_refused_connection_does_not_free_the_place_of_another() -> None:
-    world = World(ListenerSettings(connections_per_client_max=1))
+    world = World(census=Census(per_client_max=1))
     world.connect("192.0.2.1")
     refused, _ = world.connect("192.0.2.1")
     refused.connection_lost(None)
     assert world.connect("192.0.2.1")[1].is_closed
+
+
+def test_listeners_of_a_worker_share_their_limits() -> None:
+    census = Census(connections_max=3, per_client_max=2)
+    one, other = World(census=census), World(census=census)
+    one.connect("192.0.2.1")
+    first, _ = other.connect("192.0.2.1")
+    assert one.connect("192.0.2.1")[1].written.startswith(b"421 4.7.0")
+    other.connect("192.0.2.2")
+    assert one.connect("192.0.2.3")[1].written.startswith(b"421 4.3.2")
+    first.connection_lost(None)
+    assert not one.connect("192.0.2.3")[1].is_closed
+    assert census.count == 3
 
 
 def test_whoever_talks_before_the_greeting_is_closed() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fastmta.event import ClientDisconnected, CommandRefused, MessageReceived
-from fastmta.session import SessionSettings, State
+from fastmta.session import ContentRoom, SessionSettings, State
 from fastmta.smtp import Verb
 from fastmta.smtp import reply as replies
 from tests.support.session import HOSTNAME, Dialog, FakeAccept
@@ -293,6 +293,47 @@ def test_a_recipient_named_twice_gets_one_copy() -> None:
     dialog.send(b"DATA\r\n")
     dialog.send(CONTENT)
     assert dialog.accept.messages[0].envelope.forward_paths == (b"b@dest.example",)
+
+
+def test_contents_share_a_room_and_give_it_back() -> None:
+    room = ContentRoom(250_000)
+    one, two = in_state(P, room=room), in_state(P, room=room)
+    assert one.codes(b"DATA\r\n") == ["354"]
+    one.send((b"x" * 70 + b"\r\n") * 2000)
+    assert room.used > 140_000
+    assert two.send(b"DATA\r\n") == ["452 4.3.1 Insufficient system storage"]
+    assert two.session.state is State.READY
+    assert one.codes(b".\r\n") == ["250"]
+    assert room.used == 0
+    for line in (MAIL, RCPT):
+        two.send(line)
+    assert two.codes(b"DATA\r\n") == ["354"]
+    two.session.ended("lost connection")
+    assert room.used == 0
+
+
+def test_content_that_outgrows_the_room_is_a_transient_refusal() -> None:
+    room = ContentRoom(100_000)
+    one, two = in_state(P, room=room), in_state(P, room=room)
+    one.send(b"DATA\r\n")
+    room.take(30_000)
+    for _ in range(3):
+        one.send((b"x" * 70 + b"\r\n") * 1000)
+    assert one.session.is_closing
+    assert room.used == 30_000
+    room.give(30_000)
+    assert two.codes(b"DATA\r\n") == ["354"]
+
+
+def test_room_is_held_until_the_flush_even_if_the_client_leaves() -> None:
+    room = ContentRoom(200_000)
+    dialog = in_state(P, room=room, accept=FakeAccept(is_late=True))
+    dialog.send(b"DATA\r\n")
+    dialog.send(CONTENT)
+    dialog.session.ended("lost connection")
+    assert room.used > 0
+    dialog.accept.store_all()
+    assert room.used == 0
 
 
 def test_errors_are_delayed_then_end_the_session() -> None:

@@ -1,0 +1,29 @@
+"""Room for contents that are being received, over all sessions of a worker."""
+
+
+class ContentRoom:
+    """A budget of octets. What does not fit is answered 452, never 5xx: it is our own shortage.
+
+    A session takes room at DATA for what it was told (or `LEAST_OCTETS`), more as the content
+    grows, and gives it back when the content is durable, refused or given up.
+    """
+
+    LEAST_OCTETS = 64 * 1024
+
+    __slots__ = ("octets_max", "used")
+
+    def __init__(self, octets_max: int) -> None:
+        self.octets_max = octets_max
+        self.used = 0
+
+    def take(self, octets: int) -> bool:
+        """Room for `octets` more, if there is any. One content always fits into an empty room."""
+        if self.used and self.used + octets > self.octets_max:
+            return False
+        self.used += octets
+        return True
+
+    def give(self, octets: int) -> None:
+        """Give room back."""
+        assert 0 <= octets <= self.used
+        self.used -= octets
