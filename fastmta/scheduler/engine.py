@@ -36,7 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     connections: int = 500  # to all sites together, over all workers
     ram_messages: int = 4_000  # in RAM with their content, shared by all next hops
-    ram_octets: int = 16 * 1024 * 1024  # of that content
+    ram_octets: int = 8 * 1024 * 1024  # of that content
     recipients_per_job: int = 50
     sweep_interval_s: float = 30.0  # between looks for expired mail and forgotten sites
     overdue_grace_s: float = 900.0  # mail already expired at the start, if its site is down
