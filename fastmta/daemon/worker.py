@@ -32,6 +32,8 @@ from .sockets import Bound
 from .supervisor import ADOPT, EXIT_OK, EXIT_SPOOL_FAILED, Leash
 
 _FLUSH_INTERVAL_S = 0.1  # of the journal
+# Nothing on the way of a message refers to itself, so there is next to nothing to collect.
+_GC_THRESHOLDS = (100_000, 50, 50)
 _WATCH_INTERVAL_S = 1.0  # of free space and spool health
 
 
@@ -101,6 +103,7 @@ class Worker:
         loop.add_reader(self._leash.control_fd, self._on_control)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         os.write(self._leash.ready_fd, bytes((self._index,)))
         await self._stopping.wait()
         await self._stop()
