@@ -19,6 +19,7 @@ from .layout import make_directory, sync_directory
 from .problem import SpoolError
 from .rows import Batch, Keys, RecipientRow, decode_recipient, name_in_key
 
+LOCK_OCTETS = 16 * 1024  # more than its 126 reader slots take
 MAP_OCTETS = 64 * 1024**3  # address space only: far above need, never resized
 LIB_VERSION = 0  # the 0.9 engine
 FORMAT = 1
@@ -71,6 +72,7 @@ class Index:
         self._path = path
         if not os.path.isdir(path):
             make_directory(path)
+        _reserve_lock_file(os.path.join(path, "lock.mdb"))
         self._env = lmdb.open(
             path,
             map_size=MAP_OCTETS,
@@ -229,3 +231,13 @@ def move_aside(path: str) -> str:
             sync_directory(os.path.dirname(path))
             return target
     raise SpoolError(f"{path} cannot be moved aside")
+
+
+def _reserve_lock_file(path: str) -> None:
+    """Give LMDB's lock file its blocks. LMDB maps it sparse, and a full volume would then end the
+    process with SIGBUS on the first touch; here it is an OSError that can be read."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, LOCK_OCTETS)
+    finally:
+        os.close(fd)
