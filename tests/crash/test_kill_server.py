@@ -7,7 +7,6 @@ no better), but each must have been in flight.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -20,6 +19,7 @@ import pytest
 
 from fastmta.lab import Server, ServerOptions
 from tests.support.loading import Load
+from tests.support.long import LongRun
 from tests.support.receiver import Receiver
 
 RUNS = 10
@@ -106,20 +106,10 @@ def test_no_acknowledged_message_is_lost(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.long
-def test_kill_for_minutes(tmp_path: Path) -> None:
-    minutes = float(os.environ.get("FASTMTA_LONG_MINUTES", "1"))
-    results = Path(os.environ.get("FASTMTA_LONG_RESULTS", "long-results.json"))
-    total = json.loads(results.read_text()) if results.exists() else {}
-    mine = total.setdefault("kill_server", {"runs": 0, "acked": 0, "lost": 0, "duplicates": 0})
-    until_s = time.monotonic() + minutes * 60
-    while time.monotonic() < until_s:
-        seed = 1_000_000 + mine["runs"]
+def test_kill_for_minutes(tmp_path: Path, long_run: LongRun) -> None:
+    for seed in long_run.seeds():
         directory = tmp_path / str(seed)
-        acknowledged, lost, duplicates, _ = one_run(directory, seed)
-        mine["runs"] += 1
-        mine["acked"] += acknowledged
-        mine["lost"] += lost
-        mine["duplicates"] += duplicates
-        results.write_text(json.dumps(total, indent=1))
+        acknowledged, lost, duplicates, killed = one_run(directory, 1_000_000 + seed)
+        assert lost == 0, f"seed {seed}: {lost} of {acknowledged} lost, killed {killed}"
+        long_run.record(seed, acknowledged=acknowledged, duplicates=duplicates, kills=len(killed))
         shutil.rmtree(directory)
-        assert lost == 0, f"seed {seed}"

@@ -2,7 +2,7 @@
 
 The child tells each promise through a pipe; this process writes them down, kills it, opens the
 shard and compares. The index is deleted before half of the openings. The same shard goes through
-all runs. FASTMTA_LONG_MINUTES makes it long.
+all runs. `make test-long` goes on with new seeds.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from fastmta.message import RecipientStatus
 from tests.support import shim
+from tests.support.long import LongRun
 from tests.support.spool import SMALL, Shard, delete_index
 from tests.support.spool_child import DOMAINS, content_of
 
@@ -124,13 +125,11 @@ def check_contents(shard: Shard) -> None:
             assert message.content == content_of(message.id)
 
 
-def kill_loop(root: Path, seed: int, runs: int, until_s: float) -> Promises:
-    """Kill until both `runs` and the time are used up."""
+def kill_loop(root: Path, seed: int, runs: int) -> Promises:
+    """Kill `runs` times."""
     chance = random.Random(seed)
     promises = Promises()
-    run = 0
-    while run < runs or time.monotonic() < until_s:
-        run += 1
+    for run in range(1, runs + 1):
         level = chance.choice(("full", "full", "os"))  # the kernel outlives a killed process
         run_child(root, seed * 1000 + run, chance.uniform(0.02, 0.9), promises, level)
         if chance.random() < 0.5:
@@ -146,7 +145,7 @@ def kill_loop(root: Path, seed: int, runs: int, until_s: float) -> Promises:
 def test_kill_9_under_load_loses_nothing(tmp_path: Path) -> None:
     seed = int.from_bytes(os.urandom(2), "big")
     print(f"seed {seed}")
-    promises = kill_loop(tmp_path / "spool", seed, RUNS, 0.0)
+    promises = kill_loop(tmp_path / "spool", seed, RUNS)
     assert promises.counts["accepted"] > 100 * RUNS
     assert promises.counts["marked"] > 50 * RUNS
 
@@ -174,8 +173,8 @@ def test_each_flush_fails_in_turn(tmp_path: Path, code: int) -> None:
 
 
 @pytest.mark.long
-def test_kill_9_for_long(tmp_path: Path) -> None:
-    minutes = float(os.environ.get("FASTMTA_LONG_MINUTES", "0"))
-    seed = int.from_bytes(os.urandom(2), "big")
-    print(f"seed {seed}")
-    kill_loop(tmp_path / "spool", seed, RUNS, time.monotonic() + 60 * minutes)
+def test_kill_9_for_long(tmp_path: Path, long_run: LongRun) -> None:
+    for seed in long_run.seeds():
+        promises = kill_loop(tmp_path / str(seed), 100_000 + seed, RUNS)
+        long_run.record(seed, kills=RUNS, **promises.counts)
+        shutil.rmtree(tmp_path / str(seed))
