@@ -149,13 +149,10 @@ class Connection:
         self.deadline_s = self._listener.now_s() + _LINGER_S
         self._listener.watch(self)
 
-    def shut_down(self) -> bool:
-        """Say 421 and close if no transaction is open; return whether that was so."""
-        session = self._session
-        if session is not None and not session.is_idle:
-            return False
-        self._refuse(replies.r421_shutting_down(self._listener.ports.settings.hostname), "")
-        return True
+    def shut_down(self) -> None:
+        """Say 421 and close if no transaction is open."""
+        if self._session is None or self._session.is_idle:
+            self.cut()
 
     def cut(self) -> None:
         """Close whatever the state (the deadline of a shutdown)."""

@@ -223,18 +223,16 @@ class Session:
             self._ports.room.give(self._room_octets)
             self._room_octets = 0
 
-    def _close(self, reply: Reply) -> None:
-        self._out.append(reply.octets)
-        self._reset()
-        self.state = State.CLOSED
-        self.is_closing = True
-
-    def _close_unsynchronized(self, reply: Reply) -> Reply:
-        """The last reply of a session whose client did not wait for ours."""
+    def _last(self, reply: Reply) -> Reply:
+        """The session ends with `reply`, whatever was open; whoever asks for it writes it."""
         self._reset()
         self.state = State.CLOSED
         self.is_closing = True
         return reply
+
+    def _close(self, reply: Reply) -> None:
+        """Write `reply` and end."""
+        self._out.append(self._last(reply).octets)
 
     # Verbs, in the order of RFC 5321 4.1.1. Each returns its reply.
 
@@ -243,7 +241,7 @@ class Session:
         if not argument:
             return replies.R501_HELO_SYNTAX if protocol == "SMTP" else replies.R501_EHLO_SYNTAX
         if self._framing.buffered():  # RFC 2920 3.1: EHLO is the last of a group
-            return self._close_unsynchronized(replies.R554_SYNCHRONIZATION)
+            return self._last(replies.R554_SYNCHRONIZATION)
         settings = self._ports.settings
         self._identity = ClientIdentity(
             self._identity.address, self._identity.name, argument[:_HELO_OCTETS_MAX], protocol
@@ -266,7 +264,7 @@ class Session:
         if problem and not (problem == Problem.SOURCE_ROUTE and self._rights.is_trusted):
             return _MAIL_PROBLEMS[problem]
         if self._messages >= ports.settings.messages_max:
-            return self._close_unsynchronized(replies.r421_too_much_work(ports.settings.hostname))
+            return self._last(replies.r421_too_much_work(ports.settings.hostname))
         if refusal := ports.accept.refusal():
             return self._refused("MAIL", refusal)
         allowed = self._rights.reverse_path(path)
@@ -309,7 +307,7 @@ class Session:
         if self._framing.argument:
             return replies.R501_DATA_SYNTAX
         if self._framing.buffered():  # RFC 2920 3.1: content may not come before our 354
-            return self._close_unsynchronized(replies.R554_SYNCHRONIZATION)
+            return self._last(replies.R554_SYNCHRONIZATION)
         ports = self._ports
         transaction = self._transaction
         octets = max(transaction.declared_octets, ContentRoom.LEAST_OCTETS)
@@ -352,10 +350,7 @@ class Session:
         return replies.R214_HELP
 
     def quit(self) -> Reply:
-        self._reset()
-        self.state = State.CLOSED
-        self.is_closing = True
-        return replies.R221_BYE
+        return self._last(replies.R221_BYE)
 
     def unknown(self) -> Reply:
         return replies.R500_NOT_RECOGNIZED
