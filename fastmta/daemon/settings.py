@@ -13,6 +13,7 @@ from fastmta.delivery import DeliveryOptions, TimeLimits
 from fastmta.listener import Census, ListenerSettings
 from fastmta.policy import RelayPolicy
 from fastmta.route import OwnHosts
+from fastmta.scheduler import Options, RetryPolicy, SiteOptions
 from fastmta.session import SessionSettings
 from fastmta.spool import Durability, SpoolOptions
 
@@ -86,6 +87,28 @@ def delivery_options(config: Config) -> DeliveryOptions:
             end_of_data_s=times.dot_s,
             quit_s=times.quit_s,
         ),
+    )
+
+
+def scheduler_options(config: Config) -> Options:
+    """Settings of a scheduler."""
+    retry = config.retry
+    return Options(
+        site=SiteOptions(
+            connections=config.delivery.site_connections,
+            window_start=config.delivery.window_start,
+            backoff_first_s=retry.site_backoff_min_s,
+            backoff_max_s=retry.site_backoff_max_s,
+            jitter=retry.jitter,
+        ),
+        retry=RetryPolicy(
+            first_s=retry.first_s,
+            max_s=retry.max_s,
+            jitter=retry.jitter,
+            lifetime_s=retry.lifetime_s,
+            bounce_lifetime_s=retry.bounce_lifetime_s,
+        ),
+        connections=config.delivery.connections,
     )
 
 

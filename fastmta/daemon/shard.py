@@ -15,13 +15,13 @@ from fastmta.delivery import Courier
 from fastmta.dsn import Bouncer
 from fastmta.event import Event
 from fastmta.route import Resolver, RouteTable
-from fastmta.scheduler import Options, RetryPolicy, Scheduler, SiteOptions
 from fastmta.scheduler import Ports as SchedulerPorts
+from fastmta.scheduler import Scheduler
 from fastmta.spool import Spool
 
 from .clock import SystemClock
 from .defect import halt_on_defect
-from .settings import delivery_options, spool_options
+from .settings import delivery_options, scheduler_options, spool_options
 
 _MARKS_S = 5.0  # a flush takes milliseconds; beyond this the disk hangs
 
@@ -100,25 +100,3 @@ class Shard:
     async def close(self) -> None:
         """Make everything durable, and give the spool up."""
         await self.spool.close()
-
-
-def scheduler_options(config: Config) -> Options:
-    """Settings of a scheduler."""
-    retry = config.retry
-    return Options(
-        site=SiteOptions(
-            connections=config.delivery.site_connections,
-            window_start=config.delivery.window_start,
-            backoff_first_s=retry.site_backoff_min_s,
-            backoff_max_s=retry.site_backoff_max_s,
-            jitter=retry.jitter,
-        ),
-        retry=RetryPolicy(
-            first_s=retry.first_s,
-            max_s=retry.max_s,
-            jitter=retry.jitter,
-            lifetime_s=retry.lifetime_s,
-            bounce_lifetime_s=retry.bounce_lifetime_s,
-        ),
-        connections=config.delivery.connections,
-    )
