@@ -32,8 +32,7 @@ class DeliveryOptions(msgspec.Struct, frozen=True):
     """Settings of one courier."""
 
     hostname: str  # argument of EHLO
-    source_address: str | None = None  # local address to connect from; None: the kernel chooses
-    source_addresses: tuple[str, ...] = ()  # the same for several, the first of a family counts
+    source_addresses: tuple[str, ...] = ()  # to connect from; the first of the target's family
     idle_s: float = 5.0  # how long an unused session is kept; 0: not at all
     idle_sessions_max: int = 1000  # kept in all; one more says QUIT at once
     session_age_s_max: float = 300.0  # older sessions say QUIT rather than wait for reuse
@@ -49,8 +48,6 @@ class DeliveryOptions(msgspec.Struct, frozen=True):
 
     def source_for(self, address: str) -> str | None:
         """The local address to reach `address` from; None: the kernel chooses."""
-        sources = self.source_addresses
-        if self.source_address is not None:
-            sources = (self.source_address, *sources)
         is_ipv6 = ":" in address
+        sources = self.source_addresses
         return next((source for source in sources if (":" in source) is is_ipv6), None)

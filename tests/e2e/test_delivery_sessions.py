@@ -270,7 +270,7 @@ def test_unroutable_source_address_is_a_connect_failure() -> None:
     with Receiver() as receiver:
         result = run_sending(
             lambda sending: sending.send(make_job(), make_site(receiver.port)),
-            fast_options(source_address="192.0.2.55"),
+            fast_options(source_addresses=("192.0.2.55",)),
         )
         assert receiver.sessions == []
     assert result.outcomes[0].text.endswith("Cannot assign requested address")
@@ -280,7 +280,7 @@ def test_source_address_is_used() -> None:
     with Receiver() as receiver:
         result = run_sending(
             lambda sending: sending.send(make_job(), make_site(receiver.port)),
-            fast_options(source_address="127.0.0.9"),
+            fast_options(source_addresses=("127.0.0.9",)),
         )
         assert receiver.sessions[0].peer == "127.0.0.9"
     assert _kinds(result) == ["sent", "sent"]

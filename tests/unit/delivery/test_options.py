@@ -28,5 +28,5 @@ def test_source_address_is_of_the_target_s_family() -> None:
     options = DeliveryOptions("a.example", source_addresses=("192.0.2.1", "2001:db8::1"))
     assert options.source_for("198.51.100.7") == "192.0.2.1"
     assert options.source_for("2001:db8::7") == "2001:db8::1"
-    assert DeliveryOptions("a.example", source_address="192.0.2.1").source_for("::1") is None
+    assert DeliveryOptions("a.example", source_addresses=("192.0.2.1",)).source_for("::1") is None
     assert DeliveryOptions("a.example").source_for("192.0.2.1") is None
