@@ -10,6 +10,13 @@
 #   MSG      0 id 16 | 16 arrived_at_ns u64 | 24 envelope length u32 | 28 content length u32
 #            32 envelope | content
 #   STATE    0 id 16 | 16 position of the MSG u64 | 24 recorded_at_ns u64 | 32 states
+#   REF      a MSG whose content is a file of its own:
+#            0 id 16 | 16 arrived_at_ns u64 | 24 envelope length u32 | 28 crc32c of the content u32
+#            32 content length u64 | 40 boot in the file's name u64 | 48 envelope
+#   FOLD     cold log only: all that is known of a message's recipients.
+#            0 id 16 | 16 position in the hot log below which every STATE is in it u64
+#            24 zero u64 | 32 states
+#   TOMB     cold log only: the message is final. 0 id 16 | 16 zeros 16
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -23,6 +30,10 @@ cdef enum:
     KIND_BATCH = 1
     KIND_MESSAGE = 2
     KIND_STATE = 3
+    KIND_REFERENCE = 4
+    KIND_FOLD = 5
+    KIND_TOMB = 6
+    REFERENCE_HEAD_OCTETS = 48
 
 cdef extern from *:
     """

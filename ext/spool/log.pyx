@@ -26,11 +26,15 @@ from logform cimport (
     BATCH_OCTETS,
     BATCH_PAYLOAD_OCTETS,
     KIND_BATCH,
+    KIND_FOLD,
     KIND_MESSAGE,
+    KIND_REFERENCE,
     KIND_STATE,
+    KIND_TOMB,
     PAGE_OCTETS,
     PAYLOAD_HEAD_OCTETS,
     RECORD_OCTETS,
+    REFERENCE_HEAD_OCTETS,
     align,
     get32,
     put32,
@@ -299,6 +303,89 @@ cdef class Log:
         memcpy(payload + 32, PyBytes_AS_STRING(states), octets)
         return offset
 
+    def append_reference(
+        self, bytes id not None, uint64_t arrived_at_ns, bytes envelope not None,
+        uint64_t content_octets, uint32_t content_checksum, uint64_t boot
+    ):
+        """Append a REF record; its offset in the open group."""
+        cdef size_t octets = PyBytes_GET_SIZE(envelope)
+        cdef size_t offset = self.groups[self.open_index].used
+        cdef unsigned char *payload
+        if PyBytes_GET_SIZE(id) != 16:
+            raise ValueError("a queue id has 16 octets")
+        if octets > self.record_octets_max:
+            raise ValueError("record too large")
+        payload = self.reserve(KIND_REFERENCE, REFERENCE_HEAD_OCTETS + octets)
+        memcpy(payload, PyBytes_AS_STRING(id), 16)
+        put64(payload + 16, arrived_at_ns)
+        put32(payload + 24, <uint32_t>octets)
+        put32(payload + 28, content_checksum)
+        put64(payload + 32, content_octets)
+        put64(payload + 40, boot)
+        memcpy(payload + REFERENCE_HEAD_OCTETS, PyBytes_AS_STRING(envelope), octets)
+        return offset
+
+    def append_fold(self, bytes id not None, uint64_t applied, bytes states not None):
+        """Append a FOLD: `states` holds everything recorded below `applied` in the hot log."""
+        cdef size_t octets = PyBytes_GET_SIZE(states)
+        cdef size_t offset = self.groups[self.open_index].used
+        cdef unsigned char *payload
+        if PyBytes_GET_SIZE(id) != 16:
+            raise ValueError("a queue id has 16 octets")
+        if octets > self.record_octets_max:
+            raise ValueError("record too large")
+        payload = self.reserve(KIND_FOLD, PAYLOAD_HEAD_OCTETS + octets)
+        memcpy(payload, PyBytes_AS_STRING(id), 16)
+        put64(payload + 16, applied)
+        put64(payload + 24, 0)
+        memcpy(payload + 32, PyBytes_AS_STRING(states), octets)
+        return offset
+
+    def append_tomb(self, bytes id not None):
+        """Append a TOMB: what the cold log holds of this message is void."""
+        cdef size_t offset = self.groups[self.open_index].used
+        cdef unsigned char *payload
+        if PyBytes_GET_SIZE(id) != 16:
+            raise ValueError("a queue id has 16 octets")
+        payload = self.reserve(KIND_TOMB, PAYLOAD_HEAD_OCTETS)
+        memset(payload, 0, PAYLOAD_HEAD_OCTETS)
+        memcpy(payload, PyBytes_AS_STRING(id), 16)
+        return offset
+
+    def append_copy(self, int kind, const unsigned char[::1] payload not None):
+        """Append a record with the payload of another one, a MSG or REF that moves."""
+        cdef size_t octets = <size_t>payload.shape[0]
+        cdef size_t offset = self.groups[self.open_index].used
+        cdef unsigned char *out
+        if kind != KIND_MESSAGE and kind != KIND_REFERENCE:
+            raise ValueError("only a MSG or a REF moves")
+        if octets < PAYLOAD_HEAD_OCTETS or octets > PAYLOAD_HEAD_OCTETS + self.record_octets_max:
+            raise ValueError("record too large or too short")
+        out = self.reserve(kind, octets)
+        memcpy(out, &payload[0], octets)
+        return offset
+
+    def commit_here(self, uint64_t number, uint64_t durable, bytes header not None,
+                    bint is_flushing):
+        """Write and flush the open group in the calling thread, where `place` said; 0 or an errno.
+
+        For a log without a committer. The group is empty afterwards, whatever came of it.
+        """
+        cdef int problem
+        cdef Group *group = &self.groups[self.open_index]
+        if self.is_flying or group.count == 0:
+            raise RuntimeError("nothing to commit, or a committer is busy")
+        self.order.number = number
+        self.order.durable = durable
+        self.order.is_flushing = is_flushing
+        self.order.has_header = PyBytes_GET_SIZE(header) == PAGE_OCTETS
+        if self.order.has_header:
+            memcpy(self.header, PyBytes_AS_STRING(header), PAGE_OCTETS)
+        with nogil:
+            problem = commit(group, &self.order, self.header)
+        self.discard()
+        return problem
+
     def discard(self):
         """Forget the records of the open group."""
         cdef Group *group = &self.groups[self.open_index]
@@ -385,9 +472,13 @@ def encode_id(uint64_t prefix, uint64_t counter):
     return id
 
 
-def checksum(const unsigned char[::1] octets not None):
-    """CRC32C of `octets`, the way this machine does it best."""
-    return crc32c(0, &octets[0], octets.shape[0]) if octets.shape[0] else 0
+def checksum(const unsigned char[::1] octets not None, uint32_t start=0):
+    """CRC32C of `octets`, the way this machine does it best; `start`: that of what came before."""
+    cdef uint32_t sum = start
+    if octets.shape[0]:
+        with nogil:
+            sum = crc32c(start, &octets[0], octets.shape[0])
+    return sum
 
 
 def checksum_soft(const unsigned char[::1] octets not None):

@@ -9,6 +9,7 @@ Never      Decides whether damage is a torn tail or rot (recovery does, by proof
 
 from libc.errno cimport EINTR, EIO, errno
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
 from posix.types cimport off_t
 from posix.unistd cimport pread
 
@@ -20,9 +21,11 @@ from logform cimport (
     BATCH_PAYLOAD_OCTETS,
     KIND_BATCH,
     KIND_MESSAGE,
+    KIND_REFERENCE,
     PAGE_OCTETS,
     PAYLOAD_HEAD_OCTETS,
     RECORD_OCTETS,
+    REFERENCE_HEAD_OCTETS,
     align,
     get32,
     get64,
@@ -211,6 +214,31 @@ def parse_message(const unsigned char[::1] segment not None, size_t pos, size_t 
     return p[:16], get64(p + 16), p[32:32 + envelope], content
 
 
+def parse_reference(const unsigned char[::1] segment not None, size_t pos, size_t length):
+    """Id, arrival, envelope octets, content size, content checksum, boot of the REF at `pos`."""
+    cdef const unsigned char *p = &segment[pos] + RECORD_OCTETS
+    if length < REFERENCE_HEAD_OCTETS or get32(p + 24) != length - REFERENCE_HEAD_OCTETS:
+        raise ValueError("not a REF record")
+    return p[:16], get64(p + 16), p[REFERENCE_HEAD_OCTETS:length], get64(p + 32), \
+        get32(p + 28), get64(p + 40)
+
+
+def parse_fold(const unsigned char[::1] segment not None, size_t pos, size_t length):
+    """Id, applied position and states octets of the FOLD at `pos`."""
+    cdef const unsigned char *p = &segment[pos] + RECORD_OCTETS
+    if length < PAYLOAD_HEAD_OCTETS:
+        raise ValueError("not a FOLD record")
+    return p[:16], get64(p + 16), p[32:length]
+
+
+def parse_id(const unsigned char[::1] segment not None, size_t pos, size_t length):
+    """Id of a record of any kind but BATCH at `pos`."""
+    if length < PAYLOAD_HEAD_OCTETS:
+        raise ValueError("not a record of a message")
+    cdef const unsigned char *p = &segment[pos] + RECORD_OCTETS
+    return p[:16]
+
+
 def parse_state(const unsigned char[::1] segment not None, size_t pos, size_t length):
     """Id, position of the MSG, time and states octets of the valid STATE at `pos`."""
     cdef const unsigned char *p = &segment[pos] + RECORD_OCTETS
@@ -219,10 +247,46 @@ def parse_state(const unsigned char[::1] segment not None, size_t pos, size_t le
     return p[:16], get64(p + 16), get64(p + 24), p[32:length]
 
 
-def read_message(int fd, uint64_t base, uint64_t size_octets, uint64_t epoch, uint64_t position):
-    """Read the MSG at `position`: (id, arrived_at_ns, envelope octets, content).
+def read_record(int fd, uint64_t base, uint64_t size_octets, uint64_t epoch, uint64_t position):
+    """Read the record at `position`, of any kind: its header and payload as one bytes object.
 
-    The content is read straight into its bytes object. None when what stands there is not that
+    None when there is no valid record. Raises OSError when the disk cannot be read.
+    """
+    cdef unsigned char head[RECORD_OCTETS]
+    cdef uint64_t offset = position - base
+    cdef uint32_t length
+    cdef int problem
+    cdef bytes record
+    cdef unsigned char *out
+    if position < base or offset >= size_octets or size_octets - offset < sizeof(head):
+        return None
+    with nogil:
+        problem = read_whole(fd, head, sizeof(head), offset)
+    if problem:
+        raise OSError(problem, "a message cannot be read from its segment")
+    length = get32(head + 4)
+    if (
+        get64(head + 8) != epoch or get64(head + 16) != position
+        or length > size_octets - offset - RECORD_OCTETS
+    ):
+        return None
+    record = PyBytes_FromStringAndSize(NULL, RECORD_OCTETS + length)
+    out = <unsigned char *>PyBytes_AS_STRING(record)
+    memcpy(out, head, sizeof(head))
+    with nogil:
+        problem = read_whole(fd, out + sizeof(head), length, offset + sizeof(head))
+    if problem:
+        raise OSError(problem, "a message cannot be read from its segment")
+    if crc32c(0, out + 4, RECORD_OCTETS - 4 + length) != get32(out):
+        return None
+    return record
+
+
+def read_message(int fd, uint64_t base, uint64_t size_octets, uint64_t epoch, uint64_t position):
+    """Read the MSG or REF at `position`: (id, arrived_at_ns, envelope octets, content).
+
+    The content is read straight into its bytes object; of a REF it is the tuple (octets, checksum,
+    boot) that names its file. None when what stands there is not that
     record. Raises OSError when the disk cannot be read.
     """
     cdef unsigned char head[RECORD_OCTETS + PAYLOAD_HEAD_OCTETS]
@@ -241,6 +305,12 @@ def read_message(int fd, uint64_t base, uint64_t size_octets, uint64_t epoch, ui
     if problem:
         raise OSError(problem, "a message cannot be read from its segment")
     length = get32(head + 4)
+    if head[24] == KIND_REFERENCE:
+        record = read_record(fd, base, size_octets, epoch, position)
+        if record is None:
+            return None
+        id, arrived_at_ns, reference, size, checksum, boot = parse_reference(record, 0, length)
+        return id, arrived_at_ns, reference, (size, checksum, boot)
     envelope_octets = get32(head + RECORD_OCTETS + 24)
     content_octets = get32(head + RECORD_OCTETS + 28)
     if (

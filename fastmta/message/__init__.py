@@ -11,6 +11,7 @@ Why       Addresses are octets (`bytes`) all the way; text is made only for a hu
 
 from .attempt import AttemptResult, Job
 from .envelope import NULL_REVERSE_PATH, ClientIdentity, Envelope
+from .file import ContentFile
 from .message import Message
 from .outcome import Outcome, OutcomeKind, Scope
 from .recipient import RecipientState, RecipientStatus
@@ -19,6 +20,7 @@ __all__ = [
     "NULL_REVERSE_PATH",
     "AttemptResult",
     "ClientIdentity",
+    "ContentFile",
     "Envelope",
     "Job",
     "Message",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .envelope import Envelope
+from .file import ContentFile
 from .recipient import RecipientState
 
 
@@ -11,7 +12,8 @@ class Message:
 
     `position` and `size_octets` are set when its record is durable. `content` is canonical (CR LF
     line ends, not dot-stuffed, our Received field in front) and may be dropped (None) once the
-    record is durable; the spool loads it again. `states` holds only recipients that differ from
+    record is durable; the spool loads it again. A large one is never in memory: `content` stays
+    None and `file` says where it is. `states` holds only recipients that differ from
     "QUEUED, no attempt yet", by recipient index.
     """
 
@@ -19,6 +21,7 @@ class Message:
         "arrived_at_ns",
         "content",
         "envelope",
+        "file",
         "id",
         "message_id_field",
         "pending",
@@ -31,12 +34,18 @@ class Message:
         self.id = id  # 16 octets of [0-9A-Za-z]: the queue id, the same everywhere
         self.envelope = envelope
         self.content: bytes | None = content
+        self.file: ContentFile | None = None
         self.size_octets = len(content)  # of the content
         self.arrived_at_ns = arrived_at_ns  # wall clock
         self.position = -1  # of its MSG record in the log; -1 until durable
         self.pending = len(envelope.forward_paths)  # recipients that are not final
         self.states: dict[int, RecipientState] = {}
         self.message_id_field = b""  # value of the Message-ID field, for the log line only
+
+    @property
+    def has_content(self) -> bool:
+        """Whether its content can be sent: it is in memory, or a file of its own."""
+        return self.content is not None or self.file is not None
 
     def attempts_of(self, index: int) -> int:
         """How many attempts recipient `index` has had."""

@@ -177,7 +177,7 @@ class Clerk:
         """Whether the message was released, changed or emptied after it was read."""
         held = self._ledger.messages.get(item.id)
         if held is not None:
-            return held.content is None and item.message is None
+            return not held.has_content and item.message is None
         is_final = self._ledger.departed(item.id)
         if is_final is None:
             return item.message is None and not item.is_damaged
@@ -188,7 +188,7 @@ class Clerk:
         ledger = self._ledger
         held = ledger.messages.get(item.id)
         if held is not None:
-            if held.content is None and item.message is not None:
+            if not held.has_content and item.message is not None:
                 held.content = item.message.content
             return held
         if ledger.departed(item.id):

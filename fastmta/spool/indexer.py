@@ -18,11 +18,11 @@ import msgspec
 from fastmta.message import Message
 
 from ._scan import read_message
-from .codec import decode_envelope
 from .index import Index, IndexedMessage, MessageRow
 from .layout import read_whole, write_file
 from .rows import Batch, Keys, tenant_key_of
 from .segment import SegmentTable
+from .stored import BigPath, Record, message_of
 
 _ENVELOPE_OCTETS_KEPT = 4096  # copied with the content of a damaged record
 
@@ -61,7 +61,9 @@ class Indexer:
         segments: SegmentTable,
         in_memory: dict[bytes, Message],
         quarantine: str,
+        big_path: BigPath,
     ) -> None:
+        self._big_path = big_path
         self._quarantine = quarantine
         self._index = index
         self._segments = segments
@@ -135,21 +137,18 @@ class Indexer:
     def _load(self, indexed: IndexedMessage) -> Found:
         id, row = indexed.id, indexed.row
         held = self._in_memory.get(id)
-        if held is not None and held.content is not None:
+        if held is not None and held.has_content:
             return Found(id, row.position, indexed.keys(tenant_key_of(held.envelope, id)), None)
         record = self._read(id, row)
         if record is None:
             keys = indexed.keys(self._index.find_tenant_key(id))
             return Found(id, row.position, keys, None, is_damaged=True)
-        _, arrived_at_ns, envelope_octets, content = record
-        envelope = decode_envelope(envelope_octets)
-        message = Message(id, envelope, content, arrived_at_ns)
-        message.position = row.position
+        message = message_of(record, row.position, self._big_path)
         message.states = indexed.states
         message.pending = row.pending
-        return Found(id, row.position, indexed.keys(tenant_key_of(envelope, id)), message)
+        return Found(id, row.position, indexed.keys(tenant_key_of(message.envelope, id)), message)
 
-    def _read(self, id: bytes, row: MessageRow) -> tuple[bytes, int, bytes, bytes] | None:
+    def _read(self, id: bytes, row: MessageRow) -> Record | None:
         """The MSG record of a row; None, with a copy kept, when it is damaged."""
         segment = self._segments.find(row.position)
         if segment is None:

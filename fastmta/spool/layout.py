@@ -3,6 +3,8 @@
 <root>/format                       version of this layout
 <root>/shard-NN/lock                held by the one process that has the shard open
 <root>/shard-NN/hot/<number>.seg    segments and spares, 16 hexadecimal digits
+<root>/shard-NN/cold/<number>.seg   the same of the cold log
+<root>/shard-NN/big/<boot>-<id>     contents too large for a record of the log
 <root>/shard-NN/boot                number of the latest start; makes queue ids unique
 <root>/shard-NN/index/              LMDB; derived, may be deleted while the shard is closed
 <root>/shard-NN/quarantine/         copies of damaged regions, <position>-<length>
@@ -16,7 +18,7 @@ from .problem import SpoolError, SpoolFormat
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
-LAYOUT_FORMAT = 1
+LAYOUT_FORMAT = 2  # 1: no cold log, no big contents
 
 
 def sync_directory(path: str) -> None:
@@ -77,6 +79,8 @@ class Layout:
         self.root = os.path.abspath(root)
         self.shard = os.path.join(self.root, f"shard-{shard:02d}")
         self.hot = os.path.join(self.shard, "hot")
+        self.cold = os.path.join(self.shard, "cold")
+        self.big = os.path.join(self.shard, "big")
         self.index = os.path.join(self.shard, "index")
         self.quarantine = os.path.join(self.shard, "quarantine")
         self._lock_fd = -1
@@ -85,7 +89,7 @@ class Layout:
         """Make what is missing and take the lock. Raises SpoolError."""
         make_directory(self.root)
         self._check_format()
-        for path in (self.shard, self.hot, self.quarantine):
+        for path in (self.shard, self.hot, self.cold, self.big, self.quarantine):
             make_directory(path)
         self._lock()
 
@@ -94,6 +98,10 @@ class Layout:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+    def big_path(self, boot: int, id: bytes) -> str:
+        """The file of a large content that was received in start `boot`."""
+        return os.path.join(self.big, f"{boot:x}-{id.decode('ascii')}")
 
     def begin_boot(self, seen: int) -> int:
         """The number of this start: larger than `seen` and than that of any start before.
@@ -125,6 +133,8 @@ class Layout:
             raise SpoolFormat(
                 f"{path} says format {int(number)}; this release knows up to {LAYOUT_FORMAT}"
             )
+        if int(number) < LAYOUT_FORMAT:  # an older release must not overlook what we add
+            write_file(path, b"%d\n" % LAYOUT_FORMAT)
 
     def _lock(self) -> None:
         path = os.path.join(self.shard, "lock")

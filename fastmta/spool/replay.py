@@ -16,17 +16,16 @@ import lmdb
 from fastmta.event import Notice, Severity
 from fastmta.message import Message
 
-from ._scan import parse_message, parse_state, read_message
-from .codec import apply_states, decode_envelope, decode_states
+from ._scan import parse_message, parse_reference, parse_state, read_message
+from .codec import apply_states, decode_states
 from .index import FORMAT, Index, move_aside
 from .layout import Layout
 from .option import Durability, SpoolOptions
 from .recovery import Emit, find_segments, scan_all
 from .rows import Batch, Keys, RowMaker, tenant_key_of
 from .segment import Segment, SegmentTable
+from .stored import KIND_MESSAGE, KIND_REFERENCE, KIND_STATE, BigPath, message_of
 
-KIND_MESSAGE = 2
-KIND_STATE = 3
 _MESSAGES_MAX = 20_000  # held while replaying; more are written to the index in between
 
 
@@ -49,8 +48,14 @@ class Replay:
     """Messages touched by the part of the log that is being replayed."""
 
     def __init__(
-        self, index: Index, segments: SegmentTable, maker: RowMaker, checkpoint: int
+        self,
+        index: Index,
+        segments: SegmentTable,
+        maker: RowMaker,
+        checkpoint: int,
+        big_path: BigPath,
     ) -> None:
+        self._big_path = big_path
         self._index = index
         self._segments = segments
         self._maker = maker
@@ -70,11 +75,17 @@ class Replay:
             if kind == KIND_MESSAGE:
                 id, arrived_at_ns, envelope, size_octets = parse_message(data, offset, length)
                 if self._get(id) is None:
-                    message = Message(id, decode_envelope(envelope), b"", arrived_at_ns)
+                    message = message_of(
+                        (id, arrived_at_ns, envelope, b""), position, self._big_path
+                    )
                     message.content = None
                     message.size_octets = size_octets
-                    message.position = position
                     self._messages[id] = message
+            elif kind == KIND_REFERENCE:
+                id, arrived_at_ns, envelope, *file = parse_reference(data, offset, length)
+                if self._get(id) is None:
+                    record = (id, arrived_at_ns, envelope, (file[0], file[1], file[2]))
+                    self._messages[id] = message_of(record, position, self._big_path)
             elif kind == KIND_STATE:
                 id, _, _, states = parse_state(data, offset, length)
                 known = self._get(id)
@@ -120,9 +131,8 @@ class Replay:
         )
         if record is None:
             return None  # damaged: whoever fetches it will say so
-        message = Message(id, decode_envelope(record[2]), record[3], record[1])
+        message = message_of(record, row.position, self._big_path)
         message.content = None
-        message.position = row.position
         message.states = found[0].states
         message.pending = row.pending
         self._messages[id] = message
@@ -187,7 +197,7 @@ def _recover(layout: Layout, options: SpoolOptions, with_: Replaying) -> Recover
     table = SegmentTable()
     for segment in found.segments:
         table.append(segment)
-    replay = Replay(index, table, maker, checkpoint)
+    replay = Replay(index, table, maker, checkpoint, layout.big_path)
     end, number = checkpoint, 0
     scanned: list[Segment] = [] if was_durable else list(table)
     for segment, data, scan in scan_all(layout, found.segments, checkpoint, proof, emit):

@@ -20,7 +20,7 @@ from ._log import checksum
 from .problem import SpoolFormat
 
 HEADER_OCTETS = 4096
-FORMAT = 1
+FORMAT = 2  # 1: only BATCH, MSG and STATE records
 MAGIC = b"fmtaLOG\n"
 
 _HEADER = struct.Struct("<8sIIQQQQQQ")

@@ -59,7 +59,11 @@ class Spool:
         self._writer.connect(self._on_group, self._on_refused, self._on_failed)
         self._writer.start(found.end, found.base, found.boot, found.group_number)
         self._indexer = Indexer(
-            found.catalogue, found.segments, self._ledger.messages, layout.quarantine
+            found.catalogue,
+            found.segments,
+            self._ledger.messages,
+            layout.quarantine,
+            layout.big_path,
         )
         self._clerk = Clerk(
             self._indexer, self._ledger, self._writer, self._keeper, self.statistics

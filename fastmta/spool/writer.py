@@ -103,7 +103,8 @@ class Writer:
             self.loop.call_soon(done, message, self.failure)
             return
         envelope = encode(message.envelope)
-        content = message.content
+        file = message.file
+        content = message.content if file is None else b""
         assert content is not None
         octets = len(envelope) + len(content)
         log = self._log
@@ -114,7 +115,17 @@ class Writer:
             problem = SpoolFull("the message is larger than a segment of the spool")
             self.loop.call_soon(done, message, problem)
             return
-        offset = log.append_message(message.id, message.arrived_at_ns, envelope, content)
+        if file is None:
+            offset = log.append_message(message.id, message.arrived_at_ns, envelope, content)
+        else:
+            offset = log.append_reference(
+                message.id,
+                message.arrived_at_ns,
+                envelope,
+                file.size_octets,
+                file.checksum,
+                file.boot,
+            )
         self._open.append((message, done, offset, None, None))
         self._has_mail = True
         if not (log.is_flying or self._is_posting):

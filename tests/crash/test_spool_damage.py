@@ -246,8 +246,8 @@ def test_segment_of_a_newer_format_refuses_to_start(shard: Shard, tmp_path: Path
     shard.accept_new()
     target = copy_crashed(shard, tmp_path / "newer")
     header = bytearray(peek(target, shard, 0, 4096))
-    struct.pack_into("<I", header, 8, 2)
+    struct.pack_into("<I", header, 8, 3)
     struct.pack_into("<I", header, 64, checksum(bytes(header[:64])))
     overwrite(target, shard, 0, bytes(header))
-    with pytest.raises(SpoolFormat, match="format 2"):
+    with pytest.raises(SpoolFormat, match="format 3"):
         reopen(target)

@@ -104,7 +104,7 @@ def test_segment_header_octet_by_octet(tmp_path: Path) -> None:
     segment.epoch, segment.sequence, segment.base, segment.boot = 1, 2, 3, 4
     segment.previous_end = 5
     block = segment.encode_header()
-    expected = b"fmtaLOG\n" + struct.pack("<IIQQQQQQ", 1, 1, 1, 2, 3, 4, 65536, 5)
+    expected = b"fmtaLOG\n" + struct.pack("<IIQQQQQQ", 2, 1, 1, 2, 3, 4, 65536, 5)
     assert block == (expected + struct.pack("<I", checksum(expected))).ljust(4096, b"\0")
     again = Segment("x", -1, 65536)
     assert again.parse_header(block)
@@ -114,7 +114,7 @@ def test_segment_header_octet_by_octet(tmp_path: Path) -> None:
         broken[at] ^= 1
         assert not Segment("x", -1, 65536).parse_header(bytes(broken))
     assert not Segment("x", -1, 65536).parse_header(bytes(4096))
-    newer = b"fmtaLOG\n" + struct.pack("<IIQQQQQQ", 2, 1, 1, 2, 3, 4, 65536, 5)
+    newer = b"fmtaLOG\n" + struct.pack("<IIQQQQQQ", 3, 1, 1, 2, 3, 4, 65536, 5)
     with pytest.raises(SpoolFormat):
         again.parse_header((newer + struct.pack("<I", checksum(newer))).ljust(4096, b"\0"))
 

@@ -264,8 +264,8 @@ def test_disk_that_fails_at_the_start_is_a_spool_error(
 
 def test_newer_layout_refuses_to_start(shard: Shard) -> None:
     shard.close()
-    (shard.root / "format").write_bytes(b"2\n")
-    with pytest.raises(SpoolFormat, match="format 2"):
+    (shard.root / "format").write_bytes(b"3\n")
+    with pytest.raises(SpoolFormat, match="format 3"):
         Spool.open(str(shard.root), SMALL, next_hop, lambda event: None)
 
 
