@@ -45,7 +45,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Engine:
     """Shared by paths, hops and the lifecycle of messages."""
 
-    __slots__ = ("_on_idle", "broker", "is_stopped", "marks", "options", "ports", "slots")
+    __slots__ = (
+        "_on_idle",
+        "broker",
+        "is_stopped",
+        "marks",
+        "may_start",
+        "options",
+        "pause_reason",
+        "ports",
+        "slots",
+    )
 
     def __init__(self, ports: Ports, options: Options, broker: Broker | None = None) -> None:
         self.ports = ports
@@ -54,6 +64,8 @@ class Engine:
         self.slots = Slots(1)
         self.renew()
         self.is_stopped = False  # no job starts any more
+        self.pause_reason = ""  # why none starts just now; empty: there is no pause
+        self.may_start = True  # neither stopped nor paused
         self.marks = 0  # records under way
         self._on_idle: Callable[[], None] | None = None
 
@@ -63,9 +75,24 @@ class Engine:
 
     def stop(self, on_idle: Callable[[], None] | None) -> None:
         """No job starts any more; `on_idle` is called once when nothing is under way."""
-        self.is_stopped = True
+        self.halt()
         self._on_idle = on_idle
         self.come_to_rest()
+
+    def halt(self) -> None:
+        """No job starts any more, and nobody waits for the end of what is under way."""
+        self.is_stopped = True
+        self.may_start = False
+
+    def pause(self, reason: str) -> None:
+        """No job starts until `resume`; what is under way ends as usual."""
+        self.pause_reason = reason
+        self.may_start = False
+
+    def resume(self) -> None:
+        """Jobs may start again, unless we were stopped."""
+        self.pause_reason = ""
+        self.may_start = not self.is_stopped
 
     def come_to_rest(self) -> None:
         """Tell whoever waits for it, if that was the last thing under way after a stop."""

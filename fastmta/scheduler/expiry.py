@@ -54,12 +54,17 @@ class Expiry:
         self._look()
 
     def _look(self) -> None:
-        if self._is_looking or self._engine.is_stopped:
+        if self._is_looking or not self._engine.may_start:
             return
         self._notice_clock_step()
         self._is_looking = True
         now_ns = self._engine.ports.clock.wall_ns()
         self._engine.ports.backlog.expired(now_ns, self._limit, self._found)
+
+    def resume(self) -> None:
+        """A pause of everything is over: what became overdue in it gets an attempt first."""
+        clock = self._engine.ports.clock
+        self._base_ns, self._base_s = clock.wall_ns(), clock.monotonic_s()
 
     def _notice_clock_step(self) -> None:
         ports = self._engine.ports
@@ -93,7 +98,7 @@ class Expiry:
         if resident is not None and not self._withdrawn(resident):
             return False
         indices = sorted(index for indices in hops.values() for index in indices)
-        if not indices or self._engine.is_stopped:  # all held, or no time for it
+        if not indices or not self._engine.may_start:  # all held, or no time for it
             self._table.release(message)
             return False
         self._lifecycle.expire(message, indices)

@@ -23,6 +23,7 @@ class Waiting(enum.Enum):
     ATTEMPT = "an attempt that is under way, or the record of its outcome"
     EXPIRY = "the record of its expiry"
     STOP = "the scheduler was stopped"
+    PAUSE = "all deliveries are paused"
     LOOKUP = "the next hop is being looked up"
     LOOKUP_PAUSE = "the next hop could not be looked up; there is a pause"
     SITE_PAUSE = "the site could not be reached; there is a pause"
@@ -49,6 +50,8 @@ def explain_path(engine: Engine, path: Path) -> Explanation:
     detail = f"{path.site.label}: {path.in_flight}/{health.limit} under way, {len(path.ready)} wait"
     if engine.is_stopped:
         return Explanation(Waiting.STOP, detail)
+    if engine.pause_reason:
+        return Explanation(Waiting.PAUSE, f"{engine.pause_reason}; {detail}")
     if health.state is PathState.BACKING_OFF:
         return Explanation(Waiting.SITE_PAUSE, detail, health.resume_at_s, health.cause)
     if path.is_throttled:
@@ -69,6 +72,8 @@ def explain_hop(engine: Engine, hop: Hop) -> Explanation:
         return explain_path(engine, hop.path)
     if engine.is_stopped:
         return Explanation(Waiting.STOP, name)
+    if engine.pause_reason:
+        return Explanation(Waiting.PAUSE, f"{engine.pause_reason}; {name}")
     if hop.state is HopState.BACKING_OFF:
         return Explanation(Waiting.LOOKUP_PAUSE, name, hop.resume_at_s, hop.cause)
     if hop.state is HopState.RESOLVING:

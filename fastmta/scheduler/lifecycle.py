@@ -337,7 +337,7 @@ class Lifecycle:
 
     def _halt(self, message: Message, error: Exception) -> None:
         ports = self._engine.ports
-        self._engine.is_stopped = True
+        self._engine.halt()
         if self._is_halted:
             return
         self._is_halted = True

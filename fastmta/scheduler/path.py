@@ -107,7 +107,7 @@ class Path:
     def pump(self) -> None:
         """Start what may start, then see to it that there is more. Safe to call at any time."""
         engine = self._engine
-        if self._is_pumping or engine.is_stopped:
+        if self._is_pumping or not engine.may_start:
             return
         self._is_pumping = True
         try:

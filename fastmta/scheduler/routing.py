@@ -57,7 +57,7 @@ class Routing:
         if isinstance(answer, Site):
             self._attach(hop, answer)
             return
-        if self._engine.is_stopped:
+        if not self._engine.may_start:  # nobody is given up now
             hop.state = HopState.UNRESOLVED if hop.path is None else HopState.RESOLVED
             return
         outcome = Outcome(answer.kind, answer.status, answer.text, Scope.SITE)
@@ -124,5 +124,5 @@ class Routing:
 
     def _resume(self, hop: Hop) -> None:
         hop.state = HopState.UNRESOLVED
-        if (hop.waiting or hop.is_behind) and not self._engine.is_stopped:
+        if (hop.waiting or hop.is_behind) and self._engine.may_start:
             self.resolve(hop)

@@ -58,6 +58,20 @@ class Scheduler:
         self._engine.stop(on_idle)
         return self._engine.slots.used
 
+    def pause(self, reason: str) -> None:
+        """Start no attempt and give nobody up until `resume`; explanations say why.
+
+        Attempts under way end, and their outcomes are recorded. Mail may still be accepted.
+        """
+        self._engine.pause(reason)
+
+    def resume(self) -> None:
+        """Go on. No-op without a pause."""
+        if self._engine.pause_reason:
+            self._engine.resume()
+            self._expiry.resume()
+            self._table.resume()
+
     @property
     def counts(self) -> Counts:
         """For metrics and status."""

@@ -16,7 +16,7 @@ from fastmta.message import Message, RecipientStatus
 from fastmta.message.attempt import AttemptResult, Job
 
 from .cursor import tail
-from .due import DueTimes
+from .due import TURN_S, WAKES_PER_TURN, DueTimes
 from .engine import Engine
 from .health import PathState
 from .hop import Hop, HopState
@@ -208,8 +208,22 @@ class Table:
             if hop not in path.behind:
                 path.behind[hop] = None
                 path.pump()
-        elif hop.state is HopState.UNRESOLVED and not self._engine.is_stopped:
+        elif hop.state is HopState.UNRESOLVED and self._engine.may_start:
             self.routing.resolve(hop)
+
+    def resume(self) -> None:
+        """A pause of everything is over: take up what waits, some in every turn of the loop."""
+        now_ns = self._engine.ports.clock.wall_ns()
+        for hop in self.hops.values():
+            if hop.path is None and (hop.waiting or hop.is_behind):
+                self.due.note(hop, now_ns)
+        self._pump(list(self.paths.values()))
+
+    def _pump(self, paths: list[Path]) -> None:
+        for path in paths[:WAKES_PER_TURN]:
+            path.pump()
+        if rest := paths[WAKES_PER_TURN:]:
+            self._engine.ports.timers.call_later(TURN_S, self._pump, rest)
 
     # What paths report: `path.Owner`
 
