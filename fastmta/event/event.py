@@ -110,7 +110,7 @@ class BounceQueued(msgspec.Struct, frozen=True, gc=False):
 class Notice(msgspec.Struct, frozen=True, gc=False):
     """Anything else an operator must read: one sentence, escaped by the journal."""
 
-    program: str  # smtpd, qmgr, smtp, master, spool
+    program: str  # smtpd, qmgr, smtp, master, spool, postsuper (an operation on a message)
     text: str
     severity: Severity = Severity.INFO
     queue_id: bytes = b""

@@ -14,6 +14,8 @@ class RecipientStatus(enum.IntEnum):
     FAILED = 3
     EXPIRED = 4
     HELD = 5
+    DELETED = 6
+    REQUEUED = 7  # in records only: it becomes QUEUED, even what was final, with no attempt yet
 
     @property
     def is_final(self) -> bool:
@@ -21,7 +23,14 @@ class RecipientStatus(enum.IntEnum):
         return self in _FINAL
 
 
-_FINAL = frozenset((RecipientStatus.DELIVERED, RecipientStatus.FAILED, RecipientStatus.EXPIRED))
+_FINAL = frozenset(
+    (
+        RecipientStatus.DELIVERED,
+        RecipientStatus.FAILED,
+        RecipientStatus.EXPIRED,
+        RecipientStatus.DELETED,
+    )
+)
 
 
 class RecipientState(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -8,6 +8,9 @@ from fastmta.message import Envelope, RecipientState, RecipientStatus
 
 _FINAL_FIRST = RecipientStatus.DELIVERED
 _FINAL_LAST = RecipientStatus.EXPIRED
+_DELETED = RecipientStatus.DELETED
+_REQUEUED = RecipientStatus.REQUEUED
+_QUEUED = RecipientStatus.QUEUED
 
 encode = msgspec.msgpack.Encoder().encode
 decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
@@ -16,15 +19,25 @@ decode_states = msgspec.msgpack.Decoder(list[RecipientState]).decode
 
 def is_final(state: RecipientState | None) -> bool:
     """As `RecipientStatus.is_final`, by comparing numbers: several times cheaper."""
-    return state is not None and _FINAL_FIRST <= state.status <= _FINAL_LAST
+    return state is not None and (
+        _FINAL_FIRST <= state.status <= _FINAL_LAST or state.status == _DELETED
+    )
 
 
 def apply_states(
     states: dict[int, RecipientState], pending: int, changes: Sequence[RecipientState]
 ) -> int:
-    """Put `changes` into `states`; what remains pending of `pending` recipients."""
+    """Put `changes` into `states`; what remains pending of `pending` recipients.
+
+    A final outcome stands, whatever is recorded after it: only a requeue reopens it.
+    """
     for change in changes:
         index = change.index
-        pending += is_final(states.get(index)) - is_final(change)
-        states[index] = change
+        was_final = is_final(states.get(index))
+        if change.status == _REQUEUED:
+            states[index] = RecipientState(index, _QUEUED)
+            pending += was_final
+        elif not was_final:
+            states[index] = change
+            pending -= is_final(change)
     return pending

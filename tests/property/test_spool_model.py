@@ -41,6 +41,14 @@ class Known:
         self.paths = message.envelope.forward_paths
         self.states: States = {}
 
+    def apply(self, change: RecipientState) -> None:
+        """Only a requeue reopens a final outcome."""
+        index = change.index
+        if change.status is RecipientStatus.REQUEUED:
+            self.states[index] = RecipientState(index, RecipientStatus.QUEUED)
+        elif not is_final(self.states.get(index)):
+            self.states[index] = change
+
     @property
     def is_live(self) -> bool:
         return sum(is_final(state) for state in self.states.values()) < len(self.paths)
@@ -89,14 +97,12 @@ class SpoolMachine(RuleBasedStateMachine):
         indices = st.integers(0, len(known.paths) - 1)
         changes = []
         for index in sorted(data.draw(st.sets(indices, min_size=1))):
-            if not is_final(known.states.get(index)):
-                due = data.draw(st.integers(NOW_NS, NOW_NS + 100))
-                changes.append(RecipientState(index, data.draw(status), 1, due, "text"))
-        if not changes:
-            return
+            due = data.draw(st.integers(NOW_NS, NOW_NS + 100))
+            changes.append(RecipientState(index, data.draw(status), 1, due, "text"))
         dsn = self.shard.make(b"u@one.example", reverse_path=b"") if with_dsn else None
         assert self.shard.record(message, *changes, dsn=dsn) is None
-        known.states.update({change.index: change for change in changes})
+        for change in changes:
+            known.apply(change)
         assert message.states == known.states
         assert (message.pending == 0) == (not known.is_live)
         if dsn is not None:

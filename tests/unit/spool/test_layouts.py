@@ -183,8 +183,28 @@ def test_apply_states_counts_what_remains() -> None:
     states: dict[int, RecipientState] = {}
     assert apply_states(states, 3, [RecipientState(0, DELIVERED), RecipientState(1, DEFERRED)]) == 2
     assert apply_states(states, 2, [RecipientState(0, DELIVERED)]) == 2
-    assert apply_states(states, 2, [RecipientState(0, DEFERRED)]) == 3
-    assert states[0].status is DEFERRED
+    assert apply_states(states, 2, [RecipientState(1, RecipientStatus.DELETED)]) == 1
+
+
+FINAL = sorted(status for status in RecipientStatus if status.is_final)
+
+
+@pytest.mark.parametrize("final", FINAL)
+@pytest.mark.parametrize("change", sorted(set(RecipientStatus) - {RecipientStatus.REQUEUED}))
+def test_a_final_outcome_stands(final: RecipientStatus, change: RecipientStatus) -> None:
+    outcome = RecipientState(0, final, 3, 0, "how it ended")
+    states = {0: outcome}
+    assert apply_states(states, 1, [RecipientState(0, change, 4, 7, "later")]) == 1
+    assert states == {0: outcome}
+
+
+@pytest.mark.parametrize("status", sorted(RecipientStatus))
+def test_only_a_requeue_reopens(status: RecipientStatus) -> None:
+    states = {0: RecipientState(0, status, 3, 9, "before")}
+    pending = 1 if status.is_final else 2
+    assert apply_states(states, pending, [RecipientState(0, RecipientStatus.REQUEUED, 9)]) == 2
+    assert states == {0: RecipientState(0, RecipientStatus.QUEUED)}
+    assert is_final(RecipientState(0, status)) == status.is_final
 
 
 def test_number_of_the_start_only_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
