@@ -481,9 +481,9 @@ def checksum(const unsigned char[::1] octets not None, uint32_t start=0):
     return sum
 
 
-def checksum_soft(const unsigned char[::1] octets not None):
+def checksum_soft(const unsigned char[::1] octets not None, uint32_t start=0):
     """CRC32C by tables; for the test that both ways agree."""
-    return crc32c_soft(0, &octets[0], octets.shape[0]) if octets.shape[0] else 0
+    return crc32c_soft(start, &octets[0], octets.shape[0]) if octets.shape[0] else start
 
 
 def checksum_hard(const unsigned char[::1] octets not None):
