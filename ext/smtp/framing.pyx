@@ -244,12 +244,31 @@ cdef class Framing:
                 return DONE
         return NEED_MORE
 
+    def take_piece(self):
+        """What is gathered of a content that goes on; the next piece begins behind it."""
+        if not (self._is_reading_content and self._has_content):
+            raise RuntimeError("no content to take a piece of")
+        self._size_hint = 0
+        piece = self._take_gathered()
+        self._prefix = b""
+        return piece
+
+    def discard_content(self):
+        """Read the content on to its end, and keep nothing of it."""
+        self._drop_content()
+
     def take_content(self):
-        """The prefix and the canonical content, once, when it is done and not refused."""
-        cdef object content
+        """The prefix and the canonical content, or what no piece had of them; see the twin."""
         if self._is_reading_content or not self._has_content:
             raise RuntimeError("no content to take")
         self._has_content = False
+        return self._take_gathered()
+
+    # Below: with the GIL; no Python code runs but a look-up of rare verbs.
+
+    cdef bytes _take_gathered(self):
+        """The octets behind the last piece; their buffer goes with them."""
+        cdef object content
         if self._content == NULL:
             content, self._prefix = self._prefix, None
             return content
@@ -258,10 +277,9 @@ cdef class Framing:
         content = <object>self._content
         Py_DECREF(content)
         self._content = NULL
+        self._content_used = 0
         self._content_capacity = 0
         return content
-
-    # Below: with the GIL; no Python code runs but a look-up of rare verbs.
 
     cdef int _append_rest(self, const unsigned char *begin, Py_ssize_t size) except -1:
         """Put octets behind the rest, which grows by doubling and loses what is consumed."""

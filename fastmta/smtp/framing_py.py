@@ -163,8 +163,27 @@ class Framing:
         self._rest.clear()
         return NEED_MORE
 
+    def take_piece(self) -> bytes:
+        """What is gathered of a content that goes on; the next piece begins behind it.
+
+        The prefix stands in the first piece. Whatever the pieces, together with what take_content()
+        then gives they are the same octets. Raises RuntimeError when there is no content to take
+        from: it is done, refused or discarded.
+        """
+        if not self._is_reading_content or self._content is None:
+            raise RuntimeError("no content to take a piece of")
+        piece, self._content = bytes(self._content), bytearray()
+        return piece
+
+    def discard_content(self) -> None:
+        """Read the content on to its end, and keep nothing of it."""
+        self._content = None
+
     def take_content(self) -> bytes:
-        """The prefix and the canonical content, once, when it is done and not refused."""
+        """The prefix and the canonical content, once, when it is done and not refused.
+
+        After pieces were taken: what comes behind the last of them.
+        """
         if self._is_reading_content or self._content is None:
             raise RuntimeError("no content to take")
         content, self._content = bytes(self._content), None

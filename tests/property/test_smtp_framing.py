@@ -27,18 +27,32 @@ def said(framing_class: Any, octets: bytes, cuts: list[int], **options: Any) -> 
 
 
 @settings(deadline=None)
-@given(WIRE, CUTS, st.booleans(), st.booleans(), st.sampled_from((0, 1, 64, 200)))
-@example(b"\r\n.\r\r\n.\r\n", [3, 5], True, True, 0)
+@given(
+    WIRE,
+    CUTS,
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from((0, 1, 64, 200)),
+    st.sampled_from((0, 1, 63, 150)),
+)
+@example(b"\r\n.\r\r\n.\r\n", [3, 5], True, True, 0, 0)
 def test_twin_equality_and_split_invariance(
-    octets: bytes, cuts: list[int], is_content: bool, is_normalizing: bool, size_max: int
+    octets: bytes,
+    cuts: list[int],
+    is_content: bool,
+    is_normalizing: bool,
+    size_max: int,
+    held_max: int,
 ) -> None:
-    """Whatever the octets and wherever they are cut: the same answers, and no exception."""
+    """Whatever the octets, wherever they are cut, whole or in pieces: the same, no exception."""
     wire = b"DATA\r\n" + octets if is_content else octets
     options = {"is_normalizing": is_normalizing, "size_max": size_max}
     expected = said(framing_py.Framing, wire, [], **options)
     assert said(framing_py.Framing, wire, cuts, **options) == expected
     assert said(_framing.Framing, wire, [], **options) == expected
     assert said(_framing.Framing, wire, cuts, **options) == expected
+    for framing_class in (framing_py.Framing, _framing.Framing):
+        assert said(framing_class, wire, cuts, held_max=held_max, **options) == expected
 
 
 def read_by_oracle(octets: bytes, is_normalizing: bool) -> tuple[int, bytes, bytes] | None:

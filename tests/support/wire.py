@@ -35,15 +35,22 @@ def pieces_of(octets: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def read_wire(
-    framing: Any, pieces: list[bytes], *, is_normalizing: bool = False, size_max: int = 0
+    framing: Any,
+    pieces: list[bytes],
+    *,
+    is_normalizing: bool = False,
+    size_max: int = 0,
+    held_max: int = -1,
 ) -> list[Any]:
     """What the framing says, in order. DATA begins a content, as it does in a session.
 
     Commands are (verb, argument, line), contents (violations, size, content or None), everything
     else the plain answer. The buffer is shared and overwritten after each piece, as a listener's.
+    `held_max` (negative: no limit): a content that holds more is taken out in pieces as it grows.
     """
     said: list[Any] = []
     is_content = False
+    taken: list[bytes] = []
     scratch = bytearray(max((len(piece) for piece in pieces), default=0) + 8)
     for piece in pieces:
         scratch[: len(piece)] = piece
@@ -51,11 +58,15 @@ def read_wire(
         while True:
             answer = framing.read_content() if is_content else framing.next_command()
             if answer == NEED_MORE:
+                held = framing.content_size - sum(map(len, taken))
+                if is_content and 0 <= held_max < held and not framing.violations & REFUSING:
+                    taken.append(framing.take_piece())
                 break
             if is_content:
                 is_content = False
                 is_refused = framing.violations & REFUSING
-                content = None if is_refused else framing.take_content()
+                content = None if is_refused else b"".join(taken) + framing.take_content()
+                taken.clear()
                 said.append((framing.violations, framing.content_size, content))
             elif answer == COMMAND:
                 said.append((framing.verb, framing.argument, framing.line))

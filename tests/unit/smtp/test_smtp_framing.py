@@ -77,13 +77,14 @@ def read_contents(framing_class: Any, octets: bytes, cuts: list[int], **options:
     return [item if len(item) < 3 or not isinstance(item[0], Verb) else item[0] for item in said]
 
 
+@pytest.mark.parametrize("held_max", [-1, 0])
 @pytest.mark.parametrize("case", UNENDED)
-def test_smuggling_vector_in_reject_mode(framing_class: Any, case: Any) -> None:
+def test_smuggling_vector_in_reject_mode(framing_class: Any, case: Any, held_max: int) -> None:
     """The data ends at CR LF . CR LF; violations are seen, and nothing is stored with them."""
     octets = smuggled(case)
     violations = sum(Violation[name] for name in case["violations"])
     for name, cuts in every_cut(octets):
-        said = read_contents(framing_class, octets, cuts)
+        said = read_contents(framing_class, octets, cuts, held_max=held_max)
         assert [said[0], said[-1]] == [Verb.DATA, Verb.QUIT], name
         assert len(said) == 3, name  # one content: the second message is part of it
         assert said[1][0] == violations, name
@@ -93,12 +94,15 @@ def test_smuggling_vector_in_reject_mode(framing_class: Any, case: Any) -> None:
             assert said[1][2] == stored, name
 
 
+@pytest.mark.parametrize("held_max", [-1, 0])
 @pytest.mark.parametrize("case", UNENDED)
-def test_smuggling_vector_in_normalize_mode(framing_class: Any, case: Any) -> None:
+def test_smuggling_vector_in_normalize_mode(framing_class: Any, case: Any, held_max: int) -> None:
     """Repaired before it is stored, or refused; the data ends nowhere else either."""
     octets = smuggled(case)
     for name, cuts in every_cut(octets):
-        said = read_contents(framing_class, octets, cuts, is_normalizing=True)
+        said = read_contents(
+            framing_class, octets, cuts, is_normalizing=True, held_max=held_max
+        )
         assert len(said) == 3, name
         violations, size, content = said[1]
         if "normalized" not in case:
@@ -327,3 +331,40 @@ def test_misuse_is_refused(framing_class: Any) -> None:
         framing_class(3)
     with pytest.raises(ValueError, match="count"):
         framing.feed(b"abc", 4)
+
+
+def test_pieces_leave_nothing_behind(framing_class: Any) -> None:
+    """The prefix is in the first piece only; what a piece took needs no room any more."""
+    framing = framing_class()
+    framing.begin_content(b"prefix\r\n", 0, False, 100_000)
+    idle = framing.__sizeof__()
+    assert framing.take_piece() == b"prefix\r\n"
+    assert framing.take_piece() == b""
+    framing.feed(b"x" * 5000 + b"\r\n..\r")
+    assert framing.read_content() == frame.NEED_MORE
+    framing.keep_rest()
+    assert framing.take_piece() == b"x" * 5000 + b"\r\n."
+    assert framing.__sizeof__() <= idle
+    framing.feed(b"\nrest\r\n.\r\n")
+    assert framing.read_content() == frame.DONE
+    with pytest.raises(RuntimeError):
+        framing.take_piece()
+    assert framing.take_content() == b"\r\nrest\r\n"
+    assert framing.content_size == 5000 + 2 + 1 + 2 + 6
+
+
+def test_a_refused_or_discarded_content_has_no_piece(framing_class: Any) -> None:
+    framing = framing_class()
+    assert read_one(framing, b"a\0b", prefix=b"p") == frame.NEED_MORE
+    with pytest.raises(RuntimeError):
+        framing.take_piece()
+    framing = framing_class()
+    assert read_one(framing, b"abc", prefix=b"p") == frame.NEED_MORE
+    framing.discard_content()
+    with pytest.raises(RuntimeError):
+        framing.take_piece()
+    framing.feed(b"d\r\n.\r\n")
+    assert framing.read_content() == frame.DONE
+    assert (framing.violations, framing.content_size) == (0, 6)
+    with pytest.raises(RuntimeError):
+        framing.take_content()
