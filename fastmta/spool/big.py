@@ -17,6 +17,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from fastmta.event import Event, Notice, Severity
@@ -233,12 +234,11 @@ class BigFiles:
     def remove(self, file: ContentFile) -> None:
         """Its message is final, and that is durable."""
         self._readers.forget(file.path)
-        self.ask(lambda: self._unlink(file.path))
+        self.ask(partial(self._unlink, file.path))
 
-    def keep(self, id: bytes, boot: int) -> None:
+    def keep(self, id: bytes) -> None:
         """The record of message `id` is damaged: keep its content for the operator, if any."""
-        path = self._layout.big_path(boot, id)
-        self.ask(lambda: self._readers.quarantine(path))
+        self.ask(lambda: self._keep(id.decode("ascii", "replace")))
 
     def sweep(self, live: Live, done: Callable[[int], None] | None = None) -> None:
         """Remove contents that a crash left over, a few at a time; then `done(how many)`.
@@ -319,6 +319,12 @@ class BigFiles:
             if file is not None:
                 self._readers.trust(file.path)
             self.tell(spill.report, file)
+
+    def _keep(self, id: str) -> None:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._layout.big):
+                if name.partition("-")[2] == id:
+                    self._readers.quarantine(os.path.join(self._layout.big, name))
 
     def _unlink(self, path: str) -> None:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import lmdb
@@ -46,6 +46,13 @@ class Query(NamedTuple):
     limit: int
 
 
+class Lookup(NamedTuple):
+    """Which of these messages are live, as far as the index knows."""
+
+    ids: Sequence[bytes]
+    done: Callable[[set[bytes]], None]
+
+
 Committed: TypeAlias = Callable[[Batch], None]
 Answer: TypeAlias = Callable[[list[Message], int | None], None]
 Answered: TypeAlias = Callable[[Query, list[Found], int | None, Answer], None]
@@ -68,7 +75,9 @@ class Indexer:
         self._index = index
         self._segments = segments
         self._in_memory = in_memory
-        self._jobs: queue.SimpleQueue[Batch | tuple[Query, Answer] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Batch | Lookup | tuple[Query, Answer] | None] = (
+            queue.SimpleQueue()
+        )
         self._thread = threading.Thread(target=self._run, name="spool-index", daemon=True)
         self._is_broken = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -94,6 +103,10 @@ class Indexer:
         """Answer `query`; `done` comes back with the answer."""
         self._jobs.put((query, done))
 
+    def look(self, lookup: Lookup) -> None:
+        """Answer which messages have rows; with an index that failed, that all of them may."""
+        self._jobs.put(lookup)
+
     def close(self) -> None:
         """Do what was asked, then end and close the index."""
         self._jobs.put(None)
@@ -105,6 +118,9 @@ class Indexer:
         assert self._callbacks is not None
         on_commit, on_answer, on_broken = self._callbacks
         while (job := self._jobs.get()) is not None:
+            if isinstance(job, Lookup):
+                self._tell(job.done, self._look(job.ids))
+                continue
             found: list[Found] = []
             later: int | None = None
             try:
@@ -125,6 +141,13 @@ class Indexer:
     def _tell(self, function: Callable[..., None], *values: object) -> None:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(function, *values)
+
+    def _look(self, ids: Sequence[bytes]) -> set[bytes]:
+        try:
+            found = [] if self._is_broken else self._index.find(list(ids))
+            return set(ids) if self._is_broken else {indexed.id for indexed in found}
+        except lmdb.Error:
+            return set(ids)  # whoever needs the index next will say so
 
     def _answer(self, query: Query) -> tuple[list[Found], int | None]:
         later: int | None = None

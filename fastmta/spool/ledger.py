@@ -118,6 +118,10 @@ class Ledger:
         self._forget(position)
         self._depart(id, True)
 
+    def knows(self, id: bytes) -> bool:
+        """Whether the message is live and held here, or its rows are yet to be written."""
+        return id in self.messages or id in self._changed
+
     def asked(self) -> None:
         """A question goes to the index thread, which answers in order."""
         self._asked += 1

@@ -14,8 +14,9 @@ from fastmta.event import Event, Notice, Severity
 from fastmta.message import Message, RecipientState
 
 from ._log import encode_id
+from .big import BigFiles, Spill
 from .clerk import Clerk
-from .indexer import Indexer, Query
+from .indexer import Indexer, Lookup, Query
 from .keeper import Keeper
 from .layout import Layout
 from .ledger import Ledger
@@ -46,7 +47,8 @@ class Spool:
         self.statistics = Statistics()
         self._layout = layout
         self._emit = emit
-        found = recover(layout, options, maker, emit)
+        self._is_damaged = False
+        found = recover(layout, options, maker, self._heed)
         self._segments = found.segments
         self._hops = found.hops
         self._id_prefix = found.boot << 12 | options.shard
@@ -69,6 +71,8 @@ class Spool:
             self._indexer, self._ledger, self._writer, self._keeper, self.statistics
         )
         self._keeper.start()
+        self.contents = BigFiles(layout, found.boot, emit, is_flushing=is_flushing)
+        self.contents.is_keeping_orphans = self._is_damaged
         self._is_attached = False
         self._is_closed = False
 
@@ -120,8 +124,10 @@ class Spool:
         """Work on `loop` from now on; needed before anything is accepted or fetched."""
         self._is_attached = True
         self._writer.attach(loop)
-        self._clerk.attach(loop, self._segments, self._emit)
+        self._clerk.attach(loop, self._segments, self._heed)
+        self.contents.attach(loop)
         self._keeper.attach(loop, self._writer.keeper_is_ready, self._on_keeper_problem)
+        self.sweep()
 
     @property
     def is_healthy(self) -> bool:
@@ -142,6 +148,14 @@ class Spool:
     def accept(self, message: Message, done: Done) -> None:
         """Store a message: `done(message, None)` once it is durable, or `done(message, error)`."""
         self._writer.accept(message, done)
+
+    def begin_big(self, id: bytes, caught_up: Callable[[], None]) -> Spill:
+        """Begin the content of message `id`, which is too large for a record; see `Spill`."""
+        return self.contents.begin(id, caught_up)
+
+    def sweep(self, done: Callable[[int], None] | None = None) -> None:
+        """Remove large contents that a crash left over, in the background; `done(how many)`."""
+        self.contents.sweep(self._live, done)
 
     def record(
         self,
@@ -190,6 +204,7 @@ class Spool:
             await self._clerk.settle()
             self._clerk.close()
         self._writer.close()
+        self.contents.close()
         self._indexer.close()
         self._keeper.stop()
         for segment in self._segments:
@@ -208,11 +223,26 @@ class Spool:
                     dsn.position = start + offset
                     ledger.accepted(dsn, segment)
                 ledger.recorded(message, changes)
+                if message.file is not None and message.pending == 0:
+                    self.contents.remove(message.file)
             try:
                 done(message, None)
             except Exception as problem:
                 self._writer.report(problem)
         self._clerk.arm()
+
+    def _heed(self, event: Event) -> None:
+        """Tell the operator; what is damaged in the log may leave a large content behind."""
+        if isinstance(event, Notice) and event.severity is Severity.ERROR:
+            self._is_damaged = True
+            if event.queue_id:
+                self.contents.keep(event.queue_id)
+        self._emit(event)
+
+    def _live(self, ids: Sequence[bytes], answer: Callable[[set[bytes]], None]) -> None:
+        """Which of these messages of earlier starts are live."""
+        known = {id for id in ids if self._ledger.knows(id)}
+        self._indexer.look(Lookup(ids, lambda found: answer(found | known)))
 
     def _on_refused(self, message: Message) -> None:
         self._ledger.recorded(message, None)

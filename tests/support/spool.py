@@ -13,7 +13,14 @@ from typing import TypeVar
 import uvloop
 
 from fastmta.event import Event
-from fastmta.message import ClientIdentity, Envelope, Message, RecipientState, RecipientStatus
+from fastmta.message import (
+    ClientIdentity,
+    ContentFile,
+    Envelope,
+    Message,
+    RecipientState,
+    RecipientStatus,
+)
 from fastmta.spool import Spool, SpoolError, SpoolOptions
 from fastmta.spool.index import IndexedMessage
 
@@ -110,6 +117,32 @@ class Shard:
         message = self.make(*forward_paths, content=content)
         assert self.accept(message) == [None]
         return message
+
+    def store_big(self, id: bytes, *pieces: bytes) -> ContentFile:
+        """Make a large content durable; raises the OSError that prevented it."""
+        spill = self.spool.begin_big(id, lambda: None)
+        for piece in pieces:
+            spill.write(piece)
+        file, problem = self.wait(spill.finish)
+        if isinstance(problem, OSError):
+            raise problem
+        assert isinstance(file, ContentFile)
+        return file
+
+    def accept_big(self, *pieces: bytes, forward_paths: Sequence[bytes] = ()) -> Message:
+        """Make and accept one message with a large content, durably."""
+        message = self.make(*forward_paths, content=b"")
+        message.content = None
+        message.file = self.store_big(message.id, *pieces)
+        message.size_octets = message.file.size_octets
+        assert self.accept(message) == [None]
+        return message
+
+    def sweep(self) -> int:
+        """Sweep large contents; how many were orphans."""
+        (count,) = self.wait(self.spool.sweep)
+        assert isinstance(count, int)
+        return count
 
     def record(
         self, message: Message, *changes: RecipientState, dsn: Message | None = None

@@ -100,9 +100,7 @@ def test_smuggling_vector_in_normalize_mode(framing_class: Any, case: Any, held_
     """Repaired before it is stored, or refused; the data ends nowhere else either."""
     octets = smuggled(case)
     for name, cuts in every_cut(octets):
-        said = read_contents(
-            framing_class, octets, cuts, is_normalizing=True, held_max=held_max
-        )
+        said = read_contents(framing_class, octets, cuts, is_normalizing=True, held_max=held_max)
         assert len(said) == 3, name
         violations, size, content = said[1]
         if "normalized" not in case:
