@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+_ROOM_AGAIN = 0.95  # of the limit
+
 
 @dataclass(slots=True)
 class Census:
@@ -16,6 +18,11 @@ class Census:
     def is_full(self) -> bool:
         """No further client fits, whoever it is."""
         return self.count >= self.connections_max
+
+    @property
+    def is_crowded(self) -> bool:
+        """Still too full to let in those who wait, after nobody fitted."""
+        return self.count > self.connections_max * _ROOM_AGAIN
 
     def has_enough(self, address: str) -> bool:
         """Whether this client has as many connections as one may have."""

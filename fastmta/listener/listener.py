@@ -17,11 +17,14 @@ from fastmta.smtp import reply as replies
 
 from .census import Census
 from .connection import Connection
+from .door import Door, Spare
 from .wheel import Wheel
 
 _SCRATCH_OCTETS = 256 * 1024
-_BACKLOG = 1024
 _SHUT_DOWN_POLL_S = 0.05
+# While clients are turned away: 50 a second, of each socket.
+_TURN_AWAY_INTERVAL_S = 0.1
+_TURN_AWAY_COUNT = 5
 
 
 class Names(Protocol):
@@ -37,10 +40,13 @@ class ListenerSettings:
 
     idle_s: float = 300.0  # RFC 5321 4.5.3.2.7
     session_s: float = 7200.0  # the longest life of a session; ended between transactions
+    backlog: int = 1024  # clients that the kernel accepts ahead of us
 
 
 class Listener:
     """Accepts connections on sockets that the supervisor opened and keeps their limits.
+
+    When no more fit, or `shut` was said, clients are turned away with 421, 50 a second.
 
     Listeners of one worker share their `census`. `start` needs a running loop. `stop` closes the
     sockets' accepting here, tells idle clients 421, waits for open transactions until the deadline,
@@ -65,23 +71,28 @@ class Listener:
         self._loop = loop
         self._wheel = Wheel(loop.time)
         self._connections: set[Connection] = set()
-        self._servers: list[asyncio.Server] = []
-        self._adopted: dict[int, asyncio.Server] = {}
+        self._doors: list[Door] = []
+        self._adopted: dict[int, Door] = {}
         self._wanted: set[int] = set()  # sockets that are adopted or about to be
         self._adopting: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+        self._is_shut = False
+        self._is_turning_away = False
+        self._spare = Spare()
         self._turning: asyncio.TimerHandle | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept on listening `sockets`."""
         for listening in sockets:
-            self._servers.append(await self._serve(listening))
+            door = self._door(listening)
+            self._doors.append(door)
+            await door.open()
         self._turn()
 
-    async def _serve(self, listening: socket.socket) -> asyncio.Server:
+    def _door(self, listening: socket.socket) -> Door:
         # uvloop looks for `get_buffer` by name; the base class of the hint would switch it off.
         factory = cast(Callable[[], asyncio.BaseProtocol], partial(Connection, self))
-        return await self._loop.create_server(factory, sock=listening, backlog=_BACKLOG)
+        return Door(self._loop, listening, factory, self.settings.backlog)
 
     def adopt(self, listening: socket.socket) -> None:
         """Accept on the socket of a worker that died, too (a duplicate of it, which we own)."""
@@ -93,24 +104,65 @@ class Listener:
             task.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, number: int, duplicate: socket.socket) -> None:
-        server = await self._serve(duplicate)
+        door = self._door(duplicate)
+        if not self._is_turning_away:
+            await self._open_again(door)
         if number in self._wanted and not self._is_stopping:
-            self._adopted[number] = server
+            self._adopted[number] = door
         else:  # its owner came back, or we stop
-            server.close()
+            door.close()
 
     def drop(self, listening: socket.socket) -> None:
         """The worker that owns the socket is back."""
         self._wanted.discard(listening.fileno())
-        server = self._adopted.pop(listening.fileno(), None)
-        if server is not None:
-            server.close()
+        door = self._adopted.pop(listening.fileno(), None)
+        if door is not None:
+            door.close()
+
+    def shut(self, is_shut: bool) -> None:
+        """Whether new clients are turned away, whatever room there is for them."""
+        self._is_shut = is_shut
+        if is_shut:
+            self._turn_away_from_now_on()
+
+    def _turn_away_from_now_on(self) -> None:
+        if not self._is_turning_away and not self._is_stopping:
+            self._is_turning_away = True
+            for door in (*self._doors, *self._adopted.values()):
+                door.shut()
+            self._loop.call_later(_TURN_AWAY_INTERVAL_S, self._turn_away)
+
+    def _turn_away(self) -> None:
+        """Tell some of those who wait that we cannot; or let them in, if we can again."""
+        if self._is_stopping:
+            return
+        if self._is_shut or self._census.is_crowded:
+            hostname = self.ports.settings.hostname
+            reply = replies.r421_busy(hostname)
+            if self._is_shut:
+                reply = replies.r421_no_resources(hostname)
+            for door in (*self._doors, *self._adopted.values()):
+                for address in door.turn_away(reply, _TURN_AWAY_COUNT, self._spare):
+                    self._refuse(self.normalise(address), reply)
+            self._loop.call_later(_TURN_AWAY_INTERVAL_S, self._turn_away)
+        else:
+            self._is_turning_away = False
+            for door in (*self._doors, *self._adopted.values()):
+                task = self._loop.create_task(self._open_again(door))
+                self._adopting.add(task)
+                task.add_done_callback(self._adopting.discard)
+
+    async def _open_again(self, door: Door) -> None:
+        try:
+            await door.open()
+        except OSError:  # not even a descriptor to listen with
+            self._turn_away_from_now_on()
 
     async def stop(self, deadline_s: float) -> None:
         """Stop accepting, let open transactions end within `deadline_s` seconds, close the rest."""
         self._is_stopping = True
-        for server in (*self._servers, *self._adopted.values()):
-            server.close()
+        for door in (*self._doors, *self._adopted.values()):
+            door.close()
         until_s = self.now_s() + deadline_s
         while self._connections and self.now_s() < until_s:
             for connection in tuple(self._connections):
@@ -119,6 +171,7 @@ class Listener:
         for connection in tuple(self._connections):
             connection.cut()
         await asyncio.sleep(0)
+        self._spare.give_up()
         if self._turning is not None:
             self._turning.cancel()
 
@@ -142,7 +195,10 @@ class Listener:
         hostname = self.ports.settings.hostname
         if self._is_stopping:
             return replies.r421_shutting_down(hostname)
+        if self._is_shut:
+            return self._refuse(address, replies.r421_no_resources(hostname))
         if self._census.is_full:
+            self._turn_away_from_now_on()
             return self._refuse(address, replies.r421_busy(hostname))
         if self._census.has_enough(address) and not self.ports.policy.admit(address).is_trusted:
             return self._refuse(

@@ -176,6 +176,11 @@ def r421_busy(hostname: str) -> Reply:
     return _one(421, "4.3.2", f"{hostname} Error: too many connections")
 
 
+def r421_no_resources(hostname: str) -> Reply:
+    """We are short of something without which no mail can be taken."""
+    return _one(421, "4.3.2", f"{hostname} Error: insufficient system resources")
+
+
 def r421_shutting_down(hostname: str) -> Reply:
     """The server stops (RFC 5321 3.8)."""
     return _one(421, "4.3.2", f"{hostname} Service shutting down and closing transmission channel")
