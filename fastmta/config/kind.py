@@ -4,6 +4,7 @@ Both raise `ValueError` with half a sentence that says what is wrong.
 """
 
 import re
+from typing import Any
 
 from .problem import suggest
 
@@ -167,6 +168,35 @@ class Number(Kind):
 
     def render(self, value: object) -> str:
         return f"{value:.12g}"
+
+
+class Watermarks(Kind):
+    """Three values of one kind, for yellow, red and black: each worse than the one before."""
+
+    def __init__(self, item: Kind, *, is_falling: bool = False) -> None:
+        self.item = item
+        self.is_falling = is_falling
+        self.shape = f"three of: {item.shape}"
+
+    def from_text(self, text: str) -> tuple[object, ...]:
+        return self._checked([self.item.from_text(part.strip()) for part in text.split(",")])
+
+    def check(self, value: object) -> tuple[object, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"must be three values in brackets, not {value!r}")
+        return self._checked([self.item.check(one) for one in value])
+
+    def _checked(self, values: list[Any]) -> tuple[object, ...]:
+        if len(values) != 3:
+            raise ValueError(f"must be three values, for yellow, red and black, not {len(values)}")
+        if values != sorted(values, reverse=self.is_falling):
+            order = "fall" if self.is_falling else "rise"
+            raise ValueError(f"must {order} from yellow over red to black")
+        return tuple(values)
+
+    def render(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return "[" + ", ".join(self.item.render(one) for one in value) + "]"
 
 
 class Seconds(Number):

@@ -111,8 +111,14 @@ def _is_section(path: tuple[str, ...]) -> bool:
     return ".".join(path) in SECTIONS
 
 
+# Keys of earlier versions, and where to look instead.
+_RETIRED = {"spool.free_space_min": "pressure.volume_free"}
+
+
 def suggest_key(dotted: str) -> str:
     """A hint at the key or section that `dotted` may have meant."""
+    if dotted in _RETIRED:
+        return f"; did you mean {_RETIRED[dotted]}?"
     parts = dotted.split(".")
     listener = parts[1] if parts[0] == "listen" and len(parts) > 1 else "smtp"
     keys = [key.replace("*", listener) for key in ENTRIES]

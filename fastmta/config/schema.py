@@ -18,7 +18,19 @@ from .address import (
     Socket,
     TrustedNetwork,
 )
-from .kind import Choice, FieldName, FilePath, Integer, Kind, Listing, Number, Octets, Seconds, Word
+from .kind import (
+    Choice,
+    FieldName,
+    FilePath,
+    Integer,
+    Kind,
+    Listing,
+    Number,
+    Octets,
+    Seconds,
+    Watermarks,
+    Word,
+)
 from .problem import Problem
 
 KIB = 1 << 10
@@ -59,13 +71,56 @@ class Spool:
             "Size of one file of the log; it bounds the message size.",
         ),
     ] = 32 * MIB
-    free_space_min: Annotated[
-        float,
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure:
+    """Marks of yellow (large messages: 452), red (all: 452) and black (connections: 421)."""
+
+    volume_free: Annotated[
+        tuple[float, float, float],
         Key(
-            Number(0, 0.9),
-            "Fraction of the volume that stays free; below it new mail is answered 452.",
+            Watermarks(Number(0, 0.95), is_falling=True),
+            "Free share of the spool's volume, of its blocks and of its inodes.",
         ),
-    ] = 0.05
+    ] = (0.15, 0.07, 0.03)
+    memory_used: Annotated[
+        tuple[float, float, float],
+        Key(
+            Watermarks(Number(0.01, 100)),
+            "Used share of `memory_octets`, or of the control group's limit if that is more.",
+        ),
+    ] = (0.70, 0.85, 0.93)
+    memory_octets: Annotated[
+        int,
+        Key(
+            Octets(0, 1024 * 1024 * MIB),
+            "Anonymous memory that all workers may have; 0 means three quarters of the tightest of "
+            "machine, control group and resource limits.",
+        ),
+    ] = 0
+    descriptors_used: Annotated[
+        tuple[float, float, float],
+        Key(Watermarks(Number(0.01, 100)), "Open share of the descriptors a worker may have."),
+    ] = (0.70, 0.85, 0.93)
+    loop_lag_s: Annotated[
+        tuple[float, float, float],
+        Key(Watermarks(Seconds(0.01, 3600)), "How late a worker's loop is, over a second."),
+    ] = (0.5, 2.0, 10.0)
+    flush_s: Annotated[
+        tuple[float, float, float],
+        Key(
+            Watermarks(Seconds(0.01, 3600)),
+            "Time of a flush of the log, of recent ones or of one that does not end.",
+        ),
+    ] = (1.0, 5.0, 10.0)
+    unindexed_octets: Annotated[
+        tuple[int, int, int],
+        Key(
+            Watermarks(Octets(MIB, 1024 * 1024 * MIB)),
+            "Octets of a worker's log that its index does not know yet.",
+        ),
+    ] = (128 * MIB, 256 * MIB, 1024 * MIB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +396,7 @@ class Config:
     spool: Spool = field(default_factory=Spool)
     listen: dict[str, Listen] = field(default_factory=lambda: {"smtp": Listen()})
     limits: Limits = field(default_factory=Limits)
+    pressure: Pressure = field(default_factory=Pressure)
     relay: Relay = field(default_factory=Relay)
     delivery: Delivery = field(default_factory=Delivery)
     retry: Retry = field(default_factory=Retry)

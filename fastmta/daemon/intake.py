@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Protocol
 
 from fastmta.message import Message
+from fastmta.session import ContentRoom
 from fastmta.smtp import Reply
 from fastmta.smtp import reply as replies
 
+from .pressure import Pressure, State
+
 Done = Callable[[Message, Exception | None], None]
+
+# What is open may still come to this many times what it was declared with, on the disk: the record,
+# and the room that the log needs around it (Postfix refuses MAIL below the same multiple).
+_VOLUME_FACTOR = 1.5
 
 
 class Store(Protocol):
@@ -25,26 +31,40 @@ class Store(Protocol):
 class Intake:
     """The `Accept` port of sessions over one shard.
 
-    Order per message: durable, answered, scheduled. `watch_space` is to be called every second or
-    so; between calls the last verdict stands.
+    Order per message: durable, answered, scheduled. Why a message is refused: `Pressure`, and the
+    room on the volume that contents under way have been promised.
     """
 
     def __init__(
-        self, store: Store, accepted: Callable[[Message], None], volume: str, free_space_min: float
+        self,
+        store: Store,
+        accepted: Callable[[Message], None],
+        pressure: Pressure,
+        room: ContentRoom,
+        *,
+        message_octets_max: int,
+        large_octets: int,
     ) -> None:
         self.new_id = store.new_id
         self._store = store
         self._accepted = accepted
-        self._volume = volume
-        self._free_space_min = free_space_min
-        self.is_full = False
+        self._pressure = pressure
+        self._room = room
+        self._message_octets_max = message_octets_max
+        self._large_octets = large_octets  # a larger message waits until we are green
         self._waiting: dict[bytes, Done] = {}
 
-    def refusal(self) -> Reply | None:
-        """451 while the spool is broken, 452 while the volume is short of space; never 5xx."""
+    def refusal(self, declared_octets: int) -> Reply | None:
+        """451 while the spool is broken, 452 while we are short of something; never 5xx."""
         if not self._store.is_healthy:
             return replies.R451_LOCAL_ERROR
-        return replies.R452_STORAGE_FULL if self.is_full else None
+        state = self._pressure.state
+        if state and (state >= State.RED or declared_octets > self._large_octets):
+            return replies.R452_STORAGE_FULL
+        expected = self._room.octets_expected + (declared_octets or self._message_octets_max)
+        if expected * _VOLUME_FACTOR > self._pressure.readings.volume_octets:
+            return replies.R452_STORAGE_FULL
+        return None
 
     def accept(self, message: Message, done: Done) -> None:
         """Store, then `done`, then schedule."""
@@ -60,12 +80,3 @@ class Intake:
         finally:  # it is ours, whatever its session does with the news
             if error is None:
                 self._accepted(message)
-
-    def watch_space(self) -> None:
-        """Look at the volume again."""
-        try:
-            volume = os.statvfs(self._volume)
-        except OSError:
-            self.is_full = True  # a volume that cannot be looked at takes no mail
-            return
-        self.is_full = volume.f_bavail < volume.f_blocks * self._free_space_min

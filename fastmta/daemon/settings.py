@@ -17,7 +17,11 @@ from fastmta.scheduler import Options, RetryPolicy, SiteOptions
 from fastmta.session import SessionSettings
 from fastmta.spool import Durability, SpoolOptions
 
+from .descriptor import Division
+from .pressure import Limits
+
 _WILDCARDS = ("0.0.0.0", "::")
+LARGE_OCTETS = 512 * 1024  # a larger message can wait while we are short of something
 
 
 def share(limit: int, workers: int) -> int:
@@ -42,16 +46,33 @@ def session_settings(config: Config, listen: Listen) -> SessionSettings:
     )
 
 
-def listener_settings(config: Config) -> ListenerSettings:
+def listener_settings(config: Config, division: Division) -> ListenerSettings:
     """Time limits of inbound connections."""
-    return ListenerSettings(idle_s=config.limits.idle_s, session_s=config.limits.session_s)
+    return ListenerSettings(
+        idle_s=config.limits.idle_s,
+        session_s=config.limits.session_s,
+        backlog=division.backlog,
+    )
 
 
-def census(config: Config, workers: int) -> Census:
+def census(config: Config, workers: int, division: Division) -> Census:
     """One worker's part of the limits on connections, over all its listeners."""
     return Census(
-        share(config.limits.connections, workers),
+        min(share(config.limits.connections, workers), division.inbound),
         share(config.limits.connections_per_client, workers),
+    )
+
+
+def pressure_limits(config: Config) -> Limits:
+    """The marks of the gauges."""
+    marks = config.pressure
+    return Limits(
+        volume_free=marks.volume_free,
+        memory_used=marks.memory_used,
+        descriptors_used=marks.descriptors_used,
+        loop_lag_s=marks.loop_lag_s,
+        flush_s=marks.flush_s,
+        unindexed_octets=marks.unindexed_octets,
     )
 
 
@@ -90,8 +111,8 @@ def delivery_options(config: Config) -> DeliveryOptions:
     )
 
 
-def scheduler_options(config: Config) -> Options:
-    """Settings of a scheduler."""
+def scheduler_options(config: Config, workers: int, division: Division) -> Options:
+    """Settings of a scheduler; its limits are over all workers."""
     retry = config.retry
     return Options(
         site=SiteOptions(
@@ -108,7 +129,7 @@ def scheduler_options(config: Config) -> Options:
             lifetime_s=retry.lifetime_s,
             bounce_lifetime_s=retry.bounce_lifetime_s,
         ),
-        connections=config.delivery.connections,
+        connections=min(config.delivery.connections, division.outbound * workers),
     )
 
 

@@ -21,6 +21,7 @@ from fastmta.spool import Spool
 
 from .clock import SystemClock
 from .defect import halt_on_defect
+from .descriptor import Division
 from .settings import delivery_options, scheduler_options, spool_options
 
 _MARKS_S = 5.0  # a flush takes milliseconds; beyond this the disk hangs
@@ -39,6 +40,7 @@ class Surroundings:
     resolver: Resolver
     loop: asyncio.AbstractEventLoop
     on_halt: Callable[[str], None]
+    descriptors: Division
     broker: DividedBroker = field(init=False)
     shard_count: int = 0
 
@@ -80,7 +82,8 @@ class Shard:
             emit=around.emit,
             on_halt=around.on_halt,
         )
-        self.scheduler = Scheduler(ports, scheduler_options(config), around.broker)
+        options = scheduler_options(config, around.workers, around.descriptors)
+        self.scheduler = Scheduler(ports, options, around.broker)
 
     def start(self) -> None:
         """Begin with what the spool holds."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -24,17 +25,30 @@ from fastmta.session import ContentRoom, Ports
 from fastmta.spool import SpoolError
 
 from .clock import SystemClock
+from .descriptor import Division, divide
 from .intake import Intake
+from .memory import Memory
 from .names import TrustedNames
-from .settings import census, listener_settings, own_hosts, relay_policy, session_settings, share
+from .pressure import Pressure
+from .probe import LagMeter, Probe
+from .settings import (
+    LARGE_OCTETS,
+    census,
+    listener_settings,
+    own_hosts,
+    pressure_limits,
+    relay_policy,
+    session_settings,
+    share,
+)
 from .shard import Shard, Surroundings
 from .sockets import Bound
 from .supervisor import ADOPT, EXIT_OK, EXIT_SPOOL_FAILED, Leash
+from .watchman import Watchman
 
 _FLUSH_INTERVAL_S = 0.1  # of the journal
 # Nothing on the way of a message refers to itself, so there is next to nothing to collect.
 _GC_THRESHOLDS = (100_000, 50, 50)
-_WATCH_INTERVAL_S = 1.0  # of free space and spool health
 
 
 def worker_main(
@@ -86,12 +100,17 @@ class Worker:
             DnsOptions(timeout_s=self._config.dns.timeout_s, tries=self._config.dns.tries),
         )
         cache = DnsCache(dns, time.monotonic)
+        self._descriptors = self._divide_descriptors()
         self._shards = self._open_shards(loop, cache)
+        self._watchman = self._make_watchman(loop)
+        self._room = ContentRoom(share(self._config.limits.content_octets, self._workers))
         self._intake = Intake(
             self._shards[0].spool,
             self._shards[0].scheduler.accepted,
-            self._config.spool.directory,
-            self._config.spool.free_space_min,
+            self._watchman.pressure,
+            self._room,
+            message_octets_max=self._config.limits.message_octets,
+            large_octets=LARGE_OCTETS,
         )
         for shard in self._shards:
             shard.start()
@@ -99,7 +118,7 @@ class Worker:
         for listener, each in zip(self._listeners, self._bound, strict=True):
             await listener.start([each.sockets[self._index]])
         self._flush(loop)
-        self._watch(loop)
+        self._watchman.start(self._listeners)
         loop.add_reader(self._leash.control_fd, self._on_control)
         gc.collect()
         gc.freeze()
@@ -137,7 +156,14 @@ class Worker:
             ResolverOptions(own=own_hosts(config, bound), local_hosts=read_local_hosts()),
         )
         around = Surroundings(
-            config, self._workers, self._clock, self._journal.emit, resolver, loop, self._fail
+            config,
+            self._workers,
+            self._clock,
+            self._journal.emit,
+            resolver,
+            loop,
+            self._fail,
+            self._descriptors,
         )
         root = Path(config.spool.directory)
         return [
@@ -145,13 +171,35 @@ class Worker:
             for number in shard_numbers(root, self._index, self._workers)
         ]
 
+    def _divide_descriptors(self) -> Division:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        root = Path(self._config.spool.directory)
+        shards = len(shard_numbers(root, self._index, self._workers))
+        return divide(limit, shards, len(self._bound))
+
+    def _make_watchman(self, loop: asyncio.AbstractEventLoop) -> Watchman:
+        config = self._config
+        memory = Memory(config.pressure.memory_octets, self._workers)
+        return Watchman(
+            Pressure(pressure_limits(config)),
+            Probe(
+                config.spool.directory,
+                [shard.spool for shard in self._shards],
+                memory,
+                LagMeter(loop),
+            ),
+            self._shards,
+            loop,
+            self._journal.emit,
+            self._fail,
+        )
+
     def _make_listeners(self, loop: asyncio.AbstractEventLoop, cache: DnsCache) -> list[Listener]:
         config = self._config
         policy = relay_policy(config)
         names = TrustedNames(policy, ClientNames(cache))
-        limits = listener_settings(config)
-        clients = census(config, self._workers)
-        room = ContentRoom(share(config.limits.content_octets, self._workers))
+        limits = listener_settings(config, self._descriptors)
+        clients = census(config, self._workers, self._descriptors)
         return [
             Listener(
                 Ports(
@@ -160,7 +208,7 @@ class Worker:
                     self._intake,
                     self._clock,
                     self._journal.emit,
-                    room,
+                    self._room,
                 ),
                 limits,
                 names,
@@ -175,19 +223,6 @@ class Worker:
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(_FLUSH_INTERVAL_S, self._flush, loop)  # first: it goes on whatever happens
         self._journal.flush()
-
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(_WATCH_INTERVAL_S, self._watch, loop)
-        was_full = self._intake.is_full
-        self._intake.watch_space()
-        if self._intake.is_full != was_full:
-            text = "the spool's volume has room again: taking mail"
-            if self._intake.is_full:
-                text = "the spool's volume is short of space: answering MAIL with 452"
-            self._journal.emit(Notice("master", text, Severity.WARNING))
-        for shard in self._shards:
-            if not shard.spool.is_healthy:
-                self._fail(f"shard {shard.number}: the spool failed")
 
     def _on_control(self) -> None:
         """Orders of the supervisor; its end is ours, but a clean one."""

@@ -30,8 +30,11 @@ class Policy(Protocol):
 class Accept(Protocol):
     """Takes responsibility for messages."""
 
-    def refusal(self) -> Reply | None:
-        """Why no message can be taken just now, asked at MAIL; None when all is well."""
+    def refusal(self, declared_octets: int) -> Reply | None:
+        """Why no message can be taken just now, asked at MAIL; None when all is well.
+
+        `declared_octets` is the client's SIZE, 0 if it gave none.
+        """
 
     def new_id(self) -> bytes:
         """A queue id that was never used before."""

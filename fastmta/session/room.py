@@ -5,16 +5,18 @@ class ContentRoom:
     """A budget of octets. What does not fit is answered 452, never 5xx: it is our own shortage.
 
     A session takes room at DATA for what it was told (or `LEAST_OCTETS`), more as the content
-    grows, and gives it back when the content is durable, refused or given up.
+    grows, and gives it back when the content is durable, refused or given up. `octets_expected` is
+    what all contents under way may still come to (as declared, else the limit): room on the disk.
     """
 
     LEAST_OCTETS = 64 * 1024
 
-    __slots__ = ("octets_max", "used")
+    __slots__ = ("octets_expected", "octets_max", "used")
 
     def __init__(self, octets_max: int) -> None:
         self.octets_max = octets_max
         self.used = 0
+        self.octets_expected = 0
 
     def take(self, octets: int) -> bool:
         """Room for `octets` more, if there is any. One content always fits into an empty room."""

@@ -218,10 +218,14 @@ class Session:
 
     def _reset(self) -> None:
         """The only way back to "no transaction": forget it, and give its room back."""
-        self._transaction.reset()
+        transaction = self._transaction
         if self._room_octets:
-            self._ports.room.give(self._room_octets)
+            ports = self._ports
+            expected = transaction.declared_octets or ports.settings.message_octets_max
+            ports.room.octets_expected -= expected
+            ports.room.give(self._room_octets)
             self._room_octets = 0
+        transaction.reset()
 
     def _last(self, reply: Reply) -> Reply:
         """The session ends with `reply`, whatever was open; whoever asks for it writes it."""
@@ -265,8 +269,6 @@ class Session:
             return _MAIL_PROBLEMS[problem]
         if self._messages >= ports.settings.messages_max:
             return self._last(replies.r421_too_much_work(ports.settings.hostname))
-        if refusal := ports.accept.refusal():
-            return self._refused("MAIL", refusal)
         allowed = self._rights.reverse_path(path)
         if isinstance(allowed, Reply):
             return self._refused("MAIL", allowed)
@@ -278,6 +280,9 @@ class Session:
             if refusal:
                 self._reset()
                 return self._refused("MAIL", refusal)
+        if refusal := ports.accept.refusal(transaction.declared_octets):
+            self._reset()
+            return self._refused("MAIL", refusal)
         transaction.reverse_path = allowed
         self.state = _MAIL
         return replies.R250_SENDER_OK
@@ -317,6 +322,8 @@ class Session:
             self.state = State.READY
             return refusal
         self._room_octets = octets
+        expected = transaction.declared_octets or ports.settings.message_octets_max
+        ports.room.octets_expected += expected
         transaction.queue_id = ports.accept.new_id()
         forward_paths = transaction.forward_paths
         only = next(iter(forward_paths)) if len(forward_paths) == 1 else b""

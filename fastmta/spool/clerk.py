@@ -44,7 +44,7 @@ class Clerk:
         self._writer = writer
         self._keeper = keeper
         self._statistics = statistics
-        self._checkpoint = writer.end
+        self.checkpoint = writer.end  # the index knows the log up to here
         self._committed_at_s = float("-inf")
         self._is_committing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -100,7 +100,7 @@ class Clerk:
             return
         if not self._is_committing:
             batch = ledger.prepare(end, now_s)
-            moved = batch.checkpoint - self._checkpoint
+            moved = batch.checkpoint - self.checkpoint
             is_late = now_s - self._committed_at_s >= CHECKPOINT_INTERVAL_S
             if (
                 batch.operations
@@ -109,7 +109,7 @@ class Clerk:
                 or (moved and is_late)
             ):
                 self._submit(batch)
-        if self._is_committing or ledger.has_fresh or self._checkpoint < end:
+        if self._is_committing or ledger.has_fresh or self.checkpoint < end:
             self.arm()
 
     def _submit(self, batch: Batch) -> None:
@@ -139,7 +139,7 @@ class Clerk:
 
     def _on_commit(self, batch: Batch) -> None:
         self._is_committing = False
-        self._checkpoint = batch.checkpoint
+        self.checkpoint = batch.checkpoint
         self._statistics.index_commits += 1
         self._statistics.index_operations += batch.operations
         self._free(batch.freeable)

@@ -75,6 +75,7 @@ class Spool:
         self.contents.is_keeping_orphans = self._is_damaged
         self._is_attached = False
         self._is_closed = False
+        self.is_pressed = False  # the volume is short of room: trim eagerly
 
     @classmethod
     def open(
@@ -134,6 +135,16 @@ class Spool:
         """Whether responsibility can be taken; once False it stays so until the shard is opened
         again, and the process should end."""
         return self._writer.failure is None
+
+    @property
+    def is_flushing(self) -> bool:
+        """Whether a group is being written and flushed."""
+        return self._writer.is_flying
+
+    @property
+    def unindexed_octets(self) -> int:
+        """Octets of the log that the index does not know yet."""
+        return max(0, self._writer.end - self._clerk.checkpoint)
 
     @property
     def live_count(self) -> int:

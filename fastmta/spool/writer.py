@@ -97,6 +97,11 @@ class Writer:
             raise RuntimeError("the spool is not attached to a loop")
         return self._loop
 
+    @property
+    def is_flying(self) -> bool:
+        """Whether the committer has a group."""
+        return bool(self._log.is_flying)
+
     def accept(self, message: Message, done: Done) -> None:
         """Append a MSG record."""
         if self.failure is not None:

@@ -32,11 +32,13 @@ class FakeAccept:
     is_late: bool = False
     error: Exception | None = None
     refuses: Reply | None = None
+    declared_octets: int = -1  # of the latest MAIL
     messages: list[Message] = field(default_factory=list)
     _waiting: list[Callable[[], None]] = field(default_factory=list)
     _count: int = 0
 
-    def refusal(self) -> Reply | None:
+    def refusal(self, declared_octets: int) -> Reply | None:
+        self.declared_octets = declared_octets
         return self.refuses
 
     def new_id(self) -> bytes:

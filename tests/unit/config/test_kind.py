@@ -11,7 +11,18 @@ from fastmta.config.address import (
     TrustedNetwork,
     is_domain,
 )
-from fastmta.config.kind import Choice, FieldName, FilePath, Integer, Kind, Listing, Octets, Seconds
+from fastmta.config.kind import (
+    Choice,
+    FieldName,
+    FilePath,
+    Integer,
+    Kind,
+    Listing,
+    Number,
+    Octets,
+    Seconds,
+    Watermarks,
+)
 
 ACCEPTED: list[tuple[Kind, object, object]] = [
     (Integer(0, 9), 9, 9),
@@ -39,6 +50,8 @@ ACCEPTED: list[tuple[Kind, object, object]] = [
     (NextHop(), "2001:db8::1", "[2001:db8::1]"),
     (Listing(Integer(0, 9)), [1, 2, 1], (1, 2)),
     (Listing(Domain()), "one.example", ("one.example",)),
+    (Watermarks(Seconds(0, 9)), [1, 2, 2], (1.0, 2.0, 2.0)),
+    (Watermarks(Number(0, 1), is_falling=True), [0.3, 0.2, 0], (0.3, 0.2, 0.0)),
     (Listing(Domain()), "", ()),
 ]
 
@@ -82,6 +95,11 @@ REFUSED: list[tuple[Kind, object, str]] = [
     (NextHop(), "999.1.1.1", "is not a host"),
     (Listing(Socket(), least=1), [], "must not be empty"),
     (Listing(Integer(0, 9)), [1, "x"], "whole number"),
+    (Watermarks(Integer(0, 9)), [1, 2], "three values"),
+    (Watermarks(Integer(0, 9)), 1, "three values in brackets"),
+    (Watermarks(Integer(0, 9)), [1, 3, 2], "must rise from yellow over red to black"),
+    (Watermarks(Integer(0, 9), is_falling=True), [1, 2, 3], "must fall"),
+    (Watermarks(Integer(0, 9)), [1, 2, "x"], "whole number"),
 ]
 
 

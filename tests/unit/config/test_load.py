@@ -181,3 +181,18 @@ def test_at_most_sixteen_relays(tmp_path: Path) -> None:
     hosts = ", ".join(f'"[192.0.2.{n}]"' for n in range(17))
     (problem,) = problems_of(tmp_path, f"[relay]\nhost = [{hosts}]\n")
     assert problem.endswith("relay.host: must be at most 16 values, not 17")
+
+
+def test_a_key_of_an_earlier_version_says_where_it_went(tmp_path: Path) -> None:
+    assert problems_of(tmp_path, "[spool]\nfree_space_min = 0.1\n") == [
+        "fastmta.toml:2: spool.free_space_min: is not a setting; did you mean pressure.volume_free?"
+    ]
+    assert problems_of(tmp_path, "", {"FASTMTA_SPOOL__FREE_SPACE_MIN": "0.1"}) == [
+        "environment: FASTMTA_SPOOL__FREE_SPACE_MIN: is not a setting; "
+        "did you mean FASTMTA_PRESSURE__VOLUME_FREE?"
+    ]
+
+
+def test_watermarks_from_the_environment(tmp_path: Path) -> None:
+    config = load_text(tmp_path, "", {"FASTMTA_PRESSURE__VOLUME_FREE": "0.3, 0.2,0.1"})
+    assert config.pressure.volume_free == (0.3, 0.2, 0.1)

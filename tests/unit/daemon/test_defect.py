@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,10 @@ import uvloop
 
 from fastmta.daemon.defect import halt_on_defect
 from fastmta.daemon.intake import Done, Intake
+from fastmta.daemon.pressure import Limits, Pressure
 from fastmta.message import ClientIdentity, Envelope, Message
 from fastmta.scheduler.due import DueTimes
+from fastmta.session import ContentRoom
 
 
 class Clock:
@@ -66,11 +67,16 @@ class Store:
         done(message, None)
 
 
-def test_a_session_that_fails_at_its_250_does_not_leave_its_message_unscheduled(
-    tmp_path: Path,
-) -> None:
+def test_a_session_that_fails_at_its_250_does_not_leave_its_message_unscheduled() -> None:
     scheduled: list[Message] = []
-    intake = Intake(Store(), scheduled.append, str(tmp_path), 0.0)
+    intake = Intake(
+        Store(),
+        scheduled.append,
+        Pressure(Limits()),
+        ContentRoom(1),
+        message_octets_max=1,
+        large_octets=1,
+    )
     message = Message(b"1", Envelope(b"", (b"a@b.example",), ClientIdentity()), b"", 0)
     with pytest.raises(RuntimeError):
         intake.accept(message, broken)

@@ -1,0 +1,57 @@
+"""Looks at what a worker is short of, twice a second, and tells everybody whom it concerns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from fastmta.event import Event, Notice, Severity
+from fastmta.listener import Listener
+
+from .pressure import Pressure, State
+from .probe import Probe
+from .shard import Shard
+
+_INTERVAL_S = 0.5  # intake is to stop within a second of a mark
+
+
+class Watchman:
+    """Owns the pressure of one worker; its `readings` are what a status shows."""
+
+    def __init__(
+        self,
+        pressure: Pressure,
+        probe: Probe,
+        shards: Sequence[Shard],
+        loop: asyncio.AbstractEventLoop,
+        emit: Callable[[Event], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self.pressure = pressure
+        self._probe = probe
+        self._shards = shards
+        self._loop = loop
+        self._emit = emit
+        self._on_failed = on_failed
+        self._listeners: Sequence[Listener] = ()
+
+    def start(self, listeners: Sequence[Listener]) -> None:
+        """Look from now on, the first time at once."""
+        self._listeners = listeners
+        self._probe.start()
+        self._look()
+
+    def _look(self) -> None:
+        self._loop.call_later(_INTERVAL_S, self._look)  # first: it goes on whatever happens
+        now_s = self._loop.time()
+        change = self.pressure.note(self._probe.read(now_s), now_s)
+        if change is not None:
+            severity = Severity.WARNING if change.state else Severity.INFO
+            self._emit(Notice("master", change.text, severity))
+            for shard in self._shards:
+                shard.spool.is_pressed = change.state >= State.YELLOW
+            for listener in self._listeners:
+                listener.shut(change.state is State.BLACK)
+        for shard in self._shards:
+            if not shard.spool.is_healthy:
+                self._on_failed(f"shard {shard.number}: the spool failed")
