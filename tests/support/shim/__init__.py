@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SOURCE = Path(__file__).with_name("shim.c")
+RECORDER = Path(__file__).with_name("recorder.c")  # see tests/support/recording.py
 
 
 class Counts(NamedTuple):
@@ -29,18 +30,18 @@ class Counts(NamedTuple):
     passed: int = 0
 
 
-def build() -> Path:
-    """Compile the shim unless it is there already; the library's path."""
+def build(source: Path = SOURCE) -> Path:
+    """Compile a preload library unless it is there already; the library's path."""
     directory = Path(__file__).parents[3] / "build" / "shim"
     directory.mkdir(parents=True, exist_ok=True)
-    library = directory / "shim.so"
+    library = directory / source.with_suffix(".so").name
     with (directory / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.exists() or library.stat().st_mtime < SOURCE.stat().st_mtime:
+        if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:
             with tempfile.TemporaryDirectory(dir=directory) as place:
-                fresh = Path(place) / "shim.so"
+                fresh = Path(place) / library.name
                 command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-                subprocess.run([*command, "-o", fresh, SOURCE, "-ldl"], check=True)
+                subprocess.run([*command, "-o", fresh, source, "-ldl"], check=True)
                 fresh.rename(library)
     return library
 
