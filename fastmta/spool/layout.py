@@ -19,6 +19,7 @@ from .problem import SpoolError, SpoolFormat
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 LAYOUT_FORMAT = 2  # 1: no cold log, no big contents
+_UNFINISHED = ".new"
 
 
 def sync_directory(path: str) -> None:
@@ -46,7 +47,9 @@ def make_directory(path: str) -> None:
 
 def write_file(path: str, octets: bytes) -> None:
     """Put a file in place as a whole, durably."""
-    temporary = f"{path}.{os.getpid()}.new"  # workers may start a new spool at the same time
+    temporary = (
+        f"{path}.{os.getpid()}{_UNFINISHED}"  # workers may start a new spool at the same time
+    )
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
         view = memoryview(octets)
@@ -92,6 +95,7 @@ class Layout:
         for path in (self.shard, self.hot, self.cold, self.big, self.quarantine):
             make_directory(path)
         self._lock()
+        self._sweep()
 
     def release(self) -> None:
         """Give the lock up."""
@@ -117,6 +121,13 @@ class Layout:
         number = max(last + 1, seen + 1, time.time_ns() // 1_000_000_000)
         write_file(path, b"%d\n" % number)
         return number
+
+    def _sweep(self) -> None:
+        """Remove what a process left that died inside `write_file`."""
+        for directory in (self.shard, self.quarantine):
+            for name in os.listdir(directory):
+                if name.endswith(_UNFINISHED):
+                    os.unlink(os.path.join(directory, name))
 
     def _check_format(self) -> None:
         path = os.path.join(self.root, "format")
