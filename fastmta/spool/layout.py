@@ -10,7 +10,6 @@
 <root>/shard-NN/quarantine/         copies of damaged regions, <position>-<length>
 """
 
-import errno
 import fcntl
 import os
 import time
@@ -57,23 +56,10 @@ def write_file(path: str, octets: bytes) -> None:
         while view:
             view = view[os.write(fd, view) :]
         os.fsync(fd)
-    except OSError:
-        os.unlink(temporary)
-        raise
     finally:
         os.close(fd)
     os.rename(temporary, path)
     sync_directory(os.path.dirname(path))
-
-
-def _overwrite_file(path: str, octets: bytes) -> None:
-    """Put `octets`, less than a sector, where as many are already: this needs no new block."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.pwrite(fd, octets, 0)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def read_whole(fd: int, count: int, offset: int) -> bytes:
@@ -94,6 +80,7 @@ class Layout:
 
     def __init__(self, root: str, shard: int) -> None:
         self.root = os.path.abspath(root)
+        self.number = shard
         self.shard = os.path.join(self.root, f"shard-{shard:02d}")
         self.hot = os.path.join(self.shard, "hot")
         self.cold = os.path.join(self.shard, "cold")
@@ -127,19 +114,13 @@ class Layout:
         Durable before it is used, and at least the time, so that it survives a lost file as well.
         """
         path = os.path.join(self.shard, "boot")
-        text = b""
+        last = 0
         if os.path.exists(path):
             with open(path, "rb") as file:
-                text = file.read(32)
-        last = int(text) if text.strip().isdigit() else 0
+                text = file.read(32).strip()
+            last = int(text) if text.isdigit() else 0
         number = max(last + 1, seen + 1, time.time_ns() // 1_000_000_000)
-        octets = b"%d\n" % number
-        try:
-            write_file(path, octets)
-        except OSError as problem:  # a queue that cannot start cannot make room either
-            if problem.errno not in (errno.ENOSPC, errno.EDQUOT) or len(octets) != len(text):
-                raise
-            _overwrite_file(path, octets)
+        write_file(path, b"%d\n" % number)
         return number
 
     def _sweep(self) -> None:
@@ -176,7 +157,6 @@ class Layout:
             owner = os.pread(fd, 32, 0).strip().decode("ascii", "replace") or "unknown"
             os.close(fd)
             raise SpoolError(f"{self.shard} is in use by process {owner}") from None
-        text = b"%d\n" % os.getpid()
-        os.pwrite(fd, text, 0)  # cut afterwards: a full volume might not give the block back to us
-        os.ftruncate(fd, len(text))
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         self._lock_fd = fd

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastmta.daemon.pressure import Change, Limits, Pressure, Readings, State
-
-CALM_S = Limits().calm_s
+from fastmta.daemon.pressure import CALM_S, Change, Limits, Pressure, Readings, State
 
 # reading, value in yellow, red, black, and one that is fine again (a fifth beyond the mark)
 GAUGES = [

@@ -1,0 +1,51 @@
+"""`fastmta spool`: look at, check, mend and copy what is on the disk."""
+
+import sys
+from functools import partial
+
+import click
+
+from .option import EXIT_CONFIG, Command, config_options, load_config
+
+_complain = partial(click.echo, err=True)
+_with_output = click.option(
+    "-o", "output", type=click.Choice(["text", "json"]), default="text", help="Form of the output."
+)
+
+
+def _shard_options(command: Command) -> Command:
+    """`--shard` as `shard`, and those that name the configuration."""
+    option = click.option(
+        "--shard", type=click.IntRange(0, 4095), metavar="N", help="Only this shard."
+    )
+    return config_options(option(command))
+
+
+@click.group()
+def spool() -> None:
+    """Look at, check, mend and copy the spool on the disk."""
+
+
+@spool.command()
+@_shard_options
+@_with_output
+def info(path: str | None, overrides: tuple[str, ...], shard: int | None, output: str) -> None:
+    """Tell what is there: segments, contents, index. Also while the server runs."""
+    config = load_config(path, overrides, EXIT_CONFIG)
+    from fastmta.daemon import upkeep
+
+    sys.exit(upkeep.info(config, shard, output == "json", click.echo, _complain))
+
+
+@spool.command()
+@_shard_options
+@_with_output
+def verify(path: str | None, overrides: tuple[str, ...], shard: int | None, output: str) -> None:
+    """Read every record and large content, and name what is damaged. Also while the server runs.
+
+    Exit status: 0 sound, 1 damaged, 75 something cannot be read.
+    """
+    config = load_config(path, overrides, EXIT_CONFIG)
+    from fastmta.daemon import upkeep
+
+    sys.exit(upkeep.verify(config, shard, output == "json", click.echo, _complain))
