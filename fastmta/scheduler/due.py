@@ -41,6 +41,14 @@ class DueTimes:
         if self._timer is None or due_at_ns < self._armed_ns:
             self._arm(due_at_ns)
 
+    @property
+    def next_ns(self) -> int | None:
+        """The earliest time that was noted and has not come."""
+        heap = self._heap
+        while heap and heap[0][2].due_at_ns != heap[0][0]:
+            heappop(heap)  # an earlier time took its place
+        return heap[0][0] if heap else None
+
     def _arm(self, due_at_ns: int, least_s: float = 0.0) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -141,7 +141,7 @@ class Expiry:
         """Take a message out of RAM unless something of it is under way."""
         if isinstance(resident, Job):
             jobs = [resident]
-        elif resident.is_expiring:
+        elif resident.is_claimed:
             return False
         else:
             jobs = list(resident.jobs.values())

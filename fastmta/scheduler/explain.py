@@ -21,7 +21,7 @@ class Waiting(enum.Enum):
 
     NOTHING = "nothing: it starts as soon as there is mail"
     ATTEMPT = "an attempt that is under way, or the record of its outcome"
-    EXPIRY = "the record of its expiry"
+    EXPIRY = "the record of its expiry, or of an operator's decision"
     STOP = "the scheduler was stopped"
     PAUSE = "all deliveries are paused"
     LOOKUP = "the next hop is being looked up"
@@ -88,7 +88,7 @@ def explain_message(engine: Engine, table: Table, id: bytes) -> list[Explanation
         return []
     if isinstance(resident, Job):
         jobs = [resident]
-    elif resident.is_expiring:
+    elif resident.is_claimed and not resident.jobs:
         return [Explanation(Waiting.EXPIRY)]
     else:
         jobs = list(resident.jobs.values())

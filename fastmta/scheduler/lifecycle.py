@@ -7,8 +7,8 @@ the queue as mail of its own, and is the message forgotten or put back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 from fastmta.event import (
     BounceQueued,
@@ -41,21 +41,28 @@ from .table import Table
 TEXT_CHARACTERS_MAX = 500  # of `RecipientState.text`
 _DELIVERED: Final = OutcomeKind.DELIVERED
 _ONLY: Final = (0,)  # indices of the commonest job: the only recipient of its message
+Then: TypeAlias = Callable[[Exception | None], None]
 _DELIVERED_AT_ONCE: Final = (RecipientState(0, RecipientStatus.DELIVERED, 1),)
 
 
 class Mark:
     """Outcomes on their way to the log, and what follows once they are durable."""
 
-    __slots__ = ("_lifecycle", "dsn", "events", "job")
+    __slots__ = ("_lifecycle", "dsn", "events", "job", "then")
 
     def __init__(
-        self, lifecycle: Lifecycle, job: Job | None, events: Sequence[Event], dsn: Message | None
+        self,
+        lifecycle: Lifecycle,
+        job: Job | None,
+        events: Sequence[Event],
+        dsn: Message | None,
+        then: Then | None = None,
     ) -> None:
         self._lifecycle = lifecycle
-        self.job = job  # None: the message expired in the backlog
+        self.job = job  # None: the message is claimed, and this ends the claim
         self.events = events
         self.dsn = dsn
+        self.then = then
 
     def done(self, message: Message, error: Exception | None) -> None:
         """`Record` is done."""
@@ -117,7 +124,7 @@ class Lifecycle:
         """The backlog says that recipients of `hop` are due by `now_ns`."""
         resident = self._table.residence.find(message.id)
         if isinstance(resident, Party):
-            if resident.is_expiring or hop.next_hop in resident.jobs:
+            if resident.is_claimed or hop.next_hop in resident.jobs:
                 return
             message = resident.message
         elif resident is not None:
@@ -261,7 +268,19 @@ class Lifecycle:
 
     def expire(self, message: Message, indices: Sequence[int]) -> None:
         """Give up these recipients of a message of which nothing is in RAM."""
+        self._table.residence.claim(message)
+        self.give_up(message, indices, (), None)
+
+    def give_up(
+        self,
+        message: Message,
+        indices: Sequence[int],
+        events: Sequence[Event],
+        then: Then | None,
+    ) -> None:
+        """The same for a claimed message; `events` go out with the others, then comes `then`."""
         verdict = Verdict()
+        verdict.events.extend(events)
         verdict.is_expired = True
         for index in indices:
             state = message.states.get(index)
@@ -272,12 +291,30 @@ class Lifecycle:
             verdict.changes.append(
                 RecipientState(index, RecipientStatus.EXPIRED, attempts, 0, text)
             )
-        self._table.residence.keep(message).is_expiring = True
-        self._record(message, None, verdict)
+        self._record(message, None, verdict, then)
+
+    def decide(
+        self,
+        message: Message,
+        changes: Sequence[RecipientState],
+        events: Sequence[Event],
+        then: Then,
+    ) -> None:
+        """Record what an operator decided about a claimed message; it is let go, then `then`."""
+        self._engine.marks += 1
+        mark = Mark(self, None, events, None, then)
+        self._engine.ports.record.record(message, changes, mark.done)
+
+    def let_go(self, message: Message) -> None:
+        """End the claim on a message: it is gone, or the backlog has it."""
+        self._table.residence.let_go(message)
+        self._gone(message)
 
     # Marks
 
-    def _record(self, message: Message, job: Job | None, verdict: Verdict) -> None:
+    def _record(
+        self, message: Message, job: Job | None, verdict: Verdict, then: Then | None = None
+    ) -> None:
         dsn = None
         events = verdict.events
         if verdict.is_expired:
@@ -291,7 +328,7 @@ class Lifecycle:
                 text = "undeliverable bounce dropped: it has no sender to tell"
                 events.append(Notice("bounce", text, Severity.INFO, message.id))
         self._engine.marks += 1
-        mark = Mark(self, job, events, dsn)
+        mark = Mark(self, job, events, dsn, then)
         self._engine.ports.record.record(message, verdict.changes, mark.done, dsn)
 
     def recorded(self, mark: Mark, message: Message, error: Exception | None) -> None:
@@ -299,14 +336,17 @@ class Lifecycle:
         self._engine.marks -= 1
         if error is not None:
             self._halt(message, error)
+            if mark.then is not None:
+                mark.then(error)
             return
         emit = self._engine.ports.emit
         for event in mark.events:
             emit(event)
         job = mark.job
         if job is None:
-            self._table.residence.let_go(message)
-            self._gone(message)
+            self.let_go(message)
+            if mark.then is not None:
+                mark.then(None)
         elif (message.pending == 0 or not self._continues(job)) and self._table.left(job):
             self._gone(message)
         if mark.dsn is not None:

@@ -68,6 +68,13 @@ class Backlog(Protocol):
         Messages that are in RAM may be among them; held and released as with `fetch`.
         """
 
+    def take(self, ids: Sequence[bytes], with_content: bool, done: Found) -> None:
+        """Call `done` with those of these messages that have recipients which are not final.
+
+        Whatever queue they are in; held and released as with `fetch`. Contents are there only if
+        `with_content`, or if the message is in RAM.
+        """
+
     def hops(self) -> Sequence[tuple[bytes, int]]:
         """At the start: every next hop that has mail, with its earliest due time (ns)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from fastmta.message import Message
@@ -13,15 +14,19 @@ OCTETS_GUESS = 4_096  # of a message, before there is one to look at
 
 
 class Party:
-    """A message of which several jobs are in RAM, or that somebody keeps there without a job."""
+    """A message of which several jobs are in RAM, or that somebody keeps there without a job.
 
-    __slots__ = ("is_expiring", "is_kept", "jobs", "message")
+    Of a claimed one nothing starts: jobs leave as attempts end, and then `on_alone` is called.
+    """
+
+    __slots__ = ("is_claimed", "is_kept", "jobs", "message", "on_alone")
 
     def __init__(self, message: Message, *jobs: Job) -> None:
         self.message = message
         self.jobs = {job.next_hop: job for job in jobs}
         self.is_kept = False
-        self.is_expiring = False
+        self.is_claimed = False
+        self.on_alone: Callable[[], None] | None = None
 
 
 Resident: TypeAlias = Job | Party
@@ -78,6 +83,9 @@ class Residence:
         if not known.jobs and not known.is_kept:
             return True
         self._by_id[message.id] = known
+        if not known.jobs and known.on_alone is not None:
+            on_alone, known.on_alone = known.on_alone, None
+            on_alone()
         return False
 
     def replace(self, old: Job, new: Job) -> None:
@@ -95,11 +103,26 @@ class Residence:
         party.is_kept = True
         return party
 
+    def claim(self, message: Message) -> Party:
+        """Nothing of `message` starts, whatever is in RAM of it, until `let_go`."""
+        known = self._by_id.get(message.id)
+        if not isinstance(known, Party):
+            known = self._by_id[message.id] = Party(message, *([known] if known else []))
+        assert known.message is message
+        assert not known.is_claimed
+        known.is_kept = known.is_claimed = True
+        return known
+
+    def is_claimed(self, id: bytes) -> bool:
+        """Whether somebody claims message `id`."""
+        known = self._by_id.get(id)
+        return isinstance(known, Party) and known.is_claimed
+
     def let_go(self, message: Message) -> bool:
-        """End `keep`. True: nothing of the message is in RAM."""
+        """End `keep` or `claim`. True: nothing of the message is in RAM."""
         party = self._by_id[message.id]
         assert isinstance(party, Party)
-        party.is_kept = False
+        party.is_kept = party.is_claimed = False
         if party.jobs:
             return False
         del self._by_id[message.id]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -14,6 +14,7 @@ from .expiry import Expiry
 from .explain import Explanation, explain_backlog, explain_hop, explain_message, explain_path
 from .health import PathState
 from .lifecycle import Lifecycle
+from .operation import Operations, Order, Told
 from .port import Ports
 from .table import Table
 
@@ -39,6 +40,7 @@ class Scheduler:
         self._table = Table(self._engine)
         self._lifecycle = self._table.lifecycle = Lifecycle(self._engine, self._table)
         self._expiry = Expiry(self._engine, self._table, self._lifecycle)
+        self._operations = Operations(self._engine, self._table, self._lifecycle)
         # The door for mail: call it on the loop with each message that has become durable.
         self.accepted: Callable[[Message], None] = self._lifecycle.accepted
 
@@ -71,6 +73,18 @@ class Scheduler:
             self._engine.resume()
             self._expiry.resume()
             self._table.resume()
+
+    def operate(self, order: Order, ids: Sequence[bytes], told: Told) -> None:
+        """Do to these messages what an operator ordered: see `Operations.operate`."""
+        self._operations.operate(order, ids, told)
+
+    @property
+    def next_due_ns(self) -> int | None:
+        """When the next mail of the backlog is due (wall clock); 0: some is due; None: there is
+        none that will be tried."""
+        if any(hop.is_behind for hop in self._table.hops.values()):
+            return 0
+        return self._table.due.next_ns
 
     @property
     def counts(self) -> Counts:

@@ -101,7 +101,9 @@ class Table:
         """A job in RAM waits again, because of its path; `attempted` starts the next one."""
         hop = self.hops[job.next_hop]
         job.started_at_s = 0.0
-        if self._is_closed(hop) and not self._may_stay(hop, 0):
+        if self.residence.is_claimed(job.message.id):
+            self.left(job)
+        elif self._is_closed(hop) and not self._may_stay(hop, 0):
             self.drop(job)
         elif hop.path is not None:
             hop.path.put_back(job)

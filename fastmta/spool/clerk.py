@@ -13,7 +13,7 @@ from collections.abc import Callable
 from fastmta.event import Event, Notice, Severity
 from fastmta.message import Message
 
-from .indexer import Answer, Found, Indexer, Query
+from .indexer import Answer, Found, Indexer, Query, Question
 from .keeper import Keeper
 from .ledger import Ledger
 from .problem import SpoolError
@@ -49,7 +49,7 @@ class Clerk:
         self._is_committing = False
         self._timer: asyncio.TimerHandle | None = None
         self._serving: asyncio.Handle | None = None
-        self._asking: list[tuple[Query, Answer]] = []
+        self._asking: list[tuple[Query | Question, Answer]] = []
         self._idle: asyncio.Future[None] | None = None
 
     def attach(
@@ -66,8 +66,34 @@ class Clerk:
         if self._timer is None:
             self._timer = self._loop.call_later(COMMIT_INTERVAL_S, self._tick)
 
-    def ask(self, query: Query, done: Answer) -> None:
-        """Answer `query` from the index, never before this call has returned."""
+    def ask(self, query: Query | Question, done: Answer) -> None:
+        """Answer `query` from the index, never before this call has returned.
+
+        `done` of a question is called only when the spool has failed: it answers by itself.
+        """
+        if isinstance(query, Query) and query.ids is None:
+            self._wait(query, done)
+        else:
+            self._loop.call_soon(self._pass_on, query, done)
+
+    def _pass_on(self, query: Query | Question, done: Answer) -> None:
+        """Ask at once if what is not committed yet does not matter, or can be told from memory."""
+        if isinstance(query, Query):
+            needs_commit = self._ledger.is_behind(query.ids or ())
+        else:
+            needs_commit = query.needs_commit
+        if needs_commit or self._writer.failure is not None:
+            self._wait(query, done)
+        else:
+            self._put(query, done)
+
+    def _put(self, query: Query | Question, done: Answer) -> None:
+        self._ledger.asked()
+        if not isinstance(query, Query):
+            query.begin()
+        self._indexer.ask(query, done)
+
+    def _wait(self, query: Query | Question, done: Answer) -> None:
         self._asking.append((query, done))
         if self._serving is None:
             self._serving = self._loop.call_soon(self._serve)
@@ -134,8 +160,7 @@ class Clerk:
             self.arm()
         asking, self._asking = self._asking, []
         for query, done in asking:
-            self._ledger.asked()
-            self._indexer.ask(query, done)
+            self._put(query, done)
 
     def _on_commit(self, batch: Batch) -> None:
         self._is_committing = False
@@ -158,8 +183,15 @@ class Clerk:
             self._statistics.segments_freed += free
             self._keeper.free(self._segments.take_oldest(free))
 
-    def _on_answer(self, query: Query, found: list[Found], later: int | None, done: Answer) -> None:
+    def _on_answer(
+        self, query: Query | Question, found: list[Found], later: int | None, done: Answer
+    ) -> None:
         self._ledger.answered()
+        if not isinstance(query, Query):
+            query.answer()
+            self._ledger.forget_departures()
+            self._wake()
+            return
         messages: list[Message] | None = None
         if not any(self._is_stale(item) for item in found):
             taken = [self._take(item) for item in found]

@@ -14,6 +14,7 @@ import lmdb
 
 from fastmta.message import RecipientState
 
+from . import tally
 from ._row import expiry_key, hop_key, recipient_key, unpack_due, unpack_index, unpack_message
 from .layout import make_directory, sync_directory
 from .problem import SpoolError
@@ -22,8 +23,8 @@ from .rows import Batch, Keys, RecipientRow, decode_recipient, name_in_key
 LOCK_OCTETS = 16 * 1024  # more than its 126 reader slots take
 MAP_OCTETS = 64 * 1024**3  # address space only: far above need, never resized
 LIB_VERSION = 0  # the 0.9 engine
-FORMAT = 1
-_NAMES = ("message", "recipient", "hop", "expiry", "tenant")
+FORMAT = 2
+_NAMES = ("message", "recipient", "hop", "expiry", "tenant", "waiting")
 _ID_OCTETS = 16
 _TAIL_OCTETS = 1 + 8 + _ID_OCTETS  # NUL, due time and id at the end of a hop key
 
@@ -106,12 +107,13 @@ class Index:
     def commit(self, batch: Batch, **meta: int) -> None:
         """One write transaction, durable when this returns."""
         with self._env.begin(write=True) as txn:
+            tally.write(txn, self._dbs["hop"], self._dbs["waiting"], batch)
             for name, keys in batch.deletes.items():
                 db = self._dbs[name]
-                for key in keys:
+                for key in keys if name != "hop" else ():
                     txn.delete(key, db=db)
             for name, pairs in batch.puts.items():
-                if pairs:
+                if pairs and name != "hop":
                     with txn.cursor(self._dbs[name]) as cursor:
                         cursor.putmulti(pairs)
             for field, number in {"checkpoint": batch.checkpoint, **meta}.items():
@@ -143,6 +145,19 @@ class Index:
                     found.append(message)
         return found
 
+    def page(self, after: bytes, limit: int) -> list[tuple[bytes, MessageRow]]:
+        """At most `limit` message rows, by id, from beyond `after`."""
+        rows: list[tuple[bytes, MessageRow]] = []
+        with self._env.begin(db=self._dbs["message"]) as txn, txn.cursor() as cursor:
+            more = cursor.set_range(after)
+            if more and after and cursor.key() == after:
+                more = cursor.next()
+            while more and len(rows) < limit:
+                id, value = cursor.item()
+                rows.append((bytes(id), MessageRow(*unpack_message(bytes(value)))))
+                more = cursor.next()
+        return rows
+
     def due(
         self, next_hop: bytes, now_ns: int, after: bytes, limit: int
     ) -> tuple[list[bytes], int | None]:
@@ -173,6 +188,26 @@ class Index:
                 if key.startswith(prefix):
                     later = unpack_due(key)[0]
         return list(ids), later
+
+    def waiting(self) -> list[tuple[bytes, int, int]]:
+        """By next hop: how many messages and recipients wait for it. No look at their rows."""
+        with self._env.begin(db=self._dbs["waiting"]) as txn:
+            return [tally.read(bytes(key), bytes(value)) for key, value in txn.cursor()]
+
+    def waiting_for(self, next_hop: bytes) -> tuple[int, int]:
+        """The same for one next hop."""
+        name = name_in_key(next_hop)
+        with self._env.begin(db=self._dbs["waiting"]) as txn:
+            value = txn.get(name)
+        return tally.read(name, bytes(value))[1:] if value is not None else (0, 0)
+
+    def first_due(self, next_hop: bytes) -> int | None:
+        """The earliest due time of mail for `next_hop`; None when there is none."""
+        prefix = name_in_key(next_hop) + b"\0"
+        with self._env.begin(db=self._dbs["hop"]) as txn, txn.cursor() as cursor:
+            if cursor.set_range(prefix) and cursor.key().startswith(prefix):
+                return unpack_due(bytes(cursor.key()))[0]
+        return None
 
     def expired(self, now_ns: int, limit: int) -> list[bytes]:
         """Ids of messages whose lifetime has ended by `now_ns`, oldest first."""

@@ -10,14 +10,15 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import lmdb
 import msgspec
 
-from fastmta.message import Message
+from fastmta.message import Envelope, Message
 
 from ._scan import read_message
+from .codec import decode_envelope
 from .index import Index, IndexedMessage, MessageRow
 from .layout import read_whole, write_file
 from .rows import Batch, Keys, tenant_key_of
@@ -38,12 +39,31 @@ class Found(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What to look for: mail due for a next hop, or (next_hop None) mail past its lifetime."""
+    """What to look for: mail due for a next hop, or (next_hop None) mail past its lifetime, or the
+    messages `ids`."""
 
     next_hop: bytes | None
     now_ns: int
     after: bytes
     limit: int
+    ids: tuple[bytes, ...] | None = None
+    with_content: bool = True
+
+
+class Question(Protocol):
+    """Something else to find out. Each method is called once, in this order."""
+
+    needs_commit: bool  # of all rows that are to be written, before it begins
+
+    def begin(self) -> None:
+        """On the loop: what the ledger calls fresh (without `needs_commit`: unwritten) is not in
+        the index when it looks, everything else is."""
+
+    def look(self, indexer: Indexer) -> None:
+        """On the index thread; short. Not called when the index has failed."""
+
+    def answer(self) -> None:
+        """On the loop."""
 
 
 class Lookup(NamedTuple):
@@ -55,7 +75,7 @@ class Lookup(NamedTuple):
 
 Committed: TypeAlias = Callable[[Batch], None]
 Answer: TypeAlias = Callable[[list[Message], int | None], None]
-Answered: TypeAlias = Callable[[Query, list[Found], int | None, Answer], None]
+Answered: TypeAlias = Callable[[Query | Question, list[Found], int | None, Answer], None]
 Broken: TypeAlias = Callable[[Exception], None]
 
 
@@ -75,7 +95,7 @@ class Indexer:
         self._index = index
         self._segments = segments
         self._in_memory = in_memory
-        self._jobs: queue.SimpleQueue[Batch | Lookup | tuple[Query, Answer] | None] = (
+        self._jobs: queue.SimpleQueue[Batch | Lookup | tuple[Query | Question, Answer] | None] = (
             queue.SimpleQueue()
         )
         self._thread = threading.Thread(target=self._run, name="spool-index", daemon=True)
@@ -99,7 +119,7 @@ class Indexer:
         """Commit `batch`, then report it."""
         self._jobs.put(batch)
 
-    def ask(self, query: Query, done: Answer) -> None:
+    def ask(self, query: Query | Question, done: Answer) -> None:
         """Answer `query`; `done` comes back with the answer."""
         self._jobs.put((query, done))
 
@@ -149,15 +169,21 @@ class Indexer:
         except lmdb.Error:
             return set(ids)  # whoever needs the index next will say so
 
-    def _answer(self, query: Query) -> tuple[list[Found], int | None]:
+    def _answer(self, query: Query | Question) -> tuple[list[Found], int | None]:
         later: int | None = None
-        if query.next_hop is None:
+        if not isinstance(query, Query):
+            query.look(self)
+            return [], None
+        if query.ids is not None:
+            ids = list(query.ids)
+        elif query.next_hop is None:
             ids = self._index.expired(query.now_ns, query.limit)
         else:
             ids, later = self._index.due(query.next_hop, query.now_ns, query.after, query.limit)
-        return [self._load(indexed) for indexed in self._index.find(ids)], later
+        with_content = query.with_content
+        return [self._load(indexed, with_content) for indexed in self._index.find(ids)], later
 
-    def _load(self, indexed: IndexedMessage) -> Found:
+    def _load(self, indexed: IndexedMessage, with_content: bool = True) -> Found:
         id, row = indexed.id, indexed.row
         held = self._in_memory.get(id)
         if held is not None and held.has_content:
@@ -167,9 +193,24 @@ class Indexer:
             keys = indexed.keys(self._index.find_tenant_key(id))
             return Found(id, row.position, keys, None, is_damaged=True)
         message = message_of(record, row.position, self._big_path)
+        if not with_content:
+            message.content = None
         message.states = indexed.states
         message.pending = row.pending
         return Found(id, row.position, indexed.keys(tenant_key_of(message.envelope, id)), message)
+
+    @property
+    def index(self) -> Index:
+        """The index; for questions."""
+        return self._index
+
+    def envelope(self, id: bytes, row: MessageRow) -> Envelope | None:
+        """The envelope of a message of the index; None when its record is damaged."""
+        held = self._in_memory.get(id)
+        if held is not None:
+            return held.envelope
+        record = self._read(id, row)
+        return None if record is None else decode_envelope(record[2])
 
     def _read(self, id: bytes, row: MessageRow) -> Record | None:
         """The MSG record of a row; None, with a copy kept, when it is damaged."""

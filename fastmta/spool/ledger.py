@@ -8,7 +8,7 @@ though somebody holds them, so that the checkpoint, and with it the reuse of seg
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fastmta.message import Message, RecipientState
 
@@ -58,6 +58,23 @@ class Ledger:
     def has_changes(self) -> bool:
         """Whether the next commit will write rows."""
         return bool(self._changed or self._gone)
+
+    def fresh(self) -> list[Message]:
+        """The messages that are not in the index, nor on their way to it."""
+        return list(self._fresh.values())
+
+    def unwritten(self) -> list[Message]:
+        """Live messages of which the index knows nothing, or not the latest."""
+        return [*self._fresh.values(), *self._changed.values()]
+
+    def ended(self) -> set[bytes]:
+        """Messages that are final, of which the index still has rows."""
+        return {entry[0] for entry in self._gone}
+
+    def is_behind(self, ids: Iterable[bytes]) -> bool:
+        """Whether the index has other rows of one of `ids` than it will get."""
+        changed = self._changed
+        return any(id in changed for id in ids) or not self.ended().isdisjoint(ids)
 
     def accepted(self, message: Message, segment: Segment) -> None:
         """A MSG is durable."""

@@ -82,6 +82,11 @@ class RowMaker:
         self._lifetime_ns = lifetime_ns
         self._bounce_lifetime_ns = bounce_lifetime_ns
 
+    @property
+    def next_hop(self) -> NextHop:
+        """Where mail for a forward-path goes."""
+        return self._next_hop
+
     def expires_at_ns(self, message: Message) -> int:
         """End of the message's lifetime."""
         if message.envelope.reverse_path:

@@ -24,6 +24,7 @@ from .option import Durability, SpoolOptions
 from .problem import SpoolError
 from .replay import recover
 from .rows import NextHop, RowMaker
+from .search import Search
 from .segment import Segment
 from .statistic import Statistics
 from .writer import Done, Entry, Writer
@@ -70,6 +71,7 @@ class Spool:
         self._clerk = Clerk(
             self._indexer, self._ledger, self._writer, self._keeper, self.statistics
         )
+        self.search = Search(self._clerk, self._ledger, maker)
         self._keeper.start()
         self.contents = BigFiles(layout, found.boot, emit, is_flushing=is_flushing)
         self.contents.is_keeping_orphans = self._is_damaged
@@ -196,6 +198,10 @@ class Spool:
     def expired(self, now_ns: int, limit: int, done: Expired) -> None:
         """Find messages whose lifetime ended by `now_ns`, oldest first."""
         self._clerk.ask(Query(None, now_ns, b"", limit), partial(_without_due, done))
+
+    def take(self, ids: Sequence[bytes], with_content: bool, done: Expired) -> None:
+        """Find the messages `ids`, as `fetch` does; contents only if asked for, or in memory."""
+        self.search.take(ids, with_content, done)
 
     def order_key(self, message: Message, next_hop: bytes) -> bytes:
         """Where `message` stands among the mail for `next_hop`: its earliest due time and id."""

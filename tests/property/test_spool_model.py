@@ -20,6 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fastmta.message import Message, RecipientState, RecipientStatus
 from fastmta.spool import Spool, SpoolOptions, ledger
 from fastmta.spool.codec import is_final
+from fastmta.spool.filter import parse_filter
+from fastmta.spool.search import Page
 from tests.support.spool import NOW_NS, Shard, copy_crashed, delete_index
 
 DOMAINS = (b"one.example", b"two.example", b"three.example")
@@ -153,6 +155,48 @@ class SpoolMachine(RuleBasedStateMachine):
             if id not in self.held:
                 assert (id in found) == (waits and now == FAR_NS)
         self._adopt(messages)
+
+    @rule(data=st.data(), with_content=st.booleans())
+    def take(self, data: Any, with_content: bool) -> None:
+        """By id, whatever it waits for; what is final is not found."""
+        ids = data.draw(st.lists(st.sampled_from(sorted(self.ids)), max_size=5, unique=True))
+        (messages,) = self.shard.wait(lambda done: self.shard.spool.take(ids, with_content, done))
+        assert isinstance(messages, list)
+        assert sorted(message.id for message in messages) == sorted(set(ids) & set(self.live))
+        for message in messages:
+            if not with_content and message.content is None:
+                message.content = self.live[message.id].content
+        self._adopt(messages)
+
+    @rule(limit=st.integers(1, 5))
+    def look(self, limit: int) -> None:
+        """Every live message is found once, and counted where it waits."""
+        found: list[bytes] = []
+        after: bytes | None = b""
+        while after is not None:
+            (page,) = self.shard.wait(
+                lambda done, at=after: self.shard.spool.search.page(
+                    parse_filter(""), NOW_NS, at, limit, True, done
+                )
+            )
+            assert isinstance(page, Page)
+            found += page.ids
+            after = page.next
+        assert found == sorted(self.live)
+        (counts,) = self.shard.wait(self.shard.spool.search.count)
+        assert isinstance(counts, list)
+        recipients = {hop: self._count(hop) for hop in HOPS if self._count(hop)}
+        assert {one.next_hop: one.recipients for one in counts} == recipients
+
+    def _count(self, hop: bytes) -> int:
+        """Recipients that wait for this next hop."""
+        return sum(
+            b"smtp:" + path.partition(b"@")[2] == hop
+            and not is_final(known.states.get(index))
+            and getattr(known.states.get(index), "status", None) is not RecipientStatus.HELD
+            for known in self.live.values()
+            for index, path in enumerate(known.paths)
+        )
 
     def commit(self) -> None:
         """The index holds the secondary rows of its messages and not one more."""

@@ -138,7 +138,12 @@ class ModelSpool:
         if dsn is not None:
             self.accept(dsn)
         for change in changes:
-            assert not message.is_final(change.index), "a final recipient was tried again"
+            was_final = message.is_final(change.index)
+            if change.status is RecipientStatus.REQUEUED:
+                change = RecipientState(change.index, RecipientStatus.QUEUED)
+                message.pending += was_final
+            else:
+                assert not was_final, "a final recipient was tried again"
             message.states[change.index] = change
             message.pending -= change.status.is_final
         if message.pending == 0:
@@ -233,6 +238,11 @@ class ModelSpool:
     def _expired(self, ids: list[bytes], done: Callable[[list[Message]], None]) -> None:
         done(self._hold(ids))
 
+    def take(
+        self, ids: Sequence[bytes], with_content: bool, done: Callable[[list[Message]], None]
+    ) -> None:
+        self._agenda.call_later(FETCH_S, self._expired, list(ids), done)
+
     def hops(self) -> list[tuple[bytes, int]]:
         earliest: dict[bytes, int] = {}
         for message in self.rows.values():
@@ -309,6 +319,7 @@ class World:
         self.halted: list[str] = []
         self.randomness = 0.5  # no jitter
         self.accepted: dict[bytes, Message] = {}
+        self.ended: dict[bytes, float] = {}  # by order of an operator: id, when it was answered
         self.options = options or Options()
         self._count = 0
         self.scheduler = self.new_scheduler()

@@ -1,0 +1,347 @@
+"""Look-ups for operators: messages by id or filter, page by page, and counts.
+
+Every look is one short job of the index thread, between commits and fetches, and sees all that was
+accepted before it: what the index does not have yet is taken from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import msgspec
+
+from fastmta.message import Message, RecipientState, RecipientStatus
+
+from .clerk import Clerk
+from .filter import Filter
+from .indexer import Indexer, Query
+from .ledger import Ledger
+from .problem import SpoolError
+from .rows import RowMaker
+
+ROWS_AT_ONCE = 500  # looked at in one turn of the index thread
+RECIPIENTS_SHOWN = 1_000  # of one message
+
+
+class RecipientView(msgspec.Struct, frozen=True):
+    """One recipient, for people."""
+
+    forward_path: bytes
+    next_hop: bytes
+    state: RecipientState
+
+
+class MessageView(msgspec.Struct, frozen=True):
+    """One message, for people."""
+
+    id: bytes
+    reverse_path: bytes
+    size_octets: int
+    arrived_at_ns: int
+    expires_at_ns: int
+    tenant: str
+    client: str
+    recipient_count: int
+    pending: int
+    recipients: list[RecipientView]  # at most RECIPIENTS_SHOWN
+
+
+class HopCount(msgspec.Struct, frozen=True):
+    """What waits for one next hop; held mail waits for none."""
+
+    next_hop: bytes
+    messages: int
+    recipients: int
+
+
+class Page(msgspec.Struct):
+    """Some of the messages that a filter means, by id."""
+
+    ids: list[bytes]
+    messages: list[Message]  # none if only ids were asked for; without content
+    next: bytes | None  # where the next page begins; None: there is none
+    error: SpoolError | None = None
+
+
+Taken: TypeAlias = Callable[[list[Message]], None]
+Paged: TypeAlias = Callable[[Page], None]
+Counted: TypeAlias = Callable[[list[HopCount] | SpoolError], None]
+FirstDue: TypeAlias = Callable[[int | None], None]
+
+
+class Search:
+    """Asks the index thread. Loop thread only."""
+
+    def __init__(self, clerk: Clerk, ledger: Ledger, maker: RowMaker) -> None:
+        self._clerk = clerk
+        self._ledger = ledger
+        self._maker = maker
+
+    def take(self, ids: Sequence[bytes], with_content: bool, done: Taken) -> None:
+        """Call `done` with those of these messages that are not final.
+
+        Whoever gets one that nobody else has in memory holds it, and releases it.
+        """
+        self._take(tuple(ids), with_content, [], done)
+
+    def page(
+        self, filter: Filter, now_ns: int, after: bytes, limit: int, ids_only: bool, done: Paged
+    ) -> None:
+        """Call `done` with messages beyond id `after` that `filter` means, at most `limit`.
+
+        One bounded step: a page may be empty and yet not be the last.
+        """
+        page = _Paging(self, (filter, now_ns, after, max(1, limit), ids_only), done)
+        self._clerk.ask(page, page.refused)
+
+    def count(self, done: Counted, next_hop: bytes | None = None) -> None:
+        """Call `done` with what waits, by next hop (or for one). Looks at no message's rows."""
+        counting = _Counting(self, next_hop, done)
+        self._clerk.ask(counting, counting.refused)
+
+    def first_due(self, next_hop: bytes, done: FirstDue) -> None:
+        """Call `done` with the earliest due time of mail for `next_hop`, 0 when it had no attempt
+        yet, None when there is none."""
+        looking = _FirstDue(self, next_hop, done)
+        self._clerk.ask(looking, looking.refused)
+
+    def view(self, message: Message) -> MessageView:
+        """What there is to say about `message`."""
+        envelope, next_hop = message.envelope, self._maker.next_hop
+        paths = envelope.forward_paths
+        queued = RecipientStatus.QUEUED
+        return MessageView(
+            message.id,
+            envelope.reverse_path,
+            message.size_octets,
+            message.arrived_at_ns,
+            self._maker.expires_at_ns(message),
+            envelope.tenant,
+            f"{envelope.client.name}[{envelope.client.address}]",
+            len(paths),
+            message.pending,
+            [
+                RecipientView(
+                    path, next_hop(path), message.states.get(index) or RecipientState(index, queued)
+                )
+                for index, path in enumerate(paths[:RECIPIENTS_SHOWN])
+            ],
+        )
+
+    # For the questions below.
+
+    @property
+    def ledger(self) -> Ledger:
+        """Which messages are in memory."""
+        return self._ledger
+
+    def accepts(self, filter: Filter, message: Message, now_ns: int) -> bool:
+        """Whether `filter` means `message` as it is now."""
+        return filter.accepts(message, now_ns, self._maker.next_hop)
+
+    def waiting(self, message: Message) -> dict[bytes, int]:
+        """How many of its recipients wait, by next hop."""
+        found: dict[bytes, int] = {}
+        for index, path in enumerate(message.envelope.forward_paths):
+            state = message.states.get(index)
+            if state is None or not (state.status.is_final or state.status is RecipientStatus.HELD):
+                next_hop = self._maker.next_hop(path)
+                found[next_hop] = found.get(next_hop, 0) + 1
+        return found
+
+    def _take(
+        self, ids: tuple[bytes, ...], with_content: bool, before: list[Message], done: Taken
+    ) -> None:
+        query = Query(None, 0, b"", 0, ids, with_content)
+        self._clerk.ask(query, partial(self._taken, query, before, done))
+
+    def _taken(
+        self, query: Query, before: list[Message], done: Taken, messages: list[Message], _: object
+    ) -> None:
+        ledger = self._ledger
+        found = {message.id: message for message in messages}
+        again = []
+        for id in query.ids or ():
+            held = ledger.messages.get(id)
+            if held is not None:
+                found[id] = held
+            elif id not in found and ledger.departed(id) is False:
+                again.append(id)  # it was in memory only, and was released meanwhile
+        taken = [*before, *found.values()]
+        if again:
+            self._take(tuple(again), query.with_content, taken, done)
+        else:
+            done(taken)
+
+
+class _Paging:
+    """One page."""
+
+    needs_commit = False
+
+    def __init__(
+        self, search: Search, what: tuple[Filter, int, bytes, int, bool], done: Paged
+    ) -> None:
+        self._search = search
+        self._filter, self._now_ns, self._after, self._limit, self._ids_only = what
+        self._done = done
+        self._unwritten: dict[bytes, Message] = {}
+        self._ended: set[bytes] = set()
+        self._found: list[tuple[bytes, Message | None]] = []
+        self._last = b""  # how far it looked
+        self._is_end = False
+        self._has_looked = False
+
+    def refused(self, *_: object) -> None:
+        """The spool has failed."""
+        self._done(Page([], [], None, SpoolError("the spool has failed")))
+
+    def begin(self) -> None:
+        """Note what the index will not have."""
+        ledger = self._search.ledger
+        self._unwritten = {one.id: one for one in ledger.unwritten()}
+        self._ended = ledger.ended()
+
+    def look(self, indexer: Indexer) -> None:
+        """Look at a slice of the rows."""
+        self._has_looked = True
+        filter, now_ns = self._filter, self._now_ns
+        rows = indexer.index.page(self._after, ROWS_AT_ONCE)
+        needs_rows = filter.needs_states or not self._ids_only
+        needs_envelope = filter.needs_envelope or not self._ids_only
+        self._is_end = len(rows) < ROWS_AT_ONCE
+        for id, row in rows:
+            if len(self._found) >= self._limit:
+                self._is_end = False
+                return
+            self._last = id
+            if not filter.accepts_row(id, row.arrived_at_ns, row.size_octets, now_ns):
+                continue
+            if not needs_rows and not needs_envelope:
+                self._found.append((id, None))
+                continue
+            (indexed,) = indexer.index.find([id])
+            states = {at: recipient.state for at, recipient in indexed.recipients.items()}
+            if filter.needs_states and not any(map(filter.accepts_state, states.values())):
+                continue
+            if not needs_envelope:
+                self._found.append((id, None))
+                continue
+            envelope = indexer.envelope(id, row)
+            if envelope is None:
+                continue  # damaged: whoever fetches it will say so
+            message = Message(id, envelope, b"", row.arrived_at_ns)
+            message.content = None
+            message.size_octets = row.size_octets
+            message.states, message.pending = indexed.states, row.pending
+            if self._search.accepts(filter, message, now_ns):
+                self._found.append((id, message))
+
+    def answer(self) -> None:
+        """Put both together, as they are now."""
+        if not self._has_looked:
+            self.refused()
+            return
+        ledger, unwritten = self._search.ledger, self._unwritten
+        found: dict[bytes, Message | None] = {}
+        for id, message in self._found:
+            if not (id in unwritten or id in self._ended or ledger.departed(id)):
+                found[id] = message
+        here = [id for id in unwritten if id > self._after and (self._is_end or id <= self._last)]
+        in_memory = [ledger.messages.get(id) for id in found]
+        for held in (*map(unwritten.__getitem__, here), *in_memory):
+            if held is None:
+                continue
+            if held.pending and self._search.accepts(self._filter, held, self._now_ns):
+                found[held.id] = held
+            else:
+                found.pop(held.id, None)
+        ids = sorted(found)
+        end: bytes | None = None if self._is_end else self._last
+        if len(ids) > self._limit:
+            ids = ids[: self._limit]
+            end = ids[-1]
+        messages = [message for message in map(found.get, ids) if message is not None]
+        self._done(Page(ids, [] if self._ids_only else messages, end))
+
+
+class _Counting:
+    """What waits, by next hop."""
+
+    needs_commit = True
+
+    def __init__(self, search: Search, next_hop: bytes | None, done: Counted) -> None:
+        self._search = search
+        self._next_hop = next_hop
+        self._done = done
+        self._counts: dict[bytes, tuple[int, int]] = {}
+        self._rows: list[tuple[bytes, int, int]] | None = None
+
+    def refused(self, *_: object) -> None:
+        """The spool has failed."""
+        self._done(SpoolError("the spool has failed"))
+
+    def begin(self) -> None:
+        """Count what the index will not have."""
+        counts = self._counts
+        for message in self._search.ledger.fresh():
+            for next_hop, recipients in self._search.waiting(message).items():
+                had = counts.get(next_hop, (0, 0))
+                counts[next_hop] = (had[0] + 1, had[1] + recipients)
+
+    def look(self, indexer: Indexer) -> None:
+        """Read the counts."""
+        if self._next_hop is None:
+            self._rows = indexer.index.waiting()
+        else:
+            self._rows = [(self._next_hop, *indexer.index.waiting_for(self._next_hop))]
+
+    def answer(self) -> None:
+        """Put both together."""
+        if self._rows is None:
+            self.refused()
+            return
+        fresh = self._counts
+        if self._next_hop is not None:
+            fresh = {name: had for name, had in fresh.items() if name == self._next_hop}
+        found = {name: (messages, recipients) for name, messages, recipients in self._rows}
+        for name, (messages, recipients) in fresh.items():
+            had = found.get(name, (0, 0))
+            found[name] = (had[0] + messages, had[1] + recipients)
+        self._done([HopCount(name, *count) for name, count in found.items() if count[0]])
+
+
+class _FirstDue:
+    """When the next mail of one next hop is due."""
+
+    needs_commit = True
+
+    def __init__(self, search: Search, next_hop: bytes, done: FirstDue) -> None:
+        self._search = search
+        self._next_hop = next_hop
+        self._done = done
+        self._fresh: list[int] = []
+        self._due_at_ns: int | None = None
+
+    def refused(self, *_: object) -> None:
+        """The spool has failed."""
+        self._done(None)
+
+    def begin(self) -> None:
+        """Look at what the index will not have."""
+        search, next_hop = self._search, self._next_hop
+        for message in search.ledger.fresh():
+            if next_hop in search.waiting(message):
+                key = search.ledger.order_key(message, next_hop)
+                self._fresh.append(int.from_bytes(key[:8], "big"))
+
+    def look(self, indexer: Indexer) -> None:
+        """Read the first row."""
+        self._due_at_ns = indexer.index.first_due(self._next_hop)
+
+    def answer(self) -> None:
+        """The earlier of both."""
+        due = self._fresh if self._due_at_ns is None else [*self._fresh, self._due_at_ns]
+        self._done(min(due, default=None))
