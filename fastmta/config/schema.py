@@ -77,6 +77,10 @@ class Spool:
 class Pressure:
     """Marks of yellow (large messages: 452), red (all: 452) and black (connections: 421)."""
 
+    calm_s: Annotated[
+        float,
+        Key(Seconds(0, 3600), "A state is left when it has been a fifth better for so long."),
+    ] = 10.0
     volume_free: Annotated[
         tuple[float, float, float],
         Key(

@@ -1,7 +1,7 @@
 """How short we are of what we need: green, yellow, red or black. Pure: readings in, state out.
 
 Each gauge looks at one reading and has three marks. It enters a worse state at once, and leaves it
-when its reading has been a fifth better than the mark for `CALM_S`. The worst gauge decides.
+when its reading has been a fifth better than the mark for `calm_s`. The worst gauge decides.
 
     state    what it means for mail                                 whose shortage it answers
     green    everything is taken
@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import msgspec
 
-CALM_S = 10.0
 RELIEF = 0.2  # a mark is left when the reading is better than it by this part of it
 
 Marks = tuple[float, float, float]  # yellow, red, black
@@ -60,7 +59,7 @@ class Gauge(NamedTuple):
     marks: Marks
     text: str
     is_falling: bool = False  # trouble is below the marks, not above them
-    calm_s: float = CALM_S
+    is_calm_at_once: bool = False
 
     def level(self, value: float, relief: float = 0.0) -> State:
         """The state that `value` asks for, the marks being moved to the safe side by `relief`."""
@@ -78,6 +77,7 @@ class Gauge(NamedTuple):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The marks of every gauge, as configured."""
 
+    calm_s: float = 10.0
     volume_free: Marks = (0.15, 0.07, 0.03)
     memory_used: Marks = (0.70, 0.85, 0.93)
     descriptors_used: Marks = (0.70, 0.85, 0.93)
@@ -98,7 +98,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             Gauge(
                 "unindexed_octets", self.unindexed_octets, "{:.0f} octets of the log lack an index"
             ),
-            Gauge("spool_failed", (0.5, 0.5, 0.5), "the spool is not healthy", calm_s=0.0),
+            Gauge(
+                "spool_failed", (0.5, 0.5, 0.5), "the spool is not healthy", is_calm_at_once=True
+            ),
         )
 
 
@@ -113,10 +115,11 @@ class Change(NamedTuple):
 class _Needle:
     """Where one gauge stands."""
 
-    __slots__ = ("_calm_since_s", "_calm_to", "gauge", "level")
+    __slots__ = ("_calm_s", "_calm_since_s", "_calm_to", "gauge", "level")
 
-    def __init__(self, gauge: Gauge) -> None:
+    def __init__(self, gauge: Gauge, calm_s: float) -> None:
         self.gauge = gauge
+        self._calm_s = 0.0 if gauge.is_calm_at_once else calm_s
         self.level = State.GREEN
         self._calm_since_s: float | None = None
         self._calm_to = State.GREEN
@@ -132,7 +135,7 @@ class _Needle:
             if self._calm_since_s is None:
                 self._calm_since_s, self._calm_to = now_s, kept
             self._calm_to = max(self._calm_to, kept)
-            if now_s - self._calm_since_s >= self.gauge.calm_s:
+            if now_s - self._calm_since_s >= self._calm_s:
                 self.level = self._calm_to
                 self._calm_since_s = None
 
@@ -143,7 +146,7 @@ class Pressure:
     def __init__(self, limits: Limits) -> None:
         self.state = State.GREEN
         self.readings = Readings()  # the latest
-        self._needles = [_Needle(gauge) for gauge in limits.gauges()]
+        self._needles = [_Needle(gauge, limits.calm_s) for gauge in limits.gauges()]
         self._worst = self._needles[0]
 
     def note(self, readings: Readings, now_s: float) -> Change | None:

@@ -67,6 +67,7 @@ def pressure_limits(config: Config) -> Limits:
     """The marks of the gauges."""
     marks = config.pressure
     return Limits(
+        calm_s=marks.calm_s,
         volume_free=marks.volume_free,
         memory_used=marks.memory_used,
         descriptors_used=marks.descriptors_used,

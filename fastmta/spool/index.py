@@ -18,6 +18,7 @@ from . import tally
 from ._row import expiry_key, hop_key, recipient_key, unpack_due, unpack_index, unpack_message
 from .layout import make_directory, sync_directory
 from .problem import SpoolError
+from .reserve import Reserve
 from .rows import Batch, Keys, RecipientRow, decode_recipient, name_in_key
 
 LOCK_OCTETS = 16 * 1024  # more than its 126 reader slots take
@@ -74,6 +75,8 @@ class Index:
         if not os.path.isdir(path):
             make_directory(path)
         _reserve_lock_file(os.path.join(path, "lock.mdb"))
+        self._reserve = Reserve(path)
+        self._reserve.prepare()
         self._env = lmdb.open(
             path,
             map_size=MAP_OCTETS,
@@ -86,17 +89,19 @@ class Index:
             self._meta = self._env.open_db(b"meta")
             self._dbs = {name: self._env.open_db(name.encode()) for name in _NAMES}
             sync_directory(path)
+            self._reserve.adopt()
         except BaseException:
             self._env.close()
             raise
 
     def close(self) -> None:
         """Close the environment."""
+        self._reserve.release()
         self._env.close()
 
     def condemn(self) -> None:
         """Close it and move it aside: the next open makes a new one from the log."""
-        self._env.close()
+        self.close()
         move_aside(self._path)
 
     def read_meta(self) -> dict[str, int]:
@@ -118,6 +123,7 @@ class Index:
                         cursor.putmulti(pairs)
             for field, number in {"checkpoint": batch.checkpoint, **meta}.items():
                 txn.put(field.encode(), b"%d" % number, db=self._meta)
+        self._reserve.top_up()
 
     def count(self) -> int:
         """Live messages in the index."""

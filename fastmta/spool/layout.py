@@ -10,6 +10,7 @@
 <root>/shard-NN/quarantine/         copies of damaged regions, <position>-<length>
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -56,10 +57,23 @@ def write_file(path: str, octets: bytes) -> None:
         while view:
             view = view[os.write(fd, view) :]
         os.fsync(fd)
+    except OSError:
+        os.unlink(temporary)
+        raise
     finally:
         os.close(fd)
     os.rename(temporary, path)
     sync_directory(os.path.dirname(path))
+
+
+def _overwrite_file(path: str, octets: bytes) -> None:
+    """Put `octets`, less than a sector, where as many are already: this needs no new block."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(fd, octets, 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def read_whole(fd: int, count: int, offset: int) -> bytes:
@@ -114,13 +128,19 @@ class Layout:
         Durable before it is used, and at least the time, so that it survives a lost file as well.
         """
         path = os.path.join(self.shard, "boot")
-        last = 0
+        text = b""
         if os.path.exists(path):
             with open(path, "rb") as file:
-                text = file.read(32).strip()
-            last = int(text) if text.isdigit() else 0
+                text = file.read(32)
+        last = int(text) if text.strip().isdigit() else 0
         number = max(last + 1, seen + 1, time.time_ns() // 1_000_000_000)
-        write_file(path, b"%d\n" % number)
+        octets = b"%d\n" % number
+        try:
+            write_file(path, octets)
+        except OSError as problem:  # a queue that cannot start cannot make room either
+            if problem.errno not in (errno.ENOSPC, errno.EDQUOT) or len(octets) != len(text):
+                raise
+            _overwrite_file(path, octets)
         return number
 
     def _sweep(self) -> None:
@@ -157,6 +177,7 @@ class Layout:
             owner = os.pread(fd, 32, 0).strip().decode("ascii", "replace") or "unknown"
             os.close(fd)
             raise SpoolError(f"{self.shard} is in use by process {owner}") from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        text = b"%d\n" % os.getpid()
+        os.pwrite(fd, text, 0)  # cut afterwards: a full volume might not give the block back to us
+        os.ftruncate(fd, len(text))
         self._lock_fd = fd

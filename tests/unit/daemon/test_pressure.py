@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from fastmta.daemon.pressure import CALM_S, Change, Limits, Pressure, Readings, State
+from fastmta.daemon.pressure import Change, Limits, Pressure, Readings, State
+
+CALM_S = Limits().calm_s
 
 # reading, value in yellow, red, black, and one that is fine again (a fifth beyond the mark)
 GAUGES = [
