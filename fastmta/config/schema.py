@@ -37,7 +37,7 @@ KIB = 1 << 10
 PAGE_OCTETS = 4096
 MIB = 1 << 20
 RELAY_HOSTS_MAX = 16  # as many does one next hop hold
-RECORD_SLACK_OCTETS = 64 * KIB  # room for envelope and framing of the largest message of a segment
+RECORD_SLACK_OCTETS = 64 * KIB  # room for the envelope and framing of the largest record
 DAY_S = 86400.0
 
 
@@ -68,9 +68,17 @@ class Spool:
         int,
         Key(
             Octets(MIB, 1024 * MIB, step=PAGE_OCTETS),
-            "Size of one file of the log; it bounds the message size.",
+            "Size of one file of the log; `big_octets` must fit in it.",
         ),
     ] = 32 * MIB
+    big_octets: Annotated[
+        int,
+        Key(
+            Octets(256 * KIB, 16 * MIB),
+            "A larger content becomes a file of its own, written while it comes in, and is never "
+            "in memory as a whole.",
+        ),
+    ] = 512 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,15 +69,15 @@ class _Check:
 
     def check_spool(self) -> None:
         spool = self._config.spool
-        if "limits.message_octets" in self._bad or "spool.segment_octets" in self._bad:
+        if "spool.big_octets" in self._bad or "spool.segment_octets" in self._bad:
             return
         most = spool.segment_octets - RECORD_SLACK_OCTETS
-        if self._config.limits.message_octets > most:
+        if spool.big_octets > most:
             text = (
-                f"limits.message_octets ({self._config.limits.message_octets}) does not fit "
+                f"spool.big_octets ({spool.big_octets}) does not fit "
                 f"spool.segment_octets ({spool.segment_octets}): at most {most}"
             )
-            self.wrong.append(self._problem("limits.message_octets", text, "spool.segment_octets"))
+            self.wrong.append(self._problem("spool.big_octets", text, "spool.segment_octets"))
 
     def check_listeners(self) -> None:
         owners: dict[Endpoint, str] = {}

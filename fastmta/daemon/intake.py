@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fastmta.message import Message
-from fastmta.session import ContentRoom
+from fastmta.session import ContentRoom, Spill
 from fastmta.smtp import Reply
 from fastmta.smtp import reply as replies
 
@@ -25,6 +25,7 @@ class Store(Protocol):
     @property
     def is_healthy(self) -> bool: ...
     def new_id(self) -> bytes: ...
+    def begin_big(self, id: bytes, caught_up: Callable[[], None]) -> Spill: ...
     def accept(self, message: Message, done: Done) -> None: ...
 
 
@@ -46,6 +47,7 @@ class Intake:
         large_octets: int,
     ) -> None:
         self.new_id = store.new_id
+        self.begin_big = store.begin_big
         self._store = store
         self._accepted = accepted
         self._pressure = pressure

@@ -35,6 +35,7 @@ def session_settings(config: Config, listen: Listen) -> SessionSettings:
     return SessionSettings(
         hostname=config.hostname,
         message_octets_max=limits.message_octets,
+        inline_octets_max=config.spool.big_octets,
         recipients_max=limits.recipients,
         command_octets_max=limits.command_octets,
         errors_soft=limits.errors_soft,

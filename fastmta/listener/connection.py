@@ -92,6 +92,8 @@ class Connection:
         octets = session.receive(listener.scratch, count)
         if session.state is _CONTENT:
             self._content_deadline(now_s, count)
+            if session.is_behind:
+                self._read(False)
         else:
             self._content_octets = 0
             # Past its longest life a session has `idle_s` to end its transaction.
@@ -145,6 +147,11 @@ class Connection:
             self.deadline_s = self._listener.now_s() + self._listener.settings.idle_s
             self._listener.watch(self)  # we are the ones who are late
             return
+        if session is not None and session.is_behind:
+            self.deadline_s = self._listener.now_s() + self._listener.settings.idle_s
+            self._content_from_s += self._listener.settings.idle_s
+            self._listener.watch(self)
+            return
         self._refuse(replies.r421_timeout(self._listener.ports.settings.hostname), "timeout")
         self.deadline_s = self._listener.now_s() + _LINGER_S
         self._listener.watch(self)
@@ -183,7 +190,7 @@ class Connection:
         elif session.state is _COMMITTING:
             if session.buffered_octets > _BUFFERED_OCTETS_MAX:
                 self._read(False)
-        elif not self._is_reading and not self._is_stuffed:
+        elif not self._is_reading and not self._is_stuffed and not session.is_behind:
             self._read(True)
 
     def _resume(self) -> None:

@@ -9,9 +9,9 @@ Fails     Bad input is answered and changes nothing, or closes the session; noth
 Why       The table in `state.py` is the protocol: whoever wants to know what is legal reads that.
 """
 
-from .port import Accept, Clock, Policy, Rights
+from .port import Accept, Clock, Policy, Ports, Rights, Spill
 from .room import ContentRoom
-from .session import Ports, Session
+from .session import Session
 from .settings import SessionSettings
 from .state import State
 
@@ -24,5 +24,6 @@ __all__ = [
     "Rights",
     "Session",
     "SessionSettings",
+    "Spill",
     "State",
 ]

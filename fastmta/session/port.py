@@ -1,11 +1,15 @@
 """What a session needs of the world; called per command at most, never per line of content."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from fastmta.event import Event
-from fastmta.message import Message
+from fastmta.message import ContentFile, Message
 from fastmta.smtp import Reply
+
+from .room import ContentRoom
+from .settings import SessionSettings
 
 
 class Rights(Protocol):
@@ -27,6 +31,21 @@ class Policy(Protocol):
         """Rights of the client at `address` (v4-mapped addresses already normalised)."""
 
 
+class Spill(Protocol):
+    """One large content on its way to a file. Nothing here blocks or raises."""
+
+    is_behind: bool  # the disk is slower than what is written: write no more for a while
+
+    def write(self, octets: bytes) -> None:
+        """The next canonical octets; in order, they are the content."""
+
+    def finish(self, done: Callable[[ContentFile | None, Exception | None], None]) -> None:
+        """That was all: call `done` once, with the durable file or with what prevented it."""
+
+    def abandon(self) -> None:
+        """Forget it and leave no file. Not after `finish`."""
+
+
 class Accept(Protocol):
     """Takes responsibility for messages."""
 
@@ -38,6 +57,10 @@ class Accept(Protocol):
 
     def new_id(self) -> bytes:
         """A queue id that was never used before."""
+
+    def begin_big(self, id: bytes, caught_up: Callable[[], None]) -> Spill:
+        """The content of message `id` is large; `caught_up` is called when a spill that was behind
+        is not any more. The message follows by `accept`, with the finished file."""
 
     def accept(self, message: Message, done: Callable[[Message, Exception | None], None]) -> None:
         """Make `message` durable, then call `done` once: None after the flush, or the error."""
@@ -54,3 +77,15 @@ class Clock(Protocol):
 
 
 Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything a session needs of others, shared by all sessions of a listener."""
+
+    settings: SessionSettings
+    policy: Policy
+    accept: Accept
+    clock: Clock
+    emit: Emit
+    room: ContentRoom

@@ -7,9 +7,11 @@ class ContentRoom:
     A session takes room at DATA for what it was told (or `LEAST_OCTETS`), more as the content
     grows, and gives it back when the content is durable, refused or given up. `octets_expected` is
     what all contents under way may still come to (as declared, else the limit): room on the disk.
+    A content that goes to a file has only `SPILLING_OCTETS` in memory, whatever its size.
     """
 
     LEAST_OCTETS = 64 * 1024
+    SPILLING_OCTETS = 256 * 1024
 
     __slots__ = ("octets_expected", "octets_max", "used")
 
@@ -24,6 +26,12 @@ class ContentRoom:
             return False
         self.used += octets
         return True
+
+    def shrink(self, octets: int) -> int:
+        """A content that has `octets` goes to a file from now on: what it has then."""
+        left = min(octets, self.SPILLING_OCTETS)
+        self.used -= octets - left
+        return left
 
     def give(self, octets: int) -> None:
         """Give room back."""

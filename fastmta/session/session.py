@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 from fastmta.event import ClientDisconnected, CommandRefused, MessageReceived
 from fastmta.message import ClientIdentity, Envelope, Message
@@ -13,10 +13,11 @@ from fastmta.smtp import reply as replies
 from fastmta.smtp.extension import r250_ehlo
 
 from .content import examine_header, refusal_of
+from .large import LargeContent, failure_reply
 from .parameter import apply_mail_parameters
-from .port import Accept, Clock, Emit, Policy
+from .port import Ports
+from .refusal import MAIL_PROBLEMS, RCPT_PROBLEMS
 from .room import ContentRoom
-from .settings import SessionSettings
 from .state import State, build_table
 from .transaction import Transaction
 
@@ -34,28 +35,17 @@ _FIRST_NEGATIVE = 400  # RFC 5321 4.2.1: replies from here on are refusals
 _DISCARD_FACTOR = 2  # over-size content is read on to this many times the limit, then we close
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Everything a session needs of others, shared by all sessions of a listener."""
-
-    settings: SessionSettings
-    policy: Policy
-    accept: Accept
-    clock: Clock
-    emit: Emit
-    room: ContentRoom
-
-
 class Session:
     """The protocol of one client, from greeting to QUIT.
 
     `receive` takes octets and returns the replies to write. When `Accept` answers later, `output`
     is called with the reply and whatever followed it. After each call the owner looks at
-    `is_closing` (write, then close) and `delay_s` (write, wait that long, then call `resume`).
+    `is_closing` (write, then close), `delay_s` (write, wait that long, then call `resume`) and, in
+    CONTENT, `is_behind` (read no more until `output` is called).
     """
 
     __slots__ = (
-        "_accepted", "_errors", "_framing", "_held", "_identity", "_is_waiting", "_junk",
+        "_accepted", "_errors", "_framing", "_held", "_identity", "_is_waiting", "_junk", "_large",
         "_messages", "_out", "_output", "_ports", "_received_prefix", "_rights",
         "_room_octets", "_stage", "_totals", "_transaction", "client", "delay_s", "is_closing",
         "state",
@@ -71,6 +61,7 @@ class Session:
         self._rights = ports.policy.admit(address)
         self._transaction = Transaction()
         self._received_prefix = b""
+        self._large: LargeContent | None = None  # it goes to a file of its own
         self._room_octets = 0  # what this content has of the room for all
         self._out: list[bytes] = []
         self._held = b""  # the reply to an error, until its penalty is over
@@ -128,6 +119,11 @@ class Session:
     def is_idle(self) -> bool:
         """No transaction open and nothing pending: a shutdown may close it without loss."""
         return self.state <= _READY
+
+    @property
+    def is_behind(self) -> bool:
+        """The disk is slower than this client's content."""
+        return self._large is not None and self._large.is_behind
 
     @property
     def buffered_octets(self) -> int:
@@ -219,6 +215,9 @@ class Session:
     def _reset(self) -> None:
         """The only way back to "no transaction": forget it, and give its room back."""
         transaction = self._transaction
+        if self._large is not None:
+            self._large.abandon()
+            self._large = None
         if self._room_octets:
             ports = self._ports
             expected = transaction.declared_octets or ports.settings.message_octets_max
@@ -266,7 +265,7 @@ class Session:
         ports = self._ports
         problem, path, parameters = parse_mail(self._framing.argument)
         if problem and not (problem == Problem.SOURCE_ROUTE and self._rights.is_trusted):
-            return _MAIL_PROBLEMS[problem]
+            return MAIL_PROBLEMS[problem]
         if self._messages >= ports.settings.messages_max:
             return self._last(replies.r421_too_much_work(ports.settings.hostname))
         allowed = self._rights.reverse_path(path)
@@ -290,7 +289,7 @@ class Session:
     def rcpt(self) -> Reply:
         problem, path, parameters = parse_rcpt(self._framing.argument)
         if problem and not (problem == Problem.SOURCE_ROUTE and self._rights.is_trusted):
-            return _RCPT_PROBLEMS[problem]
+            return RCPT_PROBLEMS[problem]
         if parameters:
             return replies.r555_unsupported_option(b"=".join(parameters[0]).rstrip(b"="))
         allowed = self._rights.forward_path(path)
@@ -315,7 +314,8 @@ class Session:
             return self._last(replies.R554_SYNCHRONIZATION)
         ports = self._ports
         transaction = self._transaction
-        octets = max(transaction.declared_octets, ContentRoom.LEAST_OCTETS)
+        octets = min(transaction.declared_octets, ports.settings.inline_octets_max)
+        octets = max(octets, ContentRoom.LEAST_OCTETS)
         if not ports.room.take(octets):
             refusal = self._refused("DATA", replies.R452_STORAGE_FULL)
             self._reset()
@@ -370,7 +370,12 @@ class Session:
         octets = framing.content_size
         if octets > _DISCARD_FACTOR * ports.settings.message_octets_max:
             self._close(self._refused("DATA", replies.R552_CONTENT_TOO_BIG))
-        elif octets > self._room_octets and not framing.violations & frame.REFUSING:
+        elif framing.violations & frame.REFUSING:
+            if self._large is not None:
+                self._large.abandon()
+        elif octets > ports.settings.inline_octets_max:
+            self._spill(framing)
+        elif octets > self._room_octets:
             more = octets - self._room_octets + ContentRoom.LEAST_OCTETS
             if ports.room.take(more):
                 self._room_octets += more
@@ -378,19 +383,46 @@ class Session:
                 busy = replies.r421_busy(ports.settings.hostname)
                 self._close(self._refused("DATA", busy))
 
+    def _spill(self, framing: Framing) -> None:
+        """Hand on what is here of a large content; nothing of it stays with us."""
+        large = self._large
+        if large is None:
+            large = self._begin_large(framing.take_piece())
+            if large.refusal is not None:
+                framing.discard_content()
+        elif large.refusal is None:
+            large.write(framing.take_piece())
+
+    def _begin_large(self, first: bytes) -> LargeContent:
+        ports = self._ports
+        self._room_octets = ports.room.shrink(self._room_octets)
+        caught_up = partial(self._output, b"")
+        self._large = large = LargeContent(ports, self._transaction, first, caught_up)
+        return large
+
     def _end_of_data(self) -> None:
         framing = self._framing
         self._stage = "END-OF-MESSAGE"
         if framing.violations and (refusal := refusal_of(framing.violations)):
             self._refuse_content(*refusal)
             return
-        transaction = self._transaction
+        if framing.content_size > self._ports.settings.inline_octets_max:
+            self._end_large(framing)
+            return
         content = framing.take_content()
-        examined = examine_header(content, transaction.trace_octets, self._ports.settings)
+        trace_octets = self._transaction.trace_octets
+        examined = examine_header(content, trace_octets, self._ports.settings)
         if isinstance(examined, Reply):
             self._refuse_content(examined, False)
             return
-        content, message_id_field = examined
+        message = self._message(*examined)
+        self.state = _COMMITTING
+        self._is_waiting = True
+        self._ports.accept.accept(message, self._stored)
+
+    def _message(self, content: bytes, message_id_field: bytes) -> Message:
+        """The open transaction as a message."""
+        transaction = self._transaction
         envelope = Envelope(
             transaction.reverse_path,
             tuple(transaction.forward_paths),
@@ -399,9 +431,22 @@ class Session:
         )
         message = Message(transaction.queue_id, envelope, content, self._ports.clock.wall_ns())
         message.message_id_field = message_id_field
+        return message
+
+    def _end_large(self, framing: Framing) -> None:
+        """The end of a large content: it is made durable before its message is handed over."""
+        large = self._large
+        if large is None:  # it came in one piece
+            large = self._begin_large(framing.take_content())
+        elif large.refusal is None:
+            large.write(framing.take_content())
+        if large.refusal is not None:
+            self._refuse_content(large.refusal, False)
+            return
+        self._large = None  # from here on it is not ours to abandon
         self.state = _COMMITTING
         self._is_waiting = True
-        self._ports.accept.accept(message, self._stored)
+        large.store(self._message(b"", large.message_id_field), self._stored)
 
     def _refuse_content(self, reply: Reply, is_closing: bool) -> None:
         self._refused("END-OF-MESSAGE", reply)
@@ -427,23 +472,10 @@ class Session:
         if error is None:
             self._out.append(replies.r250_queued_octets(message.id))
         else:
-            self._out.append(replies.R451_QUEUE_WRITE.octets)
+            self._out.append(failure_reply(error).octets)
         self._output(self._advance() if self._framing.buffered() else self._take_out())
 
 
-_MAIL_PROBLEMS: dict[int, Reply] = {
-    Problem.SYNTAX: replies.R501_MAIL_SYNTAX,
-    Problem.BAD_ADDRESS: replies.R501_BAD_SENDER,
-    Problem.NON_ASCII: replies.R553_NEED_SMTPUTF8,
-    Problem.SOURCE_ROUTE: replies.R550_SOURCE_ROUTE,
-    Problem.BAD_PARAMETER: replies.R501_BAD_PARAMETER,
-    Problem.REPEATED_PARAMETER: replies.R501_REPEATED_PARAMETER,
-}
-_RCPT_PROBLEMS: dict[int, Reply] = {
-    **_MAIL_PROBLEMS,
-    Problem.SYNTAX: replies.R501_RCPT_SYNTAX,
-    Problem.BAD_ADDRESS: replies.R501_BAD_RECIPIENT,
-}
 _STAGES = tuple(verb.name for verb in sorted(Verb, key=int))
 _VERB_NAMES = tuple(stage.lower() for stage in _STAGES)
 

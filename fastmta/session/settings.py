@@ -11,6 +11,7 @@ class SessionSettings:
 
     hostname: str
     message_octets_max: int = limit.SIZE_OCTETS_MAX
+    inline_octets_max: int = 512 * 1024  # a larger content is spilled while it comes in
     recipients_max: int = limit.RECIPIENTS_MAX
     command_octets_max: int = limit.COMMAND_LINE_OCTETS_MAX
     errors_soft: int = limit.ERRORS_SOFT  # from here on each error is answered a second late

@@ -79,13 +79,14 @@ class Spill:
     def finish(self, done: Finished) -> None:
         """Nothing follows: `done(file, None)` when it is durable, `done(None, error)` if not."""
         self._done = done
+        self._leave()
         self._ask()
 
     def abandon(self) -> None:
         """Nobody wants it any more: close and remove it. Not after `finish`."""
         assert self._done is None
         self._is_abandoned = True
-        self._files.behind.pop(self, None)
+        self._leave()
         self._ask()
 
     def _ask(self) -> None:
@@ -100,10 +101,13 @@ class Spill:
 
     def go_on(self) -> None:
         """It was behind: tell its owner if it is not any more."""
-        if self._unwritten <= SPILL_OCTETS_MAX // 2:
-            self.is_behind = False
-            del self._files.behind[self]
+        if self.is_behind and self._unwritten <= SPILL_OCTETS_MAX // 2:
+            self._leave()
             self._caught_up()
+
+    def _leave(self) -> None:
+        self.is_behind = False
+        self._files.behind.pop(self, None)
 
     def report(self, file: ContentFile | None) -> None:
         """The end, on the loop."""

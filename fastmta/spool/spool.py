@@ -21,7 +21,7 @@ from .keeper import Keeper
 from .layout import Layout
 from .ledger import Ledger
 from .option import Durability, SpoolOptions
-from .problem import SpoolError
+from .problem import SpoolError, SpoolFull
 from .replay import recover
 from .rows import NextHop, RowMaker
 from .search import Search
@@ -160,6 +160,8 @@ class Spool:
 
     def accept(self, message: Message, done: Done) -> None:
         """Store a message: `done(message, None)` once it is durable, or `done(message, error)`."""
+        if message.file is not None:
+            done = partial(self._accepted_big, done)
         self._writer.accept(message, done)
 
     def begin_big(self, id: bytes, caught_up: Callable[[], None]) -> Spill:
@@ -247,6 +249,13 @@ class Spool:
             except Exception as problem:
                 self._writer.report(problem)
         self._clerk.arm()
+
+    def _accepted_big(self, done: Done, message: Message, problem: SpoolError | None) -> None:
+        """Of a refused message no record was written only if there was no room for it; else its
+        content waits for the next start, which knows what became of the record."""
+        if isinstance(problem, SpoolFull) and message.file is not None:
+            self.contents.remove(message.file)
+        done(message, problem)
 
     def _heed(self, event: Event) -> None:
         """Tell the operator; what is damaged in the log may leave a large content behind."""

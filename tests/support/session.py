@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fastmta.event import Event
-from fastmta.message import Message
+from fastmta.message import ContentFile, Message
 from fastmta.policy import RelayPolicy
 from fastmta.session import ContentRoom, Ports, Session, SessionSettings
 from fastmta.smtp import Reply
@@ -26,6 +26,47 @@ class FakeClock:
 
 
 @dataclass
+class FakeSpill:
+    """A content that is kept in memory, or not at all."""
+
+    caught_up: Callable[[], None]
+    error: Exception | None
+    is_behind: bool
+    id: bytes
+    octets: bytes = b""
+    is_abandoned: bool = False
+    done: Callable[[ContentFile | None, Exception | None], None] | None = None
+
+    def write(self, octets: bytes) -> None:
+        assert self.done is None
+        assert not self.is_abandoned
+        self.octets += octets
+
+    def finish(self, done: Callable[[ContentFile | None, Exception | None], None]) -> None:
+        assert not self.is_abandoned
+        self.done = done
+
+    def abandon(self) -> None:
+        assert self.done is None
+        assert not self.is_abandoned
+        self.is_abandoned = True
+
+    def answer(self) -> None:
+        """It is durable, or failed."""
+        assert self.done is not None
+        if self.error is not None:
+            self.done(None, self.error)
+        else:
+            path = f"/big/{self.id.decode()}"
+            self.done(ContentFile(path, len(self.octets), 0, 1), None)
+
+    def catch_up(self) -> None:
+        """The disk has."""
+        self.is_behind = False
+        self.caught_up()
+
+
+@dataclass
 class FakeAccept:
     """Stores at once, later (`is_late`), or fails with `error`."""
 
@@ -33,6 +74,9 @@ class FakeAccept:
     error: Exception | None = None
     refuses: Reply | None = None
     declared_octets: int = -1  # of the latest MAIL
+    spill_error: Exception | None = None
+    is_behind: bool = False
+    spills: list[FakeSpill] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     _waiting: list[Callable[[], None]] = field(default_factory=list)
     _count: int = 0
@@ -44,6 +88,10 @@ class FakeAccept:
     def new_id(self) -> bytes:
         self._count += 1
         return b"%016d" % self._count
+
+    def begin_big(self, id: bytes, caught_up: Callable[[], None]) -> FakeSpill:
+        self.spills.append(FakeSpill(caught_up, self.spill_error, self.is_behind, id))
+        return self.spills[-1]
 
     def accept(self, message: Message, done: Callable[[Message, Exception | None], None]) -> None:
         def store() -> None:

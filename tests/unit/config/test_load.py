@@ -103,7 +103,10 @@ first_s = true
     ("text", "problem"),
     [
         ("[limits]\nerrors_soft = 30\n", ":2: limits.errors_soft: limits.errors_soft (30) is more"),
-        ("[spool]\nsegment_octets = '8 MiB'\n", ":2: spool.segment_octets: limits.message_octets"),
+        (
+            "[spool]\nsegment_octets = '1 MiB'\nbig_octets = '1 MiB'\n",
+            ":3: spool.big_octets: spool.b",
+        ),
         ("[listen.mx]\nkind = 'relay'\n", ":1: listen.mx.bind: is missing"),
         ("[listen.a]\nbind = '1.2.3.4:5'\n[listen.b]\nbind = '1.2.3.4:5'\n", ":4: listen.b.bind: "),
         ("[listen.MX]\nbind = '1.2.3.4:5'\n", ':1: listen.MX: "MX" cannot name a listener'),

@@ -14,7 +14,7 @@ from fastmta.daemon.intake import Done, Intake
 from fastmta.daemon.pressure import Limits, Pressure
 from fastmta.message import ClientIdentity, Envelope, Message
 from fastmta.scheduler.due import DueTimes
-from fastmta.session import ContentRoom
+from fastmta.session import ContentRoom, Spill
 
 
 class Clock:
@@ -62,6 +62,9 @@ class Store:
 
     def new_id(self) -> bytes:
         return b"1"
+
+    def begin_big(self, id: bytes, caught_up: Callable[[], None]) -> Spill:
+        raise NotImplementedError
 
     def accept(self, message: Message, done: Done) -> None:
         done(message, None)
