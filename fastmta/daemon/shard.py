@@ -67,8 +67,12 @@ class Shard:
             str(directory), spool_options(config, number), routes.next_hop, around.emit
         )
         around.join(self.spool.live_count)
-        self.courier = Courier(delivery_options(config), around.emit, around.loop)
-        bouncer = Bouncer(config.hostname, self.spool.new_id, around.clock.wall_ns)
+        self.courier = Courier(
+            delivery_options(config), around.emit, around.loop, self.spool.contents
+        )
+        bouncer = Bouncer(
+            config.hostname, self.spool.new_id, around.clock.wall_ns, self.spool.contents.head
+        )
         ports = SchedulerPorts(
             backlog=self.spool,
             record=self.spool,

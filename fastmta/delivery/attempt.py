@@ -8,6 +8,7 @@ from typing import TypeAlias
 from fastmta.message import AttemptResult, Job, Outcome, OutcomeKind
 from fastmta.route import Site, Target
 
+from .content import Source
 from .transaction import Transaction
 
 Done: TypeAlias = Callable[[Job, AttemptResult], None]
@@ -33,6 +34,7 @@ class Attempt:
         "places",
         "session_count",
         "site",
+        "source",
         "started_s",
         "target_count",
         "trouble",
@@ -45,6 +47,7 @@ class Attempt:
         self.site = site
         self.done: Done | None = done  # None once it was called
         self.content = b""  # dot-stuffed
+        self.source: Source | None = None  # of a large one, instead
         self.outcomes: list[Outcome | None] | None = None  # by place, once there are any
         self.places: list[int] | None = None
         self.trouble: Outcome | None = None
@@ -72,6 +75,7 @@ class Attempt:
             self.content,
             message.size_octets,
             envelope.is_8bit,
+            self.source,
         )
 
     def take(self, outcomes: list[Outcome | None]) -> bool:

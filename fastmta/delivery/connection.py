@@ -12,6 +12,7 @@ from typing import Protocol, cast
 from fastmta.route import Target
 
 from .attempt import Attempt
+from .content import Feeder
 from .dialog import Dialog
 from .options import DeliveryOptions
 from .state import State, Step
@@ -37,6 +38,9 @@ class Owner(Protocol):
     def session_broke(self, connection: Connection, error: Exception) -> None:
         """We failed ourselves while this connection was served."""
 
+    def content_broke(self, connection: Connection, error: Exception) -> None:
+        """A large content cannot be read to its end; `transaction_done` follows."""
+
     def connection_gone(self, connection: Connection) -> None:
         """The transport is closed: the very last call."""
 
@@ -45,6 +49,7 @@ class Connection(asyncio.Protocol):
     """A session with one target; at most one attempt at a time uses it."""
 
     __slots__ = (
+        "_feeder",
         "_limits",
         "_owner",
         "_transport",
@@ -73,6 +78,7 @@ class Connection(asyncio.Protocol):
         self.site_key = b""  # there
         self.is_paused = False  # the transport holds content that the peer has not taken
         self._unsent_octets = 0  # of that, when it was last looked at
+        self._feeder: Feeder | None = None  # while a large content is sent
         self._limits = options.time_limits
         self._owner = owner
         self._transport: asyncio.WriteTransport | None = None
@@ -115,7 +121,7 @@ class Connection(asyncio.Protocol):
             elif self.dialog.state is State.IDLE:
                 self.quit()
             else:
-                self._follow(self.dialog.give_up(self.is_paused))
+                self._follow(self.dialog.give_up(self._is_unsent))
                 self.abort()
         except Exception as error:
             self._owner.session_broke(self, error)
@@ -132,7 +138,7 @@ class Connection(asyncio.Protocol):
         try:
             transport = self._transport
             unsent = 0 if transport is None else transport.get_write_buffer_size()
-            self._follow(self.dialog.receive(data, unsent > 0))
+            self._follow(self.dialog.receive(data, unsent > 0 or self._feeder is not None))
         except Exception as error:
             self._owner.session_broke(self, error)
 
@@ -143,6 +149,9 @@ class Connection(asyncio.Protocol):
         self.is_paused = False
         if self.dialog.state is not State.CLOSED:
             self.deadline_s = monotonic() + self.dialog.time_limit_s
+            if self._feeder is not None:
+                self.deadline_s = monotonic() + self._limits.block_s
+                self._feeder.go_on()
 
     def eof_received(self) -> None:
         if self.is_idle:  # out of the pool before somebody takes it
@@ -152,12 +161,46 @@ class Connection(asyncio.Protocol):
         self._transport = None
         try:
             if self.dialog.state is not State.CLOSED:
-                self._follow(self.dialog.lose(self.is_paused))
+                self._follow(self.dialog.lose(self._is_unsent))
         except Exception as error:
             self._owner.session_broke(self, error)
         self._owner.connection_gone(self)
 
     # Inside.
+
+    @property
+    def _is_unsent(self) -> bool:
+        """Whether the peer has surely not got all of a content."""
+        return self.is_paused or self._feeder is not None
+
+    def _feed(self) -> None:
+        """DATA was granted for a large content: send it as the peer takes it."""
+        transaction = self.dialog.transaction
+        assert transaction is not None
+        assert transaction.source is not None
+        self._feeder = Feeder(transaction.source.stream(), self._feed_on, self._fed)
+        self._feeder.go_on()
+
+    def _feed_on(self, octets: bytes) -> None:
+        """The next piece was read."""
+        self.deadline_s = monotonic() + self._limits.block_s  # RFC 5321 4.5.3.2.5
+        if self._transport is not None:
+            self._transport.write(octets)
+            self._unsent_octets = self._transport.get_write_buffer_size()
+        if not self.is_paused and self._feeder is not None:
+            self._feeder.go_on()
+
+    def _fed(self, error: Exception | None) -> None:
+        """All of it was written, or the rest cannot be."""
+        self._feeder = None
+        try:
+            if error is None:
+                self._follow(self.dialog.fed())
+            else:
+                self._owner.content_broke(self, error)
+                self._follow(self.dialog.break_feed())
+        except Exception as problem:
+            self._owner.session_broke(self, problem)
 
     def _follow(self, step: Step) -> None:
         """Write what the dialog has to say, then do what it says is next."""
@@ -168,15 +211,24 @@ class Connection(asyncio.Protocol):
                 transport.writelines(dialog.output)
             dialog.output.clear()
         if step is Step.WAIT:
+            if dialog.is_feeding:
+                self.deadline_s = monotonic() + self._limits.block_s
+                if self._feeder is None:
+                    self._feed()
+                return
             limit_s = dialog.time_limit_s
             if self.is_paused and transport is not None:
                 self._unsent_octets = transport.get_write_buffer_size()
                 limit_s = self._limits.block_s
             self.deadline_s = monotonic() + limit_s
             return
+        is_unsent = self._feeder is not None or dialog.is_feeding
+        if self._feeder is not None:
+            self._feeder.stop()
+            self._feeder = None
         if dialog.state is State.CLOSED and transport is not None:
             self.deadline_s = monotonic() + self._limits.quit_s
-            if transport.get_write_buffer_size():
+            if is_unsent or transport.get_write_buffer_size():
                 transport.abort()  # what is unsent must not follow the verdict
             else:
                 transport.close()

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 from fastmta.event import Event, Notice, Severity
-from fastmta.message import Job, Outcome
+from fastmta.message import ContentFile, Job, Outcome
 from fastmta.route import Site, Target
 from fastmta.smtp import stuff
 from fastmta.smtp.content import LineEndError
@@ -23,6 +24,7 @@ from fastmta.smtp.content import LineEndError
 from . import trouble
 from .attempt import Attempt, Done
 from .connection import Connection
+from .content import Contents, Source
 from .options import DeliveryOptions
 from .pool import Pool
 from .state import State
@@ -33,10 +35,12 @@ class Courier:
     """Delivers over SMTP. `start` promises exactly one call of `done`, never from within itself."""
 
     __slots__ = (
+        "_contents",
         "_drained",
         "_emit",
         "_is_closing",
         "_loop",
+        "_opening",
         "_options",
         "_pool",
         "_tasks",
@@ -48,8 +52,12 @@ class Courier:
         options: DeliveryOptions,
         emit: Callable[[Event], None],
         loop: asyncio.AbstractEventLoop,
+        contents: Contents | None = None,
     ) -> None:
+        """`contents` opens large contents; without it such a message is deferred."""
         self._options = options
+        self._contents = contents
+        self._opening: set[Attempt] = set()  # their content is being checked
         self._emit = emit
         self._loop = loop
         self._pool = Pool(options, loop)
@@ -83,6 +91,9 @@ class Courier:
         self._is_closing = True
         self._pool.quit_idle()
         await self._drain(deadline_s)
+        for attempt in list(self._opening):
+            self._opening.discard(attempt)
+            self._interrupt(attempt)
         for task in list(self._tasks):
             task.cancel()
         for connection in self._pool.open_connections():
@@ -96,16 +107,24 @@ class Courier:
         if self._is_closing:
             self._interrupt(attempt)
             return
-        content = attempt.job.message.content
+        message = attempt.job.message
+        content = message.content
+        if message.file is not None:
+            self._open_content(attempt, message.file)
+            return
         if content is None:
             raise ValueError("a job without its content")
         try:
             attempt.content = stuff(content)
         except LineEndError as error:
             text = f"content cannot be sent: {error}"
-            self._emit(Notice("smtp", text, Severity.ERROR, attempt.job.message.id))
+            self._emit(Notice("smtp", text, Severity.ERROR, message.id))
             self._settle(attempt, trouble.unsendable(str(error)))
             return
+        self._use_a_session(attempt)
+
+    def _use_a_session(self, attempt: Attempt) -> None:
+        """An idle one of the site, or a new one."""
         connection = self._pool.take(attempt.site.key)
         if connection is None:
             self._connect(attempt)
@@ -113,6 +132,36 @@ class Courier:
         attempt.is_reusing = True
         attempt.used_target = connection.target
         self._begin(connection, attempt)
+
+    def _open_content(self, attempt: Attempt, file: ContentFile) -> None:
+        """A large content is checked before anything is said to anybody."""
+        if self._contents is None:
+            raise ValueError("there is no way to a large content")
+        self._opening.add(attempt)
+        self._contents.open(file, partial(self._opened, attempt))
+
+    def _opened(self, attempt: Attempt, source: Source | None, error: Exception | None) -> None:
+        if attempt not in self._opening:  # `close` did not wait for it
+            if source is not None:
+                source.close()
+            return
+        self._opening.discard(attempt)
+        attempt.source = source
+        try:
+            if source is None:
+                self._report_content(attempt, error)
+                self._settle(attempt, trouble.unreadable())
+            elif self._is_closing:
+                self._interrupt(attempt)
+            else:
+                self._use_a_session(attempt)
+        except Exception as problem:
+            self._break(attempt, problem)
+        self._check_drained()
+
+    def _report_content(self, attempt: Attempt, error: Exception | None) -> None:
+        text = f"content cannot be read: {error}"
+        self._emit(Notice("smtp", text, Severity.ERROR, attempt.job.message.id))
 
     def _begin(self, connection: Connection, attempt: Attempt) -> None:
         connection.attempt = attempt
@@ -142,6 +191,9 @@ class Courier:
         done, attempt.done = attempt.done, None
         assert done is not None, "an attempt finished twice"
         self.running_count -= 1
+        if attempt.source is not None:
+            attempt.source.close()
+            attempt.source = None
         try:
             done(attempt.job, attempt.result(monotonic()))
         except Exception as error:  # not ours: the session goes on, the daemon decides about it
@@ -292,6 +344,10 @@ class Courier:
         else:
             self._report(None, error)
 
+    def content_broke(self, connection: Connection, error: Exception) -> None:
+        assert connection.attempt is not None
+        self._report_content(connection.attempt, error)
+
     def connection_gone(self, connection: Connection) -> None:
         self._pool.forget(connection)
         self._check_drained()
@@ -310,7 +366,7 @@ class Courier:
 
     def _check_drained(self) -> None:
         drained = self._drained
-        if drained is None or drained.done() or self._tasks or len(self._pool):
+        if drained is None or drained.done() or self._tasks or self._opening or len(self._pool):
             return
         drained.set_result(None)
 

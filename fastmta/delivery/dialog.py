@@ -57,6 +57,7 @@ class Dialog:
         "_limits",
         "_peer",
         "_reader",
+        "is_feeding",
         "is_stale",
         "output",
         "state",
@@ -69,6 +70,7 @@ class Dialog:
         self.output: list[bytes] = []
         self.transaction: Transaction | None = None
         self.trouble: Outcome | None = None
+        self.is_feeding = False  # content is still to come, by `feed` and then `fed`
         self.is_stale = False  # it ended before it answered MAIL: a fresh one may do better
         self._peer = peer
         self._hostname = options.hostname.encode("ascii")
@@ -154,6 +156,20 @@ class Dialog:
         assert self.state is State.IDLE
         self.state = State.QUIT
         self.output.append(b"QUIT\r\n")
+
+    def fed(self) -> Step:
+        """All of a large content has been written: this ends it."""
+        assert self.is_feeding
+        self.is_feeding = False
+        self.output.append(b".\r\n")
+        return Step.WAIT
+
+    def break_feed(self) -> Step:
+        """The rest of a large content cannot be sent; without its end the peer forgets it."""
+        assert self.transaction is not None
+        step = self._fail(trouble.unreadable())
+        self.transaction.trouble = None  # the host is not to blame
+        return step
 
     # Reading.
 
@@ -313,7 +329,10 @@ class Dialog:
         assert transaction is not None
         self._is_open_transaction = True
         self.state = State.CONTENT
-        self.output += (transaction.content, b".\r\n")
+        if transaction.source is None:
+            self.output += (transaction.content, b".\r\n")
+        else:
+            self.is_feeding = True
         return Step.WAIT
 
     def _send_due(self) -> None:

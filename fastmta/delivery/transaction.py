@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from fastmta.message import Outcome
 
+from .content import Source
+
 
 class Transaction:
     """MAIL to the reply after end of data, over one session.
 
-    `content` is dot-stuffed already. `outcomes` has one place per forward-path; a place stays None
-    until that recipient's fate in this session is known, and is written once.
+    `content` is dot-stuffed already; a large one is read from `source` instead. `outcomes` has one
+    place per forward-path; a place stays None until that recipient's fate in this session is known,
+    and is written once.
     """
 
     __slots__ = (
@@ -21,6 +24,7 @@ class Transaction:
         "outcomes",
         "reverse_path",
         "size_octets",
+        "source",
         "trouble",
         "undecided",
     )
@@ -32,11 +36,13 @@ class Transaction:
         content: bytes,
         size_octets: int,
         is_8bit: bool,
+        source: Source | None = None,
     ) -> None:
         assert forward_paths
         self.reverse_path = reverse_path
         self.forward_paths = forward_paths
         self.content = content
+        self.source = source
         self.size_octets = size_octets  # before stuffing, for SIZE (RFC 1870 6)
         self.is_8bit = is_8bit
         self.outcomes: list[Outcome | None] = [None] * len(forward_paths)

@@ -115,6 +115,12 @@ def unsendable(detail: str) -> Outcome:
     return Outcome(DEFERRED, "4.3.0", f"content cannot be sent: {detail}", Scope.TRANSACTION)
 
 
+def unreadable() -> Outcome:
+    """The stored content is damaged, or the disk does not give it; the log says which."""
+    text = "content cannot be read from the queue"
+    return Outcome(DEFERRED, "4.3.0", text, Scope.TRANSACTION)
+
+
 def shut_down() -> Outcome:
     """This courier closes: tried again by the next one."""
     return Outcome(DEFERRED, "4.3.2", "delivery interrupted by shutdown", Scope.EGRESS)

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from fastmta.message import (
     NULL_REVERSE_PATH,
     ClientIdentity,
+    ContentFile,
     Envelope,
     Message,
     Outcome,
 )
 from fastmta.message.trace import message_date
 
-from .report import delivery_report, notification, original
+from .report import ORIGINAL_OCTETS_MAX, delivery_report, notification, original
 from .text import plain, plain_address
 
 BOUNDARY_HOST_MAX = 40  # a boundary has at most 70 octets, RFC 2046 5.1.1
@@ -23,9 +24,18 @@ class Bouncer:
     """Knows who reports, and makes reports."""
 
     def __init__(
-        self, hostname: str, new_id: Callable[[], bytes], wall_ns: Callable[[], int]
+        self,
+        hostname: str,
+        new_id: Callable[[], bytes],
+        wall_ns: Callable[[], int],
+        head: Callable[[ContentFile, int], bytes] | None = None,
     ) -> None:
-        """`new_id` gives a spool id, `wall_ns` the wall clock."""
+        """`new_id` gives a spool id, `wall_ns` the wall clock.
+
+        `head(file, n)` gives the first n octets of a large content, b"" when they are not to be
+        had: the report then says all but what the message's header section was.
+        """
+        self._head = head
         self._hostname = plain(hostname).replace(" ", "")
         self._new_id = new_id
         self._wall_ns = wall_ns
@@ -34,14 +44,15 @@ class Bouncer:
         """The notification that `failures` (recipient index, outcome) of `message` call for.
 
         None for a message with null reverse-path: nobody is told (RFC 5321 6.1). Assumes canonical
-        content in memory; raises ValueError without it, and without failures.
+        content, in memory or in a file; raises ValueError without it, and without failures.
         """
         envelope = message.envelope
         if envelope.reverse_path == NULL_REVERSE_PATH:
             return None
         if not failures:
             raise ValueError("a report needs at least one failure")
-        attached, is_8bit = original(message)
+        content, is_large = self._original(message)
+        attached, is_8bit = original(envelope.reverse_path, content, is_large=is_large)
         parts = [
             notification(self._hostname, message, failures),
             delivery_report(self._hostname, message, failures),
@@ -64,6 +75,16 @@ class Bouncer:
         )
         dsn.message_id_field = f"<{dsn_id.decode('ascii')}@{self._hostname}>".encode("ascii")
         return dsn
+
+    def _original(self, message: Message) -> tuple[bytes, bool]:
+        """What there is of the message, and whether it is too large to go back whole."""
+        if message.file is not None:
+            # One octet more, so that a header section that goes on is seen to.
+            octets = ORIGINAL_OCTETS_MAX + 1
+            return self._head(message.file, octets) if self._head else b"", True
+        if message.content is None:
+            raise ValueError("a report needs the content of the message")
+        return message.content, len(message.content) > ORIGINAL_OCTETS_MAX
 
     def _content(
         self, to: bytes, dsn_id: bytes, now_ns: int, parts: list[bytes], *, is_8bit: bool

@@ -82,21 +82,16 @@ def _recipient_group(forward_path: bytes, outcome: Outcome) -> str:
     return "".join(lines)
 
 
-def original(message: Message) -> tuple[bytes, bool]:
+def original(reverse_path: bytes, content: bytes, *, is_large: bool) -> tuple[bytes, bool]:
     """Part 3, the message itself or its header section; and whether 8-bit octets are in it.
 
-    A line longer than 998 octets fits no transfer encoding that message/rfc822 may have (RFC 2046
-    5.2.1), so such a message too comes back as header section, its long lines folded. Raises
-    ValueError when the content is not in memory.
+    Of a message that `is_large` only the beginning of `content` is looked at, which may be all that
+    the caller has. A line longer than 998 octets fits no transfer encoding that message/rfc822 may
+    have (RFC 2046 5.2.1), so such a message too comes back as header section, its long lines
+    folded.
     """
-    if message.content is None:
-        raise ValueError("a report needs the content of the message in memory")
-    content = message.content
-    is_large = len(content) > ORIGINAL_OCTETS_MAX
     content = canonical(header_section(content, ORIGINAL_OCTETS_MAX) if is_large else content)
-    return_path = f"Return-Path: <{plain_address(message.envelope.reverse_path)}>\r\n".encode(
-        "ascii"
-    )
+    return_path = f"Return-Path: <{plain_address(reverse_path)}>\r\n".encode("ascii")
     if not is_large and not has_long_line(content):
         kind = b"Content-Description: Undelivered Message\r\nContent-Type: message/rfc822\r\n"
         if content and not content.startswith(b"\r\n") and b"\r\n\r\n" not in content:

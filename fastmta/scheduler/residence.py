@@ -11,6 +11,7 @@ from fastmta.message.attempt import Job
 WINDOWS_GUARANTEED = 2  # of jobs in RAM, to each next hop
 FULL_FACTOR = 4  # guarantees of next hops end when this many times the shared pool is in RAM
 OCTETS_GUESS = 4_096  # of a message, before there is one to look at
+FILE_OCTETS = 64 * 1024  # what a message counts whose content is in a file, never in RAM
 
 
 class Party:
@@ -59,7 +60,7 @@ class Residence:
         """`job` is in RAM from now on."""
         message = job.message
         self.messages += 1
-        self.octets += message.size_octets
+        self.octets += message.size_octets if message.file is None else FILE_OCTETS
         known = self._by_id.setdefault(message.id, job)
         if known is job:
             return
@@ -73,7 +74,7 @@ class Residence:
         """`job` is not in RAM any more. True: nor is anything of its message."""
         message = job.message
         self.messages -= 1
-        self.octets -= message.size_octets
+        self.octets -= message.size_octets if message.file is None else FILE_OCTETS
         known = self._by_id.pop(message.id)
         if known is job:
             return True

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmta.lab.loopback import wait_until
 from tests.support.daemon import running
 from tests.support.loading import expect
 from tests.support.receiver import Receiver
@@ -92,3 +93,41 @@ def test_content_arrives_octet_for_octet(tmp_path: Path, kind: str) -> None:
         assert transaction.content[field.end() :] == canonical(messages[number]), number
         assert b"\n" not in transaction.wire_content.replace(b"\r\n", b"")
         assert b"\r" not in transaction.wire_content.replace(b"\r\n", b"")
+
+
+KIB = 1024
+INLINE = 512 * KIB  # the default of spool.big_octets
+LARGE = [INLINE - 1, INLINE, INLINE + 1, 5_000_000, 25_000_000]
+
+
+def large_message(octets: int) -> bytes:
+    """A message of exactly that many octets, with lines of every kind; the last one is ended."""
+    rng = random.Random(octets)
+    begins = (b".", b"..", b"", b"From ", b"\x80")
+    block = b"".join(
+        rng.choice(begins) + rng.randbytes(60).hex().encode() + b"\r\n" for _ in range(500)
+    )
+    content = b"Subject: large\r\nMessage-ID: <%d@c.example>\r\n\r\n" % octets
+    content += block * (octets // len(block) + 1)
+    return content[: octets - 2].rstrip(b"\r\n").ljust(octets - 2, b"y") + b"\r\n"
+
+
+def test_large_contents_arrive_octet_for_octet(tmp_path: Path) -> None:
+    """On both sides of the limit, and up to the largest; none is left behind."""
+    messages = [large_message(octets) for octets in LARGE]
+    assert [len(message) for message in messages] == LARGE
+    with (
+        Receiver() as receiver,
+        running(tmp_path, relay_host=f"[127.0.0.1]:{receiver.port}") as server,
+    ):
+        send(server.port, messages)
+        receiver.wait_for_transactions(len(messages), 60.0)
+        big = next(tmp_path.rglob("shard-00/big"))
+        wait_until(lambda: not list(big.iterdir()), 10.0, "removed contents")
+    assert len(receiver.transactions) == len(messages)
+    for transaction in receiver.transactions:
+        (path,) = transaction.forward_paths
+        number = int(path.partition(b"@")[0].strip(b"<")[1:])
+        field = OUR_FIELD.match(transaction.content)
+        assert field, transaction.content[:300]
+        assert transaction.content[field.end() :] == messages[number], number

@@ -9,7 +9,7 @@ import pytest
 from fastmta.daemon.intake import Intake
 from fastmta.daemon.pressure import Limits, Pressure, Readings
 from fastmta.message import ClientIdentity, Envelope, Message
-from fastmta.session import ContentRoom
+from fastmta.session import ContentRoom, Spill
 
 KIB, MIB = 1 << 10, 1 << 20
 MESSAGE = Message(
@@ -26,6 +26,9 @@ class Store:
 
     def new_id(self) -> bytes:
         return b"0" * 16
+
+    def begin_big(self, id: bytes, caught_up: Callable[[], None]) -> Spill:
+        raise NotImplementedError
 
     def accept(self, message: Message, done: Callable[[Message, Exception | None], None]) -> None:
         if self.error is not None:
