@@ -13,6 +13,7 @@ import msgspec
 
 from fastmta.config import Config
 from fastmta.spool import SpoolError
+from fastmta.spool.backup import Target, back_up
 from fastmta.spool.info import LogInfo, ShardInfo, look_at
 from fastmta.spool.layout import Layout
 from fastmta.spool.survey import read_format, shard_numbers
@@ -59,6 +60,31 @@ def verify(config: Config, shard: int | None, is_json: bool, say: Say, complain:
     if any(report.damage for report in reports):
         return EXIT_DAMAGED
     return EXIT_FAILED if any(report.unreadable for report in reports) else EXIT_SOUND
+
+
+def backup(config: Config, shard: int | None, path: str, say: Say, complain: Say) -> int:
+    """Copy the spool, or one shard of it, to `path`, and verify the copy."""
+    root = config.spool.directory
+    try:
+        form = read_format(root)
+        layouts = _layouts(root, shard)
+        target = Target(root, path)
+        target.begin(form)
+        try:
+            reports = [back_up(layout, target.partial, say) for layout in layouts]
+            target.finish()
+        except BaseException:
+            target.abandon()
+            raise
+    except (OSError, SpoolError) as problem:
+        return _failed(problem, complain)
+    for report in reports:
+        _say_report(report, say)
+    if not all(report.is_sound for report in reports):
+        say(f"{target.path}: copied, with damage that the spool has too: see above")
+        return EXIT_DAMAGED
+    say(f"{target.path}: copied and verified")
+    return EXIT_SOUND
 
 
 def _layouts(root: str, shard: int | None) -> list[Layout]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -50,7 +51,7 @@ class Survey(NamedTuple):
 
     def gaps(self, checkpoint: int) -> list[tuple[int, int]]:
         """Positions between which the log is missing, as far as recovery would miss it."""
-        pairs = zip(self.segments, self.segments[1:], strict=False)
+        pairs = itertools.pairwise(self.segments)
         return [(one.end, two.base) for one, two in pairs if one.end != two.base > checkpoint]
 
 

@@ -77,5 +77,5 @@ def cannot_read(path: str, problem: OSError) -> Problem:
     return Problem(
         file=path,
         text=f"cannot be read: {problem.strerror or problem}",
-        advice="look at the disk; copy the spool with `spool backup` while it still can be read",
+        advice="look at the disk, and into the kernel's log",
     )

@@ -1,0 +1,195 @@
+"""A backup of a spool under load opens to a state that the spool had while it was copied."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from fastmta.cli import main
+from fastmta.message import RecipientStatus
+from fastmta.spool.backup import Target, back_up
+from fastmta.spool.layout import Layout
+from fastmta.spool.verify import verify_shard
+from tests.support.spool import SMALL, Shard
+from tests.support.spool_child import DOMAINS, content_of
+
+BACKUPS = 4
+CATCH_UP_S = 0.4  # what the child says is read with some delay
+FAR_NS = 1 << 62  # everything is due by then
+
+
+class Child:
+    """A process that loads a shard, and all that it has said so far."""
+
+    def __init__(self, root: Path) -> None:
+        words = [sys.executable, "-m", "tests.support.spool_child", "load", str(root), "7"]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE)
+        self.said: list[list[Any]] = []
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(json.loads(line))
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._thread.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def is_final(status: int) -> bool:
+    return RecipientStatus(status).is_final
+
+
+def check(copy: Path, before: list[list[Any]], during: list[list[Any]]) -> int:
+    """Hold the copy against what was promised before the backup and what was begun by its end."""
+    accepted = {said[1] for said in before if said[0] == "accepted"}
+    touched = {said[1] for said in during if said[0] == "mark"}
+    told: dict[str, list[Any]] = {}
+    final: dict[str, set[int]] = {}  # recipients that were final, durably, before the start
+    for said in before:
+        if said[0] == "mark":
+            told[said[1]] = said[2]
+        elif said[0] == "marked":
+            indices = {index for index, status, _ in told[said[1]] if is_final(status)}
+            final.setdefault(said[1], set()).update(indices)
+    begun = touched | set(told)
+    with Shard(copy, SMALL) as opened:
+        live = opened.recovered
+        missing = {id for id in accepted - begun if id.encode() not in live}
+        assert not missing, f"{len(missing)} of {len(accepted)} are not in the copy"
+        for id, found in live.items():
+            for index in final.get(id.decode(), ()):
+                state = found.states.get(index)
+                assert state is not None
+                assert state.status.is_final, "an outcome of before the backup was forgotten"
+        contents = {}
+        for domain in DOMAINS:
+            after = b""
+            while True:
+                hop = b"smtp:" + domain
+                messages, _ = opened.fetch(hop, FAR_NS, after, 1000)
+                contents.update({message.id: message.content for message in messages})
+                if len(messages) < 1000:
+                    break
+                after = opened.spool.order_key(messages[-1], hop)
+        assert all(content == content_of(id) for id, content in contents.items())
+        return len(accepted - begun)
+
+
+def test_backup_under_load(tmp_path: Path) -> None:
+    child = Child(tmp_path / "spool")
+    sure = 0
+    try:
+        while len(child.said) < 2000:
+            assert child.process.poll() is None
+            time.sleep(0.02)
+        for number in range(BACKUPS):
+            before = list(child.said)
+            place = tmp_path / f"copy-{number}"
+            place.mkdir(mode=0o700)
+            report = back_up(Layout(str(tmp_path / "spool"), 0), str(place), lambda text: None)
+            assert report.is_sound, report
+            time.sleep(CATCH_UP_S)
+            sure += check(place, before, child.said[len(before) :])
+            shutil.rmtree(place)
+    finally:
+        child.end()
+    assert sure > 100, "nothing waited while the backups were made: this proves nothing"
+
+
+def test_backup_of_large_contents(tmp_path: Path) -> None:
+    with Shard(tmp_path / "spool") as shard:
+        kept = shard.accept_big(b"k" * 700_000)
+        gone = shard.accept_big(b"g" * 700_000)
+        shard.deliver(gone)
+        place = tmp_path / "copy"
+        place.mkdir()
+        assert back_up(Layout(str(shard.root), 0), str(place), lambda text: None).is_sound
+        assert kept.file is not None
+        name = os.path.basename(kept.file.path)
+    copied = place / "shard-00" / "big" / name
+    assert copied.read_bytes() == b"k" * 700_000
+    assert copied.stat().st_nlink == 1
+    with Shard(place) as opened:
+        assert list(opened.recovered) == [kept.id]
+        assert opened.spool.new_id() != kept.id
+        fresh = opened.accept_new()
+    assert fresh.id > kept.id
+
+
+def test_damage_is_copied_and_told(tmp_path: Path) -> None:
+    with Shard(tmp_path / "spool") as shard:
+        victim, other = shard.accept_new(), shard.accept_new()
+        segment = shard.spool._segments.find(victim.position)
+        assert segment is not None
+        os.pwrite(segment.fd, b"\xff\xff", victim.position - segment.base + 60)
+        place = tmp_path / "copy"
+        place.mkdir()
+        report = back_up(Layout(str(shard.root), 0), str(place), lambda text: None)
+        assert [problem.queue_id for problem in report.damage] == [victim.id.decode()]
+    with Shard(place) as opened:
+        assert list(opened.recovered) == [other.id]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "fastmta.toml"
+    path.write_text(f'hostname = "relay.example"\n[spool]\ndirectory = "{tmp_path / "spool"}"\n')
+    return path
+
+
+def test_command_refuses_and_leaves_nothing_half(tmp_path: Path, config: Path) -> None:
+    runner = CliRunner()
+
+    def run(target: Path, *words: str) -> tuple[int, str]:
+        words = ("spool", "backup", str(target), "-c", str(config), *words)
+        result = runner.invoke(main, words)
+        return result.exit_code, result.output
+
+    with Shard(tmp_path / "spool") as shard:
+        message = shard.accept_new()
+        status, text = run(tmp_path / "copy")
+        assert status == 0, text
+        assert "copied and verified" in text
+        assert run(tmp_path / "copy")[0] == 75
+        assert run(tmp_path / "spool" / "copy")[0] == 75
+        assert run(tmp_path / "absent" / "copy")[0] == 75
+        (tmp_path / "spool" / "shard-00" / "hot").chmod(0o700)
+        assert run(tmp_path / "other", "--shard", "3")[0] == 75
+        assert not (tmp_path / "other.partial").exists()
+        (tmp_path / "new.partial").mkdir()
+        assert run(tmp_path / "new")[0] == 75
+    assert verify_shard(Layout(str(tmp_path / "copy"), 0)).is_sound
+    with Shard(tmp_path / "copy") as opened:
+        assert list(opened.recovered) == [message.id]
+
+
+def test_a_failed_backup_is_removed(tmp_path: Path, config: Path, monkeypatch: Any) -> None:
+    with Shard(tmp_path / "spool") as shard:
+        shard.accept_new()
+
+        def fail(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("fastmta.spool.backup._copy_octets", fail)
+        words = ["spool", "backup", str(tmp_path / "copy"), "-c", str(config)]
+        assert CliRunner().invoke(main, words).exit_code == 75
+    assert not (tmp_path / "copy").exists()
+    assert not (tmp_path / "copy.partial").exists()
+    with pytest.raises(Exception, match="inside the spool"):
+        Target(str(tmp_path / "spool"), str(tmp_path / "spool" / "x"))
