@@ -24,6 +24,15 @@ def _stat(pid: int) -> tuple[int, float]:
     return int(fields[1]), sum(int(ticks) for ticks in fields[11:15]) / TICKS_PER_S
 
 
+def is_running(pid: int) -> bool:
+    """False once it has ended, whether anybody has reaped it or not."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
 def tree(root: int) -> dict[int, float]:
     """CPU seconds by process, of the root and everything below it that lives."""
     parents: dict[int, int] = {}

@@ -14,6 +14,7 @@ from .loopback import HOST, LabError, free_port
 
 _START_S = 30.0
 _STOP_S = 60.0
+_KILL_S = 10.0
 _Value = str | int | float | bool | Sequence[str]
 
 
@@ -93,16 +94,20 @@ class Server:
         return status
 
     def kill(self) -> None:
-        """SIGKILL to the supervisor and everything below it, by process id."""
+        """SIGKILL to the supervisor and everything below it, by process id; all are gone then."""
         if self._process is None:
             return
-        for pid in process.tree(self._process.pid):
+        members = list(process.tree(self._process.pid))
+        for pid in members:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue  # it ended by itself
         self._process.wait()
         self._process = None
+        deadline = time.monotonic() + _KILL_S
+        while any(process.is_running(pid) for pid in members) and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def said(self) -> str:
         """What it wrote to its standard output and error."""
