@@ -20,65 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from fastmta.message import RecipientStatus
 from tests.support import shim
 from tests.support.long import LongRun
+from tests.support.promise import Promises, check_contents
 from tests.support.spool import SMALL, Shard, delete_index
-from tests.support.spool_child import DOMAINS, content_of
 
 ROOT = Path(__file__).parents[2]
 RUNS = 8
-States = dict[int, tuple[int, int]]  # by recipient: status, due time
-
-
-def is_final(states: States, recipients: int) -> bool:
-    final = (status for status, _ in states.values() if RecipientStatus(status).is_final)
-    return sum(1 for _ in final) == recipients
-
-
-class Promises:
-    """What the child said: of each id the marks that are durable and those that may be."""
-
-    def __init__(self) -> None:
-        self.accepted: dict[str, States] = {}
-        self.tried: set[str] = set()
-        self.marks: dict[str, States] = {}
-        self.counts = {"accepted": 0, "marked": 0, "refused": 0}
-
-    def read(self, line: bytes) -> None:
-        verb, *rest = json.loads(line)
-        if verb == "try":
-            self.tried.add(rest[0])
-        elif verb == "accepted":
-            self.accepted[rest[0]] = {}
-            self.counts["accepted"] += 1
-        elif verb == "mark":
-            self.marks[rest[0]] = {index: (status, due) for index, status, due in rest[1]}
-        elif verb == "marked":
-            # A DSN or a message from an earlier run is known by now, or was never acknowledged.
-            self.accepted.setdefault(rest[0], {}).update(self.marks.pop(rest[0]))
-            self.counts["marked"] += 1
-        elif verb == "refused":
-            self.counts["refused"] += 1
-
-    def check(self, shard: Shard) -> None:
-        """Compare with the recovered shard, whose state is the truth from now on."""
-        live: dict[str, States] = {}
-        for id, found in shard.recovered.items():
-            states = {at: (int(s.status), s.due_at_ns) for at, s in found.states.items()}
-            live[id.decode()] = states
-        for id, states in self.accepted.items():
-            allowed = [states, {**states, **self.marks.get(id, {})}]
-            if id in live:
-                assert live[id] in allowed, f"{id}: {live[id]} is none of {allowed}"
-            else:
-                finals = [s for s in allowed if s and is_final(s, len(s))]
-                assert finals, f"{id} was accepted and is lost; its states: {allowed}"
-        unknown = set(live) - set(self.accepted) - self.tried
-        assert not unknown, f"nobody ever sent {unknown}"
-        self.accepted = live
-        self.tried.clear()
-        self.marks.clear()
 
 
 def run_child(
@@ -115,14 +63,6 @@ def run_child(
         child.kill()
         child.wait(20)
         child.stdout.close()
-
-
-def check_contents(shard: Shard) -> None:
-    """Everything that waits has its content, octet for octet."""
-    for domain in DOMAINS:
-        messages, _ = shard.fetch(b"smtp:" + domain, 2**62, limit=100_000)
-        for message in messages:
-            assert message.content == content_of(message.id)
 
 
 def kill_loop(root: Path, seed: int, runs: int) -> Promises:

@@ -1,41 +1,70 @@
 """A load for kill tests: clients that never send a key twice, and what they were told.
 
-Each message has a key of its own in its recipient's address. A key is *acknowledged* once its 250
-was read, *unknown* when the connection ended after its final dot, *refused* otherwise.
+Each recipient has a key of its own, its local part. A key is *acknowledged* once the 250 of its
+message was read, *unknown* when the connection ended after the final dot, *refused* when another
+reply came. Its first letters say what the receiver will do with it (see counting.py). Each content
+states its own digest in its header section.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import BinaryIO
-
-from fastmta.lab import Server
+from typing import BinaryIO, Protocol
 
 _TIMEOUT_S = 10.0
+DIGEST_FIELD = b"X-Digest"
+LATE, BAD = "late", "bad"  # refused once with 451; refused for ever with 550
+
+
+class Target(Protocol):
+    """What is loaded."""
+
+    port: int
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is sent: sizes in octets and shares of all messages."""
+
+    sizes: tuple[int, ...] = (10, 1000, 4000, 4000, 60_000)
+    big_octets: int = 0  # now and then one as large as this
+    big_share: float = 0.02
+    late_share: float = 0.0
+    bad_share: float = 0.0
+    recipients_max: int = 1
 
 
 @dataclass
 class History:
-    """What the clients know. Appended to by client threads only."""
+    """What the clients know, by key. Appended to by client threads only."""
 
     acknowledged: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    acknowledged_messages: int = 0
 
     def __str__(self) -> str:
-        return f"{len(self.acknowledged)} acknowledged, {len(self.unknown)} unknown"
+        return (
+            f"{len(self.acknowledged)} acknowledged, {len(self.unknown)} unknown,"
+            f" {len(self.refused)} refused"
+        )
 
 
 class Load:
     """`clients` threads that send to `server` until `stop`, reconnecting whenever they must."""
 
-    def __init__(self, server: Server, clients: int = 6, seed: int = 0) -> None:
+    def __init__(
+        self, server: Target, clients: int = 6, seed: int = 0, mix: Mix | None = None
+    ) -> None:
         self.history = History()
         self._server = server
+        self._mix = mix or Mix()
         self._keys = itertools.count()
         self._stopping = threading.Event()
         self._threads = [
@@ -71,30 +100,60 @@ class Load:
         for _ in range(rng.randrange(1, 200)):
             if self._stopping.is_set():
                 break
-            key = f"k{next(self._keys)}"
-            connection.sendall(
-                b"MAIL FROM:<sender@load.example>\r\nRCPT TO:<%b@sink.example>\r\nDATA\r\n"
-                % key.encode()
-            )
-            for code in (b"250", b"250", b"354"):
-                expect(replies, code)
-            body = b"x" * rng.choice((10, 1000, 4000, 4000, 60_000))
-            connection.sendall(b"Subject: %b\r\n\r\n%b\r\n.\r\n" % (key.encode(), body))
-            try:
+            keys = self._new_keys(rng)
+            commands = [b"MAIL FROM:<sender@load.example>\r\n"]
+            commands += [b"RCPT TO:<%b@sink.example>\r\n" % key.encode() for key in keys]
+            connection.sendall(b"".join(commands) + b"DATA\r\n")
+            for _ in commands:
                 expect(replies, b"250")
+            expect(replies, b"354")
+            connection.sendall(self._content(keys[0], rng) + b".\r\n")
+            try:
+                code = read_reply(replies)
             except OSError:
-                self.history.unknown.append(key)
+                self.history.unknown += keys
                 raise
-            self.history.acknowledged.append(key)
+            if code != b"250":
+                self.history.refused += keys
+                continue
+            self.history.acknowledged += keys
+            self.history.acknowledged_messages += 1
         connection.sendall(b"QUIT\r\n")
         expect(replies, b"221")
+
+    def _new_keys(self, rng: random.Random) -> list[str]:
+        mix, draw = self._mix, rng.random()
+        kind = "k"
+        if draw < mix.late_share:
+            kind = LATE
+        elif draw < mix.late_share + mix.bad_share:
+            kind = BAD
+        count = rng.randrange(1, mix.recipients_max + 1) if rng.random() < 0.1 else 1
+        return [f"{kind}{next(self._keys)}" for _ in range(count)]
+
+    def _content(self, key: str, rng: random.Random) -> bytes:
+        mix = self._mix
+        octets = rng.choice(mix.sizes)
+        if mix.big_octets and rng.random() < mix.big_share:
+            octets = mix.big_octets
+        line = f"{key} ".encode() * (70 // (len(key) + 1)) + b"\r\n"
+        body = line * (1 + octets // len(line))
+        digest = hashlib.sha256(body).hexdigest().encode()
+        return b"Subject: %b\r\n%b: %b\r\n\r\n%b" % (key.encode(), DIGEST_FIELD, digest, body)
+
+
+def read_reply(replies: BinaryIO) -> bytes:
+    """The code of one whole reply; ConnectionError when there is none."""
+    while True:
+        line = replies.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionError(f"the connection ended in {line!r}")
+        if line[3:4] == b" ":
+            return line[:3]
 
 
 def expect(replies: BinaryIO, code: bytes) -> None:
     """Read one whole reply; ConnectionError unless it has `code`."""
-    while True:
-        line = replies.readline()
-        if line[:3] != code:
-            raise ConnectionError(f"expected {code!r}, got {line!r}")
-        if line[3:4] == b" ":
-            return
+    got = read_reply(replies)
+    if got != code:
+        raise ConnectionError(f"expected {code!r}, got {got!r}")

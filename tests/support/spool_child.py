@@ -7,7 +7,7 @@ Each line on standard output is one JSON list, written with one unbuffered write
 
     ["try", id]                 a message is handed to accept
     ["accepted", id]            it is durable
-    ["mark", id, [[index, status, due], ...]]      these changes are handed to record
+    ["mark", id, [[index, status, due], ...], DSN]   these changes are handed to record
     ["marked", id]              they are durable
     ["refused", id, why]        either of them is not, and the spool is not healthy
 """
@@ -107,7 +107,7 @@ class Load:
             say("try", id.decode())
         told = [(change.index, int(change.status), change.due_at_ns) for change in changes]
         self.marking.add(message.id)
-        say("mark", message.id.decode(), told)
+        say("mark", message.id.decode(), told, None if dsn is None else dsn.id.decode())
         self.spool.record(message, changes, self.marked, dsn)
 
     def marked(self, message: Message, problem: SpoolError | None) -> None:

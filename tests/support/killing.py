@@ -1,0 +1,175 @@
+"""kill -9 of a server under load, and the verdict over what its clients and its receiver saw."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from fastmta.lab import Server, ServerOptions
+from fastmta.spool import Spool, SpoolOptions
+from fastmta.spool.keeper import SPARES_MAX
+
+from .counting import Sink
+from .loading import History, Load, Mix, Target
+from .spool import next_hop
+
+SEGMENT_OCTETS = 1 << 20
+BIG_OCTETS = 600_000  # above what is kept in the log
+WORKERS = 2
+SETTLE_S = 30.0
+QUIET_S = 0.3
+MIX = Mix(big_octets=BIG_OCTETS, late_share=0.05, bad_share=0.05, recipients_max=5)
+
+
+class Victim(Target, Protocol):
+    """What is killed and started again."""
+
+    def kill(self) -> None:
+        """SIGKILL to everybody."""
+
+    def start(self) -> None:
+        """Start, again."""
+
+
+@dataclass
+class Verdict:
+    """What came of one run, by key."""
+
+    acknowledged: int = 0
+    messages: int = 0
+    unknown: int = 0
+    refused: int = 0
+    lost: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)  # once for each copy too many
+    reports_twice: int = 0
+    returned: list[str] = field(default_factory=list)  # refused, and delivered all the same
+    damaged: list[bytes] = field(default_factory=list)
+    kills: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Nothing acknowledged is lost, nothing is changed, nothing refused comes."""
+        assert not self.lost, f"{len(self.lost)} of {self.acknowledged} lost: {self.lost[:9]}"
+        assert not self.damaged, f"changed on the way: {self.damaged[:3]}"
+        assert not self.returned, f"refused and delivered: {self.returned[:9]}"
+
+    @property
+    def facts(self) -> dict[str, int | float | str]:
+        """For the results of long runs."""
+        return {
+            "acknowledged": self.acknowledged,
+            "unknown": self.unknown,
+            "refused": self.refused,
+            "lost": len(self.lost),
+            "duplicates": len(self.duplicates),
+            "reports_twice": self.reports_twice,
+            "kills": len(self.kills),
+        }
+
+
+def judge(history: History, sink: Sink) -> Verdict:
+    """Compare what the clients were told with what came."""
+    known = {*history.acknowledged, *history.unknown, *history.refused}
+    strangers = set(sink.counts) - known - {"sender"}
+    assert not strangers, f"mail that nobody sent: {sorted(strangers)[:9]}"
+    return Verdict(
+        acknowledged=len(history.acknowledged),
+        messages=history.acknowledged_messages,
+        unknown=len(history.unknown),
+        refused=len(history.refused),
+        lost=[key for key in history.acknowledged if not sink.is_done(key)],
+        duplicates=[key for key, count in sink.counts.items() for _ in range(count - 1)],
+        reports_twice=sum(count - 1 for count in sink.reported.values()),
+        returned=[key for key in history.refused if key in sink.counts],
+        damaged=list(sink.damaged),
+    )
+
+
+def run_under_load(
+    victim: Victim,
+    sink: Sink,
+    seed: int,
+    kill: Callable[[], Iterable[str]],
+    mix: Mix = MIX,
+) -> Verdict:
+    """Load the started victim, let `kill` do its work, wait until all has come."""
+    load = Load(victim, seed=seed, mix=mix)
+    try:
+        kills = list(kill())
+    finally:
+        history = load.stop()
+    settle(history, sink)
+    verdict = judge(history, sink)
+    verdict.kills = kills
+    return verdict
+
+
+def settle(history: History, sink: Sink) -> None:
+    """Wait until everything acknowledged has come and nothing more comes."""
+    until_s = time.monotonic() + SETTLE_S
+    missing = [key for key in history.acknowledged if not sink.is_done(key)]
+    total, quiet_s = sink.total, time.monotonic()
+    while time.monotonic() < until_s:
+        if not missing and time.monotonic() - quiet_s >= QUIET_S:
+            return
+        time.sleep(0.05)
+        missing = [key for key in missing if not sink.is_done(key)]
+        if sink.total != total:
+            total, quiet_s = sink.total, time.monotonic()
+
+
+def new_server(
+    directory: Path, sink: Sink, environment: dict[str, str] | None = None, workers: int = WORKERS
+) -> Server:
+    """fastmta with small segments and short waits."""
+    options = ServerOptions(
+        directory=directory,
+        relay_host=f"[127.0.0.1]:{sink.port}",
+        workers=workers,
+        environment=environment or {},
+        settings={
+            "spool.segment_octets": SEGMENT_OCTETS,
+            "limits.message_octets": BIG_OCTETS * 3 // 2,
+            "retry.site_backoff_min_s": 0.2,
+            "retry.first_s": 1.0,
+            "retry.max_s": 2.0,
+        },
+    )
+    return Server(options)
+
+
+def kill_worker(server: Server, rng: random.Random) -> bool:
+    """SIGKILL one worker; False when there is none to be seen."""
+    workers = server.workers()
+    if workers:
+        os.kill(rng.choice(workers), signal.SIGKILL)
+    return bool(workers)
+
+
+def check_drained(server: Server, workers: int = WORKERS) -> None:
+    """The spool of a server that was stopped is as empty as a new one. Raises AssertionError."""
+    root = server.directory / "spool"
+    for number in range(workers):
+        place = root / f"shard-{number:02d}"
+        options = SpoolOptions(shard=number, segment_octets=SEGMENT_OCTETS)
+        spool = Spool.open(str(root), options, next_hop, lambda event: None)
+        try:
+            assert spool.live_count == 0, f"{spool.live_count} messages are left in {place}"
+            in_use = len(spool._segments)
+        finally:
+            spool._writer.close()
+            spool._indexer.close()
+            spool._keeper.stop()
+            spool._layout.release()
+        assert in_use <= 2, f"{in_use} segments of {place} are still in use"
+        files = len(list((place / "hot").iterdir()))
+        assert files <= in_use + SPARES_MAX + 1, f"{files} segment files in {place}"
+        big = [file.name for file in (place / "big").iterdir()]
+        assert not big, f"large contents of nobody in {place}: {big[:5]}"
+        damaged = list((place / "quarantine").iterdir())
+        assert not damaged, f"damage in {place}: {damaged}"
