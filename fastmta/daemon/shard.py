@@ -19,7 +19,7 @@ from fastmta.scheduler import Ports as SchedulerPorts
 from fastmta.scheduler import Scheduler
 from fastmta.spool import Spool
 
-from .clock import SystemClock
+from .clock import QueueClock
 from .defect import halt_on_defect
 from .descriptor import Division
 from .settings import delivery_options, scheduler_options, spool_options
@@ -35,7 +35,7 @@ class Surroundings:
 
     config: Config
     workers: int
-    clock: SystemClock
+    clock: QueueClock
     emit: Emit
     resolver: Resolver
     loop: asyncio.AbstractEventLoop
@@ -70,8 +70,9 @@ class Shard:
         self.courier = Courier(
             delivery_options(config), around.emit, around.loop, self.spool.contents
         )
+        clock, contents = around.clock, self.spool.contents
         bouncer = Bouncer(
-            config.hostname, self.spool.new_id, around.clock.wall_ns, self.spool.contents.head
+            config.hostname, self.spool.new_id, clock.true_wall_ns, clock.wall_ns, contents.head
         )
         ports = SchedulerPorts(
             backlog=self.spool,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from fastmta.event import Event, Notice, Severity
 from fastmta.listener import Listener
 
+from .clock import ClockFile, QueueClock
 from .pressure import Pressure, State
 from .probe import Probe
 from .shard import Shard
@@ -26,6 +27,7 @@ class Watchman:
         loop: asyncio.AbstractEventLoop,
         emit: Callable[[Event], None],
         on_failed: Callable[[str], None],
+        clocks: tuple[QueueClock, ClockFile],
     ) -> None:
         self.pressure = pressure
         self._probe = probe
@@ -33,6 +35,7 @@ class Watchman:
         self._loop = loop
         self._emit = emit
         self._on_failed = on_failed
+        self._clock, self._clock_file = clocks
         self._listeners: Sequence[Listener] = ()
 
     def start(self, listeners: Sequence[Listener]) -> None:
@@ -52,6 +55,14 @@ class Watchman:
                 shard.spool.is_pressed = change.state >= State.YELLOW
             for listener in self._listeners:
                 listener.shut(change.state is State.BLACK)
+        self._look_at_the_clock()
         for shard in self._shards:
             if not shard.spool.is_healthy:
                 self._on_failed(f"shard {shard.number}: the spool failed")
+
+    def _look_at_the_clock(self) -> None:
+        is_empty = not any(shard.spool.live_count for shard in self._shards)
+        said = self._clock.look(is_empty)
+        if said:
+            self._emit(Notice("master", said, Severity.WARNING))
+        self._clock_file.save_sometimes(self._clock)

@@ -24,7 +24,7 @@ from fastmta.route import DnsCache, Resolver, ResolverOptions
 from fastmta.session import ContentRoom, Ports
 from fastmta.spool import SpoolError
 
-from .clock import SystemClock
+from .clock import ClockFile, QueueClock
 from .descriptor import Division, divide
 from .intake import Intake
 from .memory import Memory
@@ -71,7 +71,8 @@ class Worker:
         self._workers = workers
         self._bound = bound
         self._leash = leash
-        self._clock = SystemClock()
+        self._clock = QueueClock()
+        self._clock_file = ClockFile(f"{config.spool.directory}/shard-{index:02d}")
         self._stopping = asyncio.Event()
         self._exit_code = EXIT_OK
 
@@ -100,6 +101,9 @@ class Worker:
             DnsOptions(timeout_s=self._config.dns.timeout_s, tries=self._config.dns.tries),
         )
         cache = DnsCache(dns, time.monotonic)
+        said = self._clock_file.resume(self._clock)
+        if said:
+            self._journal.emit(Notice("master", said, Severity.WARNING))
         self._descriptors = self._divide_descriptors()
         self._shards = self._open_shards(loop, cache)
         self._watchman = self._make_watchman(loop)
@@ -144,6 +148,7 @@ class Worker:
         )
         for shard in self._shards:
             await shard.close()
+        self._clock_file.save(self._clock)
 
     def _open_shards(self, loop: asyncio.AbstractEventLoop, cache: DnsCache) -> list[Shard]:
         """Our own shard first, then those that earlier runs with more workers left to us."""
@@ -192,6 +197,7 @@ class Worker:
             loop,
             self._journal.emit,
             self._fail,
+            (self._clock, self._clock_file),
         )
 
     def _make_listeners(self, loop: asyncio.AbstractEventLoop, cache: DnsCache) -> list[Listener]:

@@ -28,9 +28,10 @@ class Bouncer:
         hostname: str,
         new_id: Callable[[], bytes],
         wall_ns: Callable[[], int],
+        queue_ns: Callable[[], int],
         head: Callable[[ContentFile, int], bytes] | None = None,
     ) -> None:
-        """`new_id` gives a spool id, `wall_ns` the wall clock.
+        """`new_id` gives a spool id; what is in fields is by `wall_ns`, what ages by `queue_ns`.
 
         `head(file, n)` gives the first n octets of a large content, b"" when they are not to be
         had: the report then says all but what the message's header section was.
@@ -39,6 +40,7 @@ class Bouncer:
         self._hostname = plain(hostname).replace(" ", "")
         self._new_id = new_id
         self._wall_ns = wall_ns
+        self._queue_ns = queue_ns
 
     def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
         """The notification that `failures` (recipient index, outcome) of `message` call for.
@@ -71,7 +73,7 @@ class Bouncer:
                 tenant=envelope.tenant,
             ),
             content,
-            now_ns,
+            self._queue_ns(),
         )
         dsn.message_id_field = f"<{dsn_id.decode('ascii')}@{self._hostname}>".encode("ascii")
         return dsn

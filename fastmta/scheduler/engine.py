@@ -11,6 +11,8 @@ from fastmta.budget import Backoff, Broker, DividedBroker, Slots
 from .port import Ports
 from .retry import RetryPolicy
 
+EXPIRY_FREEZE_S = 3600.0  # after a step of the wall clock
+
 
 class SiteOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How one site is treated. `connections` is over all workers: the broker divides it.
@@ -72,6 +74,12 @@ class Engine:
     def renew(self) -> None:
         """Ask the broker again how many connections are ours."""
         self.slots.limit = self.broker.share(b"", self.options.connections)
+
+    @property
+    def is_expiry_frozen(self) -> bool:
+        """Whether nothing may expire: the wall clock was set not long ago, ages are in doubt."""
+        clock = self.ports.clock
+        return clock.monotonic_s() - clock.stepped_at_s < EXPIRY_FREEZE_S
 
     def stop(self, on_idle: Callable[[], None] | None) -> None:
         """No job starts any more; `on_idle` is called once when nothing is under way."""

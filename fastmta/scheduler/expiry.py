@@ -8,7 +8,6 @@ path or look-up is in a pause, that is waited for until `overdue_grace_s` after 
 
 from __future__ import annotations
 
-from fastmta.event import Notice, Severity
 from fastmta.message import Message, RecipientStatus
 from fastmta.message.attempt import Job
 
@@ -17,13 +16,11 @@ from .health import PathState
 from .hop import HopState
 from .lifecycle import Lifecycle
 from .residence import Party
-from .retry import NS
 from .table import Table
 
 EXPIRED_MAX = 200  # per look
 EXPIRED_LIMIT_MAX = 10_000
 AGAIN_S = 0.5  # after a full look that got somewhere
-CLOCK_STEP_NS = 60 * NS
 
 
 class Expiry:
@@ -38,7 +35,7 @@ class Expiry:
         self._is_looking = False
         self._limit = EXPIRED_MAX
         clock = engine.ports.clock
-        self._base_ns = clock.wall_ns()  # of overdue mail: the start, or the last clock step
+        self._base_ns = clock.wall_ns()  # of overdue mail: the start, or the end of a pause
         self._base_s = clock.monotonic_s()
 
     def start(self) -> None:
@@ -54,9 +51,8 @@ class Expiry:
         self._look()
 
     def _look(self) -> None:
-        if self._is_looking or not self._engine.may_start:
+        if self._is_looking or not self._engine.may_start or self._engine.is_expiry_frozen:
             return
-        self._notice_clock_step()
         self._is_looking = True
         now_ns = self._engine.ports.clock.wall_ns()
         self._engine.ports.backlog.expired(now_ns, self._limit, self._found)
@@ -65,15 +61,6 @@ class Expiry:
         """A pause of everything is over: what became overdue in it gets an attempt first."""
         clock = self._engine.ports.clock
         self._base_ns, self._base_s = clock.wall_ns(), clock.monotonic_s()
-
-    def _notice_clock_step(self) -> None:
-        ports = self._engine.ports
-        now_ns, now_s = ports.clock.wall_ns(), ports.clock.monotonic_s()
-        step_ns = (now_ns - self._base_ns) - int((now_s - self._base_s) * NS)
-        if abs(step_ns) > CLOCK_STEP_NS:
-            text = f"the clock was set by {step_ns // NS} s: overdue mail gets one more attempt"
-            ports.emit(Notice("qmgr", text, Severity.WARNING))
-            self._base_ns, self._base_s = now_ns, now_s
 
     def _found(self, messages: list[Message]) -> None:
         self._is_looking = False

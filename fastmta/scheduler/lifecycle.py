@@ -208,7 +208,7 @@ class Lifecycle:
         ports, retry = self._engine.ports, self._engine.options.retry
         message = job.message
         now_ns = ports.clock.wall_ns()
-        is_over = now_ns >= retry.expires_at_ns(message)
+        is_over = now_ns >= retry.expires_at_ns(message) and not self._engine.is_expiry_frozen
         random = ports.random()  # one for all: who was deferred together comes back together
         verdict = Verdict()
         for index, outcome in zip(job.indices, result.outcomes, strict=True):

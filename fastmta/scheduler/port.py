@@ -23,11 +23,13 @@ Resolved: TypeAlias = Callable[[bytes, Site | RouteProblem], None]
 class Clock(Protocol):
     """Time. Resolution finer than an attempt: `time.monotonic`, not a loop's cached time."""
 
+    stepped_at_s: float  # monotonic; when the wall clock was last set by more than a minute
+
     def monotonic_s(self) -> float:
         """Seconds that never jump."""
 
     def wall_ns(self) -> int:
-        """Nanoseconds since the epoch."""
+        """Queue time, nanoseconds since the epoch: what due times and ages are counted in."""
 
 
 class Timer(Protocol):

@@ -55,6 +55,7 @@ class Agenda:
     def __init__(self) -> None:
         self.now_s = 1_000.0
         self.wall_offset_ns = START_NS
+        self.stepped_at_s = float("-inf")
         self._heap: list[tuple[float, int, Timer, Callable[..., object], tuple[Any, ...]]] = []
         self._count = 0
 

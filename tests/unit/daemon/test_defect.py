@@ -18,6 +18,8 @@ from fastmta.session import ContentRoom, Spill
 
 
 class Clock:
+    stepped_at_s = float("-inf")
+
     def wall_ns(self) -> int:
         return 0
 

@@ -21,6 +21,7 @@ from fastmta.message import (
 
 ARRIVED_NS = 1_700_000_000 * 1_000_000_000
 NOW_NS = ARRIVED_NS + 3_000_000_000
+QUEUE_NS = NOW_NS - 86_400_000_000_000  # the wall clock was set since the start
 DSN_ID = b"0000000100000002"
 CONTENT = b"Subject: hello\r\nFrom: a@sender.example\r\n\r\nline one\r\n.dot\r\n"
 REFUSED = Outcome(
@@ -47,7 +48,7 @@ def message_of(
 
 
 def bouncer_of(hostname: str = "mail.example") -> Bouncer:
-    return Bouncer(hostname, lambda: DSN_ID, lambda: NOW_NS)
+    return Bouncer(hostname, lambda: DSN_ID, lambda: NOW_NS, lambda: QUEUE_NS)
 
 
 def report_of(message: Message, *failures: tuple[int, Outcome]) -> Message:
@@ -88,7 +89,7 @@ def test_envelope_of_the_report() -> None:
     assert dsn.envelope.forward_paths == (b"a@sender.example",)
     assert dsn.envelope.tenant == "t1"
     assert not dsn.envelope.is_8bit
-    assert dsn.arrived_at_ns == NOW_NS
+    assert dsn.arrived_at_ns == QUEUE_NS
     assert dsn.size_octets == len(dsn.content or b"")
     assert dsn.message_id_field == b"<0000000100000002@mail.example>"
 

@@ -101,19 +101,26 @@ def test_overdue_mail_waits_a_while_for_a_site_that_is_down_at_the_start() -> No
     assert world.state(hopeless) is EXPIRED
 
 
-def test_a_clock_that_jumps_expires_nothing_without_an_attempt() -> None:
+@pytest.mark.parametrize("step_s", [0.0, 30 * DAY_S])
+def test_nothing_expires_for_an_hour_after_the_clock_was_set(step_s: float) -> None:
     world = World()
-    message = world.send(b"a@dead.example")
     world.receivers.behaviours["dead.example"] = fail_site(REFUSED)
-    other = world.send(b"b@dead.example")
-    world.run(20)
-    world.agenda.wall_offset_ns += int(30 * DAY_S * NS)
-    world.run(60)
+    world.receivers.behaviours["full.example"] = answer(DEFERRED)
+    dead = world.send(b"a@dead.example", age_s=5 * DAY_S - 100)
+    full = world.send(b"a@full.example", age_s=5 * DAY_S - 100)
+    good = world.send(b"a@late.example")
+    world.receivers.behaviours["late.example"] = fail_site(REFUSED)
+    world.run(50)
+    world.agenda.wall_offset_ns += int(step_s * NS)
+    world.agenda.stepped_at_s = world.agenda.now_s
+    world.run(3_500)
     assert world.seen(MessageExpired) == []
-    assert any("clock" in notice.text for notice in world.seen(Notice))
-    world.receivers.behaviours.clear()
+    assert world.receivers.attempts["full.example"] > 2, "it is tried as ever"
+    del world.receivers.behaviours["late.example"]
     world.run(400)
-    assert {world.state(message), world.state(other)} == {DELIVERED}
+    assert world.state(good) is DELIVERED
+    world.run(5_000)
+    assert {world.state(dead), world.state(full)} == {EXPIRED}
 
 
 def test_held_recipients_do_not_expire() -> None:

@@ -1,0 +1,137 @@
+"""The wall clock is set by a day while mail waits: nothing expires, storms, or waits a day."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+
+from fastmta.lab import Server
+from tests.support.client import Client, until
+from tests.support.daemon import running
+from tests.support.receiver import Act, Receiver
+from tests.support.wallclock import WallClock
+
+DAY_S = 86_400
+COUNT = 20
+RETRY_S = 1.5
+SETTINGS = {
+    "retry__first_s": RETRY_S,
+    "retry__max_s": RETRY_S,
+    "retry__jitter": 0.0,
+    "retry__lifetime_s": DAY_S / 24,  # an hour: a step of a day is far beyond it
+}
+
+
+class World:
+    """A server whose wall clock we set, and a receiver that defers until it is told otherwise."""
+
+    def __init__(self, server: Server, receiver: Receiver, clock: WallClock) -> None:
+        self.server = server
+        self.receiver = receiver
+        self.clock = clock
+        self.ids: list[str] = []
+
+    def send(self) -> None:
+        with Client(self.server.port) as client:
+            for _ in range(COUNT):
+                reply = client.send(f"n{len(self.ids)}@dest.example")
+                assert reply.startswith("250")
+                self.ids.append(reply.split()[-1])
+
+    def tries(self) -> int:
+        """Recipients that the receiver was asked to take."""
+        sessions = list(self.receiver.sessions)
+        return sum(line.startswith(b"RCPT") for each in sessions for line in list(each.commands))
+
+    def expect_next_round(self, since_s: float, tries: int) -> None:
+        """All are tried again once, `RETRY_S` after the round at `since_s`, not at once."""
+        until(lambda: self.tries() > tries, 2 * RETRY_S + 5.0)
+        waited_s = time.monotonic() - since_s
+        assert RETRY_S * 0.9 <= waited_s <= RETRY_S + 4.0
+        until(lambda: self.tries() >= tries + COUNT, 10.0)
+
+
+def deferring_world(script: dict[str, Act]) -> Receiver:
+    script["RCPT"] = Act(b"450 4.2.0 later\r\n")
+    return Receiver(script)
+
+
+@pytest.mark.parametrize("step_s", [DAY_S, -DAY_S], ids=["forward", "back"])
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["running", "stopped"])
+def test_a_day_either_way_moves_no_mail(tmp_path: Path, step_s: int, is_stopped: bool) -> None:
+    script: dict[str, Act] = {}
+    clock = WallClock(tmp_path / "offset")
+    with (
+        deferring_world(script) as receiver,
+        running(
+            tmp_path / "server",
+            relay_host=f"[127.0.0.1]:{receiver.port}",
+            environment=clock.environment(),
+            **SETTINGS,
+        ) as server,
+    ):
+        world = World(server, receiver, clock)
+        world.send()
+        until(lambda: server.log_text().count("status=deferred") >= COUNT)
+        since_s = time.monotonic()
+        assert world.tries() == COUNT
+        if is_stopped:
+            assert server.stop() == 0
+            clock.set(step_s)
+            server.start()
+        else:
+            clock.set(step_s)
+        until(lambda: f"the clock was set by {step_s:+d} s" in server.log_text(), 5.0)
+        world.expect_next_round(since_s, COUNT)
+        script["RCPT"] = Act()
+        receiver.wait_for_transactions(COUNT, 2 * RETRY_S + 5.0)
+        world.send()
+        receiver.wait_for_transactions(2 * COUNT, 10.0)
+        until(lambda: server.log_text().count(": removed") == 2 * COUNT)
+        assert len(set(world.ids)) == 2 * COUNT
+        assert "expired" not in server.log_text()
+        assert len(receiver.transactions) == 2 * COUNT
+        moved = time.gmtime(time.time() + step_s)
+        last = receiver.transactions[-1].content.decode("ascii")
+        assert time.strftime("%d %b %Y", moved) in last, "the Received field has the wall clock's"
+
+
+def test_ids_are_unique_though_index_and_start_number_are_lost_and_the_clock_is_back(
+    tmp_path: Path,
+) -> None:
+    script: dict[str, Act] = {}
+    clock = WallClock(tmp_path / "offset")
+    with (
+        deferring_world(script) as receiver,
+        running(
+            tmp_path / "server",
+            relay_host=f"[127.0.0.1]:{receiver.port}",
+            environment=clock.environment(),
+            **SETTINGS,
+        ) as server,
+    ):
+        world = World(server, receiver, clock)
+        for lost in ("index", "boot", "clock"):
+            world.send()
+            server.kill()
+            clock.set(-10 * 365 * DAY_S)
+            shard = tmp_path / "server" / "spool" / "shard-00"
+            if lost == "index":
+                rmtree(shard / "index")
+            else:
+                (shard / lost).unlink()
+            server.start()
+        world.send()
+        assert len(set(world.ids)) == 4 * COUNT
+        script["RCPT"] = Act()
+        receiver.wait_for(
+            lambda _: (
+                len({path for each in receiver.transactions for path in each.forward_paths})
+                == 4 * COUNT
+            ),
+            20.0,
+        )
+        assert "expired" not in server.log_text()
