@@ -21,7 +21,6 @@ from .descriptor import Division
 from .pressure import Limits
 
 _WILDCARDS = ("0.0.0.0", "::")
-LARGE_OCTETS = 512 * 1024  # a larger message can wait while we are short of something
 
 
 def share(limit: int, workers: int) -> int:

@@ -32,7 +32,6 @@ from .names import TrustedNames
 from .pressure import Pressure
 from .probe import LagMeter, Probe
 from .settings import (
-    LARGE_OCTETS,
     census,
     listener_settings,
     own_hosts,
@@ -114,7 +113,7 @@ class Worker:
             self._watchman.pressure,
             self._room,
             message_octets_max=self._config.limits.message_octets,
-            large_octets=LARGE_OCTETS,
+            large_octets=self._config.spool.big_octets,
         )
         for shard in self._shards:
             shard.start()
@@ -180,7 +179,15 @@ class Worker:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         root = Path(self._config.spool.directory)
         shards = len(shard_numbers(root, self._index, self._workers))
-        return divide(limit, shards, len(self._bound))
+        division = divide(limit, shards, len(self._bound))
+        wanted = share(self._config.limits.connections, self._workers)
+        if division.inbound < wanted:
+            text = (
+                f"{limit} descriptors leave room for {division.inbound} clients of this worker, "
+                f"not {wanted} (limits.connections)"
+            )
+            self._journal.emit(Notice("master", text, Severity.WARNING))
+        return division
 
     def _make_watchman(self, loop: asyncio.AbstractEventLoop) -> Watchman:
         config = self._config
