@@ -24,7 +24,14 @@ from fastmta.session import ContentRoom, Ports, SessionSettings
 from tests.support.session import HOSTNAME, ROOM_OCTETS, Dialog, FakeAccept, FakeClock
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.smtp"))
-SETTINGS = SessionSettings(HOSTNAME, message_octets_max=100_000, recipients_max=3, errors_soft=50)
+SETTINGS = SessionSettings(
+    HOSTNAME,
+    message_octets_max=100_000,
+    inline_octets_max=10_000,
+    header_octets_max=5_000,
+    recipients_max=3,
+    errors_soft=50,
+)
 DOMAINS = ["ours.example"]
 TIMEOUT_S = 5.0
 
@@ -71,7 +78,7 @@ def match(line: str, pattern: object, path: Path) -> None:
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_in_memory(path: Path, is_dripping: bool) -> None:
     script = Script.read(path)
-    dialog = Dialog(script.address, SETTINGS, DOMAINS)
+    dialog = Dialog(script.address, SETTINGS, DOMAINS, FakeAccept(is_prompt=True))
     lines = dialog.lines()
     for kind, value in script.steps:
         if kind == "send":
@@ -92,7 +99,8 @@ def test_in_memory(path: Path, is_dripping: bool) -> None:
 async def play(script: Script, path: Path) -> None:
     loop = asyncio.get_running_loop()
     policy = RelayPolicy.build(["127.0.0.0/8"], DOMAINS, "origin.example", "postmaster@x.example")
-    ports = Ports(SETTINGS, policy, FakeAccept(), FakeClock(), [].append, ContentRoom(ROOM_OCTETS))
+    accept, room = FakeAccept(is_prompt=True), ContentRoom(ROOM_OCTETS)
+    ports = Ports(SETTINGS, policy, accept, FakeClock(), [].append, room)
 
     class NoNames:
         def client_name(self, address: str, done: Callable[[str], None]) -> None:

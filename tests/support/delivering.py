@@ -10,7 +10,7 @@ import uvloop
 
 from fastmta.delivery import Courier, DeliveryOptions, TimeLimits
 from fastmta.event import Event
-from fastmta.message import AttemptResult, ClientIdentity, Envelope, Job, Message
+from fastmta.message import AttemptResult, ClientIdentity, ContentFile, Envelope, Job, Message
 from fastmta.route import Site, Target
 
 CONTENT = b"Received: by relay.example\r\nSubject: test\r\n\r\nfirst line\r\n.second line\r\n"
@@ -34,6 +34,79 @@ def make_job(
 def make_site(*ports: int, key: bytes = b"site-of-the-tests", address: str = "127.0.0.1") -> Site:
     """A site whose targets are these ports of the loopback interface."""
     return Site(key, "test", tuple(Target(address, address, port) for port in ports), None)
+
+
+class FakeStream:
+    """One reading of a content; fails with `error` once `fails_at` octets were handed out."""
+
+    def __init__(self, contents: FakeContents, octets: bytes) -> None:
+        self._contents = contents
+        self._octets = octets
+        self._offset = 0
+        self._is_reading = False
+
+    def read(self, done: Callable[[bytes, Exception | None], None]) -> None:
+        assert not self._is_reading, "a read while another one is under way"
+        self._is_reading = True
+        asyncio.get_running_loop().call_soon(self._answer, done)
+
+    def _answer(self, done: Callable[[bytes, Exception | None], None]) -> None:
+        contents = self._contents
+        self._is_reading = False
+        if 0 <= contents.fails_at <= self._offset:
+            done(b"", contents.error)
+            return
+        piece = self._octets[self._offset : self._offset + contents.piece_octets]
+        self._offset += len(piece)
+        contents.octets_read += len(piece)
+        done(piece, None)
+
+
+class FakeSource:
+    """A content in memory."""
+
+    def __init__(self, contents: FakeContents, octets: bytes) -> None:
+        self._contents = contents
+        self._octets = octets
+
+    def stream(self) -> FakeStream:
+        return FakeStream(self._contents, self._octets)
+
+    def close(self) -> None:
+        self._contents.open_count -= 1
+
+
+class FakeContents:
+    """Large contents by path, as the courier asks for them."""
+
+    def __init__(self, octets: bytes, piece_octets: int = 128 * 1024) -> None:
+        self.octets = octets
+        self.piece_octets = piece_octets
+        self.is_damaged = False
+        self.is_silent = False  # never answers
+        self.fails_at = -1
+        self.error = OSError("the disk does not give it")
+        self.octets_read = 0
+        self.open_count = 0
+
+    def open(
+        self, file: ContentFile, done: Callable[[FakeSource | None, Exception | None], None]
+    ) -> None:
+        if self.is_silent:
+            return
+        loop = asyncio.get_running_loop()
+        if self.is_damaged:
+            loop.call_soon(done, None, ValueError(f"{file.path}: it is damaged"))
+            return
+        self.open_count += 1
+        loop.call_soon(done, FakeSource(self, self.octets), None)
+
+    def job(self, *forward_paths: bytes) -> Job:
+        """A job for a message with this content."""
+        job = make_job(forward_paths or (b"one@example.org", b"two@example.org"), None)
+        job.message.file = ContentFile("/spool/big/1-x", len(self.octets), 0, 1)
+        job.message.size_octets = len(self.octets)
+        return job
 
 
 class Sending:
@@ -67,18 +140,21 @@ def run_sending(
     options: DeliveryOptions | None = None,
     *,
     is_uvloop: bool = True,
+    contents: FakeContents | None = None,
 ) -> T:
     """Run `scenario` with a courier, on uvloop or asyncio's own loop, and close the courier."""
 
     async def main() -> T:
         events: list[Event] = []
-        courier = Courier(options or fast_options(), events.append, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        courier = Courier(options or fast_options(), events.append, loop, contents)
         try:
             return await scenario(Sending(courier, events))
         finally:
             await courier.close(0.2)
             assert courier.running_count == 0
             assert courier.connection_count == 0
+            assert contents is None or contents.open_count == 0
 
     factory = uvloop.new_event_loop if is_uvloop else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:

@@ -33,6 +33,7 @@ class FakeSpill:
     error: Exception | None
     is_behind: bool
     id: bytes
+    is_prompt: bool  # durable as soon as it is finished
     octets: bytes = b""
     is_abandoned: bool = False
     done: Callable[[ContentFile | None, Exception | None], None] | None = None
@@ -45,6 +46,8 @@ class FakeSpill:
     def finish(self, done: Callable[[ContentFile | None, Exception | None], None]) -> None:
         assert not self.is_abandoned
         self.done = done
+        if self.is_prompt:
+            self.answer()
 
     def abandon(self) -> None:
         assert self.done is None
@@ -76,6 +79,7 @@ class FakeAccept:
     declared_octets: int = -1  # of the latest MAIL
     spill_error: Exception | None = None
     is_behind: bool = False
+    is_prompt: bool = False
     spills: list[FakeSpill] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     _waiting: list[Callable[[], None]] = field(default_factory=list)
@@ -90,8 +94,9 @@ class FakeAccept:
         return b"%016d" % self._count
 
     def begin_big(self, id: bytes, caught_up: Callable[[], None]) -> FakeSpill:
-        self.spills.append(FakeSpill(caught_up, self.spill_error, self.is_behind, id))
-        return self.spills[-1]
+        spill = FakeSpill(caught_up, self.spill_error, self.is_behind, id, self.is_prompt)
+        self.spills.append(spill)
+        return spill
 
     def accept(self, message: Message, done: Callable[[Message, Exception | None], None]) -> None:
         def store() -> None:

@@ -3,6 +3,7 @@
 import email
 import email.policy
 import re
+from collections.abc import Callable
 from email.message import Message as ParsedMessage
 
 import pytest
@@ -13,6 +14,7 @@ from fastmta.dsn import Bouncer
 from fastmta.message import (
     NULL_REVERSE_PATH,
     ClientIdentity,
+    ContentFile,
     Envelope,
     Message,
     Outcome,
@@ -47,8 +49,10 @@ def message_of(
     return message
 
 
-def bouncer_of(hostname: str = "mail.example") -> Bouncer:
-    return Bouncer(hostname, lambda: DSN_ID, lambda: NOW_NS, lambda: QUEUE_NS)
+def bouncer_of(
+    hostname: str = "mail.example", head: Callable[[ContentFile, int], bytes] | None = None
+) -> Bouncer:
+    return Bouncer(hostname, lambda: DSN_ID, lambda: NOW_NS, lambda: QUEUE_NS, head)
 
 
 def report_of(message: Message, *failures: tuple[int, Outcome]) -> Message:
@@ -278,6 +282,42 @@ def test_null_reverse_path_gets_no_report() -> None:
 def test_content_must_be_in_memory() -> None:
     with pytest.raises(ValueError, match="content"):
         bouncer_of().bounce(message_of(None), [(0, REFUSED)])
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_of_a_large_message_only_the_header_section_is_asked_for(is_there: bool) -> None:
+    message = message_of(None)
+    message.file = ContentFile("/spool/big/1-x", 5_000_000, 0, 1)
+    asked: list[int] = []
+
+    def head(file: ContentFile, octets: int) -> bytes:
+        assert file is message.file
+        asked.append(octets)
+        return (CONTENT + b"x" * octets)[:octets] if is_there else b""
+
+    dsn = bouncer_of(head=head).bounce(message, [(0, REFUSED)])
+    assert dsn is not None
+    assert dsn.content is not None
+    check_octets(dsn.content)
+    assert asked == [50_001]
+    original = parts_of(parse(dsn.content))[2]
+    assert original.get_content_type() == "text/rfc822-headers"
+    assert b"line one" not in dsn.content
+    assert (b"Subject: hello" in dsn.content) is is_there
+
+
+def test_a_large_header_section_is_cut_at_a_line() -> None:
+    message = message_of(None)
+    message.file = ContentFile("/spool/big/1-x", 5_000_000, 0, 1)
+    long = b"".join(b"X-%06d: y\r\n" % number for number in range(10_000))
+    bouncer = bouncer_of(head=lambda file, octets: long[:octets])
+    dsn = bouncer.bounce(message, [(0, REFUSED)])
+    assert dsn is not None
+    assert dsn.content is not None
+    check_octets(dsn.content)
+    fields = re.findall(rb"X-[0-9].*\r\n", dsn.content)
+    assert len(fields) == 50_000 // len(b"X-000000: y\r\n")
+    assert all(field.endswith(b": y\r\n") for field in fields)
 
 
 def test_no_report_without_failure() -> None:

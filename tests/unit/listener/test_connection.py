@@ -251,6 +251,61 @@ def test_a_commit_that_takes_long_is_not_the_clients_fault() -> None:
     assert b"queued as" in transport.written
 
 
+def behind(idle_s: float = 10.0) -> tuple[World, Connection, FakeTransport]:
+    """A client whose large content the disk cannot take as fast as it comes."""
+    world = World(ListenerSettings(idle_s=idle_s), inline_octets_max=1000, header_octets_max=500)
+    world.accept.is_behind = True
+    connection, transport = world.connect()
+    for octets in (b"EHLO c\r\n", b"MAIL FROM:<a@b.example>\r\n", b"RCPT TO:<c@d.example>\r\n"):
+        world.send(connection, octets)
+    world.send(connection, b"DATA\r\n")
+    assert transport.is_reading
+    world.send(connection, b"Subject: x\r\n\r\n" + b"x" * 1000)
+    return world, connection, transport
+
+
+def test_a_slow_disk_stops_the_reading_of_a_large_content() -> None:
+    world, connection, transport = behind()
+    assert not transport.is_reading
+    connection.pause_writing()
+    connection.resume_writing()
+    assert not transport.is_reading, "only the disk says when to go on"
+    (spill,) = world.accept.spills
+    spill.catch_up()
+    assert transport.is_reading
+    world.send(connection, b"\r\n.\r\n")
+    spill.answer()
+    world.accept.store_all()
+    assert b"queued as" in transport.written
+
+
+def test_a_slow_disk_is_not_the_clients_fault() -> None:
+    world, connection, transport = behind(idle_s=10.0)
+    for _ in range(60):
+        world.loop.now_s += 1.0
+        world.listener._wheel.turn()
+    assert not transport.is_closed
+    (spill,) = world.accept.spills
+    spill.catch_up()
+    for _ in range(5):
+        world.loop.now_s += 1.0
+        world.send(connection, b"y" * 10)
+        world.listener._wheel.turn()
+    assert not transport.is_closed, "the time it stood still was ours"
+    for _ in range(40):
+        world.loop.now_s += 1.0
+        world.listener._wheel.turn()
+    assert transport.is_closed
+    assert spill.is_abandoned
+
+
+def test_a_client_that_leaves_while_the_disk_is_behind_leaves_no_file() -> None:
+    world, connection, _ = behind()
+    connection.connection_lost(None)
+    (spill,) = world.accept.spills
+    assert spill.is_abandoned
+
+
 def test_a_long_session_ends_between_transactions() -> None:
     world = World(ListenerSettings(session_s=60.0))
     connection, transport = world.connect()
