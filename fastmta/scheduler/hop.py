@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Set
+from typing import TYPE_CHECKING, Final
 
 from fastmta.budget import Backoff
 from fastmta.message import Outcome
@@ -14,6 +14,9 @@ from .cursor import just_before
 
 if TYPE_CHECKING:
     from .path import Path
+
+
+_NOBODY: Final[Set[bytes]] = frozenset()
 
 
 class HopState(enum.Enum):
@@ -31,12 +34,12 @@ class Reading:
     Rows at or before `cursor` are in RAM or gone. Whoever puts one back lowers the cursor.
     """
 
-    __slots__ = ("_lowest", "cursor", "departed", "is_restart_due", "is_stale", "limit")
+    __slots__ = ("_departed", "_lowest", "cursor", "is_restart_due", "is_stale", "limit")
 
     def __init__(self) -> None:
         self.cursor = b""  # position in the backlog, see `Backlog.fetch`
         self.limit = 0  # of the read under way; 0 when there is none
-        self.departed: set[bytes] = set()  # ids that left RAM during that read
+        self._departed: set[bytes] | None = None  # ids that left RAM during that read
         self.is_stale = False  # there may be more than that read can see
         self.is_restart_due = False  # some row may be anywhere: the next wake begins anew
         self._lowest: bytes | None = None  # of the rows put back during that read
@@ -49,7 +52,19 @@ class Reading:
         elif tail <= self.cursor:
             self.cursor = just_before(tail)
 
-    def end(self, cursor: bytes) -> set[bytes]:
+    def left(self, id: bytes) -> None:
+        """Message `id` is not in RAM any more; what is being read of it is older than that."""
+        if self.limit:
+            if self._departed is None:
+                self._departed = set()
+            self._departed.add(id)
+
+    @property
+    def has_departed(self) -> bool:
+        """Whether some message left RAM during the read under way."""
+        return bool(self._departed)
+
+    def end(self, cursor: bytes) -> Set[bytes]:
         """The read got up to `cursor`; the ids that must not be taken from it."""
         self.limit = 0
         self.is_stale = False
@@ -57,12 +72,15 @@ class Reading:
         if self._lowest is not None:
             self.lower(self._lowest)
             self._lowest = None
-        departed, self.departed = self.departed, set()
-        return departed
+        departed, self._departed = self._departed, None
+        return departed or _NOBODY
 
 
 class Hop:
-    """A next hop with mail in RAM, in the backlog or due later."""
+    """A next hop with mail in RAM, in the backlog or due later.
+
+    There may be tens of thousands: empty containers are small ones or not there.
+    """
 
     __slots__ = (
         "backoff",
@@ -82,7 +100,7 @@ class Hop:
         self.next_hop = next_hop
         self.state = HopState.UNRESOLVED
         self.path: Path | None = None  # set when RESOLVED, kept while being looked up again
-        self.waiting: deque[Job] = deque()  # jobs without a path
+        self.waiting: list[Job] = []  # jobs without a path
         self.held = 0  # jobs in RAM: waiting, ready, in flight, or being recorded
         self.backoff = backoff
         self.cause: Outcome | None = None  # of BACKING_OFF

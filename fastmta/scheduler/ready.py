@@ -1,7 +1,7 @@
 """The jobs that wait for a path, in the order in which they will go."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 
 from fastmta.message.attempt import Job
 
@@ -16,7 +16,9 @@ class Ready:
 
     def __init__(self) -> None:
         self.fresh: deque[Job] = deque()
-        self.backlog: deque[Job] = deque()  # fetched from the spool, or to be tried again
+        # Fetched from the spool, or to be tried again. A list: there are hundreds of jobs at most,
+        # but tens of thousands of paths, and an empty deque takes 624 octets.
+        self.backlog: list[Job] = []
         self._is_backlog_turn = False
 
     def __len__(self) -> int:
@@ -30,7 +32,7 @@ class Ready:
         """The next job; there must be one."""
         if not self.fresh or (self._is_backlog_turn and self.backlog):
             self._is_backlog_turn = False
-            return self.backlog.popleft()
+            return self.backlog.pop(0)
         self._is_backlog_turn = True
         return self.fresh.popleft()
 
@@ -40,7 +42,8 @@ class Ready:
 
     def remove(self, job: Job) -> bool:
         """Take `job` out wherever it is; False when it is not here. Slow, for rare use."""
-        for queue in (self.fresh, self.backlog):
+        queues: tuple[MutableSequence[Job], ...] = (self.fresh, self.backlog)
+        for queue in queues:
             for position, one in enumerate(queue):
                 if one is job:
                     del queue[position]
@@ -50,7 +53,8 @@ class Ready:
     def keep_first(self, count: int) -> list[Job]:
         """Keep at most `count` jobs, those that would go last are taken out and returned."""
         dropped: list[Job] = []
-        for queue in (self.fresh, self.backlog):
+        queues: tuple[MutableSequence[Job], ...] = (self.fresh, self.backlog)
+        for queue in queues:
             while queue and len(self) > count:
                 dropped.append(queue.pop())
         return dropped
@@ -60,5 +64,5 @@ class Ready:
         taken = [job for job in self if job.next_hop == next_hop]
         if taken:
             self.fresh = deque(job for job in self.fresh if job.next_hop != next_hop)
-            self.backlog = deque(job for job in self.backlog if job.next_hop != next_hop)
+            self.backlog = [job for job in self.backlog if job.next_hop != next_hop]
         return taken

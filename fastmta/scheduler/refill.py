@@ -97,7 +97,7 @@ class Refill:
     ) -> None:
         reading = hop.reading
         is_full = len(messages) >= reading.limit
-        hop.is_behind = is_full or reading.is_stale or bool(reading.departed)
+        hop.is_behind = is_full or reading.is_stale or reading.has_departed
         hop_of = self._engine.ports.next_hop
         departed = reading.end(position(messages, hop.next_hop, hop_of, reading.cursor))
         if path is not None:

@@ -9,7 +9,7 @@ from fastmta.message import Message
 from fastmta.message.attempt import Job
 
 WINDOWS_GUARANTEED = 2  # of jobs in RAM, to each next hop
-FULL_FACTOR = 4  # guarantees of next hops end when this many times the shared pool is in RAM
+FULL_FACTOR = 2  # guarantees of next hops end when this many times the shared pool is in RAM
 OCTETS_GUESS = 4_096  # of a message, before there is one to look at
 FILE_OCTETS = 64 * 1024  # what a message counts whose content is in a file, never in RAM
 

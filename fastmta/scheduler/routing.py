@@ -82,8 +82,8 @@ class Routing:
             self._detach(hop)
             hop.path = path
             path.hop_count += 1
-        while hop.waiting:
-            path.ready.fresh.append(hop.waiting.popleft())
+        path.ready.fresh.extend(hop.waiting)
+        hop.waiting.clear()
         if hop.is_behind and hop.reading.limit == 0:
             path.behind[hop] = None
         path.pump()

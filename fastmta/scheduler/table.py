@@ -139,7 +139,7 @@ class Table:
         hop = self.hops[job.next_hop]
         hop.held -= 1
         if hop.reading.limit:
-            hop.reading.departed.add(job.message.id)
+            hop.reading.left(job.message.id)
         return self.residence.leave(job)
 
     def replace(self, job: Job, rest: Job) -> None:

@@ -230,7 +230,7 @@ def test_the_cursor_is_lowered_to_what_is_put_back() -> None:
     reading.limit = 10
     reading.lower(tail(3, b"7" * 16))
     reading.lower(tail(0, b"9" * 16))
-    reading.departed.add(b"x")
+    reading.left(b"x")
     assert reading.end(tail(700, b"0" * 16)) == {b"x"}
     assert tail(0, b"8" * 16) < reading.cursor < tail(0, b"9" * 16)
     reading.lower(b"")
