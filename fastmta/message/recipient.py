@@ -1,8 +1,11 @@
 """The state of one recipient between attempts, as STATE records and index rows keep it."""
 
 import enum
+from typing import Annotated, TypeAlias
 
 import msgspec
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]  # what a decoder refuses below 0
 
 
 class RecipientStatus(enum.IntEnum):
@@ -36,8 +39,8 @@ _FINAL = frozenset(
 class RecipientState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Absolute state of recipient `index` of its envelope. New fields go at the end."""
 
-    index: int
+    index: Count
     status: RecipientStatus
-    attempts: int = 0
-    due_at_ns: int = 0  # wall clock, ns since the epoch; meaningful when DEFERRED
+    attempts: Count = 0
+    due_at_ns: Count = 0  # wall clock, ns since the epoch; meaningful when DEFERRED
     text: str = ""  # last outcome's text, for mailq and DSNs; at most 500 characters

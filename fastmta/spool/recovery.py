@@ -168,7 +168,7 @@ def _torn_octets(view: memoryview, segment: Segment, pos: int, group_end: int) -
     """
     if group_end:
         return 0 if is_padding(view, pos, group_end) else group_end - pos
-    if pos >= segment.size_octets:
+    if segment.size_octets - pos < _PAGE:  # no group fits
         return 0
     claim = parse_record_head(view, pos)
     return _PAGE if claim == (segment.epoch, segment.base + pos) else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -25,7 +25,7 @@ class RecipientRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Value of a `recipient` row; by position, new fields at the end."""
 
     next_hop: bytes  # empty: no hop row, because the recipient is final or held
-    due_at_ns: int
+    due_at_ns: Annotated[int, msgspec.Meta(ge=0)]
     state: RecipientState | None = None  # None: queued, no attempt yet
 
 
