@@ -89,7 +89,11 @@ class Connection:
         if session is None:  # RFC 5321 4.3.1: the client waits for the greeting
             self._refuse(replies.R554_SYNCHRONIZATION, "lost connection")
             return
-        octets = session.receive(listener.scratch, count)
+        try:
+            octets = session.receive(listener.scratch, count)
+        except MemoryError:  # what was read is lost to this session, so it ends; the others do not
+            self._refuse(replies.r421_no_resources(listener.ports.settings.hostname), "no memory")
+            return
         if session.state is _CONTENT:
             self._content_deadline(now_s, count)
             if session.is_behind:

@@ -409,13 +409,17 @@ class Session:
         if framing.content_size > self._ports.settings.inline_octets_max:
             self._end_large(framing)
             return
-        content = framing.take_content()
-        trace_octets = self._transaction.trace_octets
-        examined = examine_header(content, trace_octets, self._ports.settings)
-        if isinstance(examined, Reply):
-            self._refuse_content(examined, False)
+        try:
+            content = framing.take_content()
+            trace_octets = self._transaction.trace_octets
+            examined = examine_header(content, trace_octets, self._ports.settings)
+            if isinstance(examined, Reply):
+                self._refuse_content(examined, False)
+                return
+            message = self._message(*examined)
+        except MemoryError:  # all of this content has been read: the session can go on
+            self._refuse_content(replies.R451_LOCAL_ERROR, False)
             return
-        message = self._message(*examined)
         self.state = _COMMITTING
         self._is_waiting = True
         self._ports.accept.accept(message, self._stored)

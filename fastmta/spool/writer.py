@@ -231,10 +231,13 @@ class Writer:
         waiting, self._waiting = self._waiting, deque()
         while waiting:
             message, done, changes, dsn = waiting.popleft()
-            if changes is None:
-                self.accept(message, done)
-            else:
-                self.record(message, done, changes, dsn)
+            try:
+                if changes is None:
+                    self.accept(message, done)
+                else:
+                    self.record(message, done, changes, dsn)
+            except MemoryError:
+                self._refuse(message, done, changes, SpoolFull("no memory"))
             if self._waiting:
                 self._waiting.extend(waiting)
                 return

@@ -424,3 +424,30 @@ def test_wheel_acts_once_and_late_by_a_second_at_most() -> None:
     wheel.turn()
     assert things[20].count == 1
     assert wheel._buckets == {}
+
+
+def test_no_memory_for_what_a_client_sends_ends_that_client_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    poor, poors_transport = world.connect()
+    other, others_transport = world.connect()
+    for octets in (b"EHLO c\r\n", b"MAIL FROM:<a@b.example>\r\n", b"RCPT TO:<c@d.example>\r\n"):
+        world.send(poor, octets)
+    world.send(poor, b"DATA\r\n")
+
+    def fail(*_: object) -> bytes:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(poor._session), "receive", fail)
+        world.send(poor, b"x" * 1000)
+    assert poors_transport.is_closed
+    assert poors_transport.written.endswith(
+        b"421 4.3.2 relay.example Error: insufficient system resources\r\n"
+    )
+    poor.connection_lost(None)
+    assert world.listener.ports.room.used == 0
+    world.send(other, b"EHLO c\r\nNOOP\r\n"[:8])
+    assert b"250" in others_transport.written
+    assert not others_transport.is_closed

@@ -8,7 +8,7 @@ from fastmta.event import ClientDisconnected, CommandRefused, MessageReceived
 from fastmta.session import ContentRoom, SessionSettings, State
 from fastmta.smtp import Verb
 from fastmta.smtp import reply as replies
-from tests.support.session import HOSTNAME, ROOM_OCTETS, Dialog, FakeAccept
+from tests.support.session import HOSTNAME, Dialog, FakeAccept
 
 MAIL = b"MAIL FROM:<a@client.example>\r\n"
 RCPT = b"RCPT TO:<b@dest.example>\r\n"
@@ -310,34 +310,6 @@ def test_contents_share_a_room_and_give_it_back() -> None:
     assert two.codes(b"DATA\r\n") == ["354"]
     two.session.ended("lost connection")
     assert room.used == 0
-
-
-def test_what_may_come_of_open_contents_is_reserved_until_they_end() -> None:
-    settings = SessionSettings(HOSTNAME, message_octets_max=1_000_000)
-    room = ContentRoom(ROOM_OCTETS)
-    silent, said = (in_state(R, settings=settings, room=room) for _ in range(2))
-    silent.send(MAIL)
-    assert silent.accept.declared_octets == 0
-    said.send(b"MAIL FROM:<a@source.example> SIZE=5000\r\n")
-    assert said.accept.declared_octets == 5000
-    for dialog in (silent, said):
-        dialog.send(RCPT)
-        assert dialog.codes(b"DATA\r\n") == ["354"]
-    assert room.octets_expected == 1_005_000
-    said.send(CONTENT)
-    assert room.octets_expected == 1_000_000
-    silent.session.ended("lost connection")
-    assert room.octets_expected == 0
-
-
-def test_a_shortage_is_told_at_mail_and_leaves_no_transaction() -> None:
-    dialog = in_state(R, accept=FakeAccept(refuses=replies.R452_STORAGE_FULL))
-    line = b"MAIL FROM:<a@source.example> SIZE=5000\r\n"
-    assert dialog.send(line) == ["452 4.3.1 Insufficient system storage"]
-    assert dialog.session.state is State.READY
-    dialog.accept.refuses = None
-    assert dialog.codes(MAIL) == ["250"]
-    assert dialog.accept.declared_octets == 0
 
 
 def test_content_that_outgrows_the_room_is_a_transient_refusal() -> None:

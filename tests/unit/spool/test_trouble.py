@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -197,3 +198,32 @@ def test_damaged_answer_is_dropped_once(shard: Shard) -> None:
     shard.commit()
     assert shard.spool.live_count == 0
     assert message.id not in shard.index()
+
+
+class PoorLog:
+    """The log's writing end, without memory for records larger than `octets_max`."""
+
+    def __init__(self, log: Any, octets_max: int) -> None:
+        self._log = log
+        self._octets_max = octets_max
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def append_message(self, id: bytes, at_ns: int, envelope: bytes, content: bytes) -> int:
+        if len(content) > self._octets_max:
+            raise MemoryError
+        return int(self._log.append_message(id, at_ns, envelope, content))
+
+
+def test_no_memory_for_a_waiting_message_refuses_that_one_only(shard: Shard) -> None:
+    writer = shard.spool._writer
+    log: Any = PoorLog(writer._log, 200_000)
+    writer._log = log
+    small = [shard.make(content=bytes(150_000)) for _ in range(30)]
+    large = shard.make(content=bytes(250_000))
+    problems = shard.accept(*small[:29], large, small[29])  # most of them wait for a later group
+    assert problems[:29] == [None] * 29
+    assert isinstance(problems[29], SpoolError)
+    assert problems[30] is None
+    assert shard.accept(shard.make()) == [None]
