@@ -8,6 +8,7 @@ import click
 from fastmta import __version__
 
 from .option import EXIT_CONFIG, config_options, load_config
+from .queue import queue
 from .spool import spool
 
 _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -70,4 +71,5 @@ def version() -> None:
     click.echo(__version__)
 
 
+main.add_command(queue)
 main.add_command(spool)

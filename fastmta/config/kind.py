@@ -57,14 +57,19 @@ class FilePath(Kind):
 
     shape = "absolute path"
 
-    def __init__(self, *, may_be_dash: bool = False) -> None:
+    def __init__(self, *, may_be_dash: bool = False, may_be_empty: bool = False) -> None:
         self.may_be_dash = may_be_dash
+        self.may_be_empty = may_be_empty
         if may_be_dash:
             self.shape = 'absolute path or `"-"`'
+        elif may_be_empty:
+            self.shape = 'absolute path or `""`'
 
     def check(self, value: object) -> str:
         path = plain_text(value)
-        if not path.startswith("/") and not (self.may_be_dash and path == "-"):
+        if (self.may_be_dash and path == "-") or (self.may_be_empty and not path):
+            return path
+        if not path.startswith("/"):
             raise ValueError(f'"{path}" is not an absolute path')
         return path
 

@@ -385,6 +385,19 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """Where the server takes orders of its operator."""
+
+    directory: Annotated[
+        str,
+        Key(
+            FilePath(may_be_empty=True),
+            "Directory of the workers' control sockets; empty: that of the spool.",
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
     """The processes that do the work."""
 
@@ -417,5 +430,6 @@ class Config:
     rewrite: Rewrite = field(default_factory=Rewrite)
     notify: Notify = field(default_factory=Notify)
     journal: Journal = field(default_factory=Journal)
+    control: Control = field(default_factory=Control)
     workers: Workers = field(default_factory=Workers)
     warnings: tuple[Problem, ...] = ()  # doubtful, but no reason not to start

@@ -29,6 +29,7 @@ from .descriptor import Division, divide
 from .intake import Intake
 from .memory import Memory
 from .names import TrustedNames
+from .operating import open_control
 from .pressure import Pressure
 from .probe import LagMeter, Probe
 from .settings import (
@@ -120,6 +121,9 @@ class Worker:
         self._listeners = self._make_listeners(loop, cache)
         for listener, each in zip(self._listeners, self._bound, strict=True):
             await listener.start([each.sockets[self._index]])
+        self._control = open_control(
+            self._config, self._index, self._shards, self._clock, loop, self._journal.emit
+        )
         self._flush(loop)
         self._watchman.start(self._listeners)
         loop.add_reader(self._leash.control_fd, self._on_control)
@@ -135,6 +139,7 @@ class Worker:
         """Stop accepting, finish what is in flight, make it durable."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._leash.control_fd)
+        await self._control.close()
         for each in self._bound:  # our copies of the others' sockets would keep those listening
             for index, listening in enumerate(each.sockets):
                 if index != self._index:

@@ -107,6 +107,10 @@ class Filter:
         """Whether something decides that only the message's record has."""
         return bool(self.senders or self.tenants or self.needs_recipients)
 
+    def with_failed(self) -> None:
+        """Recipients that have failed are meant as well."""
+        self.statuses = frozenset(_STATUS.values())
+
     def accepts_row(self, id: bytes, arrived_at_ns: int, size_octets: int, now_ns: int) -> bool:
         """Whether a message with these may be meant."""
         return (

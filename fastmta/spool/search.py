@@ -22,6 +22,7 @@ from .problem import SpoolError
 from .rows import RowMaker
 
 ROWS_AT_ONCE = 500  # looked at in one turn of the index thread
+_ID_OCTETS = 16
 RECIPIENTS_SHOWN = 1_000  # of one message
 
 
@@ -84,7 +85,7 @@ class Search:
 
         Whoever gets one that nobody else has in memory holds it, and releases it.
         """
-        self._take(tuple(ids), with_content, [], done)
+        self._take(_possible(ids), with_content, [], done)
 
     def page(
         self, filter: Filter, now_ns: int, after: bytes, limit: int, ids_only: bool, done: Paged
@@ -93,7 +94,16 @@ class Search:
 
         One bounded step: a page may be empty and yet not be the last.
         """
-        page = _Paging(self, (filter, now_ns, after, max(1, limit), ids_only), done)
+        what = (filter, now_ns, after[:_ID_OCTETS], max(1, limit), ids_only)
+        page = _Paging(self, what, done)
+        self._clerk.ask(page, page.refused)
+
+    def find(self, ids: Sequence[bytes], done: Paged) -> None:
+        """Call `done` with one page of those of these messages that are live, without content.
+
+        Nobody holds them: they are to be looked at.
+        """
+        page = _Paging(self, (Filter(), 0, b"", len(ids) + 1, False), done, _possible(ids))
         self._clerk.ask(page, page.refused)
 
     def count(self, done: Counted, next_hop: bytes | None = None) -> None:
@@ -176,15 +186,25 @@ class Search:
             done(taken)
 
 
+def _possible(ids: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Those that can be a key: they come from people, and must not look like a broken index."""
+    return tuple(id for id in ids if len(id) == _ID_OCTETS)
+
+
 class _Paging:
     """One page."""
 
     needs_commit = False
 
     def __init__(
-        self, search: Search, what: tuple[Filter, int, bytes, int, bool], done: Paged
+        self,
+        search: Search,
+        what: tuple[Filter, int, bytes, int, bool],
+        done: Paged,
+        ids: tuple[bytes, ...] | None = None,
     ) -> None:
         self._search = search
+        self._ids = ids  # nothing but these
         self._filter, self._now_ns, self._after, self._limit, self._ids_only = what
         self._done = done
         self._unwritten: dict[bytes, Message] = {}
@@ -200,18 +220,24 @@ class _Paging:
 
     def begin(self) -> None:
         """Note what the index will not have."""
-        ledger = self._search.ledger
-        self._unwritten = {one.id: one for one in ledger.unwritten()}
+        ledger, ids = self._search.ledger, self._ids
+        unwritten = {one.id: one for one in ledger.unwritten()}
+        if ids is not None:
+            unwritten = {id: unwritten[id] for id in ids if id in unwritten}
+        self._unwritten = unwritten
         self._ended = ledger.ended()
 
     def look(self, indexer: Indexer) -> None:
         """Look at a slice of the rows."""
         self._has_looked = True
         filter, now_ns = self._filter, self._now_ns
-        rows = indexer.index.page(self._after, ROWS_AT_ONCE)
+        if self._ids is not None:
+            rows = [(one.id, one.row) for one in indexer.index.find(list(self._ids))]
+        else:
+            rows = indexer.index.page(self._after, ROWS_AT_ONCE)
         needs_rows = filter.needs_states or not self._ids_only
         needs_envelope = filter.needs_envelope or not self._ids_only
-        self._is_end = len(rows) < ROWS_AT_ONCE
+        self._is_end = self._ids is not None or len(rows) < ROWS_AT_ONCE
         for id, row in rows:
             if len(self._found) >= self._limit:
                 self._is_end = False

@@ -1,0 +1,163 @@
+"""To whom the commands for the queue talk: every worker, or, without a server, the shards."""
+
+from __future__ import annotations
+
+import selectors
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from fastmta.config import Config
+    from fastmta.control import Client, Request
+
+ANSWER_S = 90.0  # between two lines of a worker; longer than the longest wait for an attempt
+
+Result: TypeAlias = dict[str, Any]  # Any: what JSON knows
+Progress: TypeAlias = Callable[[int], None]
+
+
+class Refused(Exception):
+    """A request was not done; `is_usage`: because it makes no sense."""
+
+    def __init__(self, text: str, is_usage: bool = False) -> None:
+        super().__init__(text)
+        self.is_usage = is_usage
+
+
+class Exchange(Protocol):
+    """Whoever answers."""
+
+    missing: Sequence[int]  # shards that nobody answers for just now
+
+    def ask(self, request: Request, progress: Progress) -> list[Result]:
+        """The results of a request, one for each who answers. Raises Refused.
+
+        `progress` is told how many messages have been dealt with; Ctrl-C ends a long operation
+        between two of its steps.
+        """
+
+
+@contextmanager
+def open_exchange(config: Config) -> Iterator[Exchange]:
+    """Connect to the workers, or open the shards. Raises Refused when neither can be done."""
+    from fastmta.control import Client, ClientError, socket_paths
+    from fastmta.daemon.operating import Offline, OfflineError, control_directory, shards_of
+
+    clients: list[Client] = []
+    try:
+        for path in socket_paths(control_directory(config)):
+            try:
+                clients.append(Client(path))
+            except (ConnectionError, FileNotFoundError):
+                continue  # of a worker that is gone
+        if clients:
+            served = {number for client in clients for number in client.shards}
+            yield _Online(clients, sorted(set(shards_of(config)) - served))
+            return
+    except (ClientError, OSError) as error:
+        raise Refused(f"the server does not answer: {error}") from error
+    finally:
+        for client in clients:
+            client.close()
+    try:
+        with Offline(config) as offline:
+            yield _Offline(offline)
+    except OfflineError as error:
+        raise Refused(f"no server answers, and the spool cannot be opened: {error}") from error
+
+
+class _Online:
+    def __init__(self, clients: Sequence[Client], missing: Sequence[int]) -> None:
+        self.missing = missing
+        self._clients = clients
+        self._count = 0
+
+    def ask(self, request: Request, progress: Progress) -> list[Result]:
+        self._count += 1
+        request.id = self._count
+        for client in self._clients:
+            client.send(request)
+        answering = _Answering(self._clients, request.id, progress)
+        try:
+            answering.finish()
+        except KeyboardInterrupt:
+            self._cancel(request.id)
+            answering.finish()
+        return answering.results
+
+    def _cancel(self, id: int) -> None:
+        from fastmta.control import Request, Verb
+
+        self._count += 1
+        for client in self._clients:
+            client.send(Request(id=self._count, verb=Verb.CANCEL, request=id))
+
+
+class _Answering:
+    """The answers to one request, as they come."""
+
+    def __init__(self, clients: Sequence[Client], id: int, progress: Progress) -> None:
+        self.results: list[Result] = []
+        self._id = id
+        self._progress = progress
+        self._waiting = list(clients)
+        self._matched: dict[int, int] = {}
+
+    def finish(self) -> None:
+        """Read until everybody has answered."""
+        while self._waiting:
+            for client in self._readable():
+                self._take(client, client.read(ANSWER_S))
+
+    def _readable(self) -> list[Client]:
+        ready = [client for client in self._waiting if client.has_line]
+        if ready:
+            return ready
+        with selectors.DefaultSelector() as selector:
+            for client in self._waiting:
+                selector.register(client, selectors.EVENT_READ, client)
+            events = selector.select(ANSWER_S)
+        if not events:
+            raise Refused(f"no answer within {ANSWER_S:g} s")
+        return [key.data for key, _ in events]
+
+    def _take(self, client: Client, line: Result) -> None:
+        if line.get("id") not in (self._id, 0):
+            return  # of a cancellation
+        if "progress" in line:
+            self._matched[client.fileno()] = int(line["progress"]["matched"])
+            self._progress(sum(self._matched.values()))
+            return
+        self._waiting.remove(client)
+        if "error" in line:
+            error = line["error"]
+            raise Refused(str(error["text"]), error["code"] == "usage")
+        self.results.append(line["result"])
+
+
+class _Offline:
+    missing: Sequence[int] = ()
+
+    def __init__(self, offline: Any) -> None:  # Any: `Offline`, imported only when it is needed
+        self._offline = offline
+
+    def ask(self, request: Request, progress: Progress) -> list[Result]:
+        from fastmta.control import ErrorCode, Refusal
+
+        async def tell(value: Result) -> None:
+            progress(int(value["matched"]))
+
+        try:
+            return [self._offline.ask(request, tell)]
+        except Refusal as refusal:
+            raise Refused(refusal.text, refusal.code is ErrorCode.USAGE) from None
+
+
+def show_progress(count: int) -> None:
+    """How far it is, for whoever waits at a terminal."""
+    stream = sys.stderr
+    if stream.isatty():
+        stream.write(f"\r{count} messages ")
+        stream.flush()

@@ -1,0 +1,307 @@
+"""`fastmta queue`: hold, release, delete, requeue, expire, show and count what waits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from .exchange import Exchange, Refused, Result, open_exchange, show_progress
+from .option import EXIT_CONFIG, Command, config_options, load_config
+
+EXIT_PARTLY = 1  # nothing matched, or not all was done
+EXIT_USAGE = 2
+EXIT_TEMPORARY = 75  # EX_TEMPFAIL: nobody answers, or an attempt is under way
+IDS_AT_ONCE = 500
+_NEEDS_CONSENT = ("delete", "expire")
+_DONE = {
+    "hold": "Placed on hold",
+    "release": "Released from hold",
+    "delete": "Deleted",
+    "requeue": "Requeued",
+    "expire": "Expired",
+}
+_with_output = click.option(
+    "-o", "output", type=click.Choice(["text", "json"]), default="text", help="Form of the output."
+)
+
+
+@click.group()
+def queue() -> None:
+    """Look at and change what waits. Durable when it is answered, with and without a server.
+
+    Exit status: 0 done; 1 nothing matched, or not all was done; 2 wrong usage; 75 later perhaps:
+    nobody answers, or an attempt is under way.
+    """
+
+
+def _operation(verb: str, text: str) -> None:
+    """Make the command for one operation."""
+
+    def run(  # one parameter for each option, as click wants it
+        ids: tuple[str, ...],
+        path: str | None,
+        overrides: tuple[str, ...],
+        output: str,
+        **options: Any,  # Any: of several types
+    ) -> None:
+        chosen = _chosen_ids(ids)
+        if bool(chosen) + (options["filter"] is not None) + options["all"] != 1:
+            raise click.UsageError("give ids, or --filter, or --all")
+        with _talk(path, overrides) as exchange:
+            sys.exit(_operate(exchange, verb, chosen, output == "json", options))
+
+    command: Command = run
+    if verb == "requeue":
+        command = click.option(
+            "--failed", is_flag=True, help="Also recipients that failed, of mail that still waits."
+        )(command)
+    for option in (
+        click.option(
+            "--wait",
+            type=click.FloatRange(0, 60),
+            default=10.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long to wait for an attempt that is under way.",
+        ),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="Count, and change nothing."),
+        click.option("--all", is_flag=True, help="Every message."),
+        click.option("--filter", metavar="EXPR", help="Messages that match; see docs/queue.md."),
+        click.argument("ids", nargs=-1, metavar="[ID ... | -]"),
+        _with_output,
+        config_options,
+    ):
+        command = option(command)
+    queue.command(verb, help=text)(command)
+
+
+_operation("hold", "Keep mail from being tried. It does not expire meanwhile.")
+_operation("release", "Try held mail again, now.")
+_operation("delete", "Remove mail. Nobody is told.")
+_operation("requeue", "Try mail again, now, as if it had never been tried.")
+_operation("expire", "Give mail up, now: it goes back to its sender.")
+
+
+@queue.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID ...")
+@_with_output
+@config_options
+def show(ids: tuple[str, ...], path: str | None, overrides: tuple[str, ...], output: str) -> None:
+    """Show messages: where each recipient stands, and why it waits."""
+    with _talk(path, overrides) as exchange:
+        found: list[Result] = []
+        for chunk in _chunks(_chosen_ids(ids)):
+            for result in exchange.ask(_request("find", ids=chunk), show_progress):
+                found += result["messages"]
+        if output == "json":
+            click.echo(json.dumps(found))
+        else:
+            for message in found:
+                click.echo(_render(message))
+        sys.exit(_status(len(found) < len(set(_chosen_ids(ids))), bool(exchange.missing)))
+
+
+@queue.command()
+@click.option("--by", type=click.Choice(["domain"]), help="One line for each next hop.")
+@click.option("--filter", metavar="EXPR", help="Count messages that match, one by one.")
+@_with_output
+@config_options
+def count(
+    by: str | None,
+    filter: str | None,
+    path: str | None,
+    overrides: tuple[str, ...],
+    output: str,
+) -> None:
+    """Count what waits."""
+    if by and filter is not None:
+        raise click.UsageError("--by counts everything: it takes no --filter")
+    with _talk(path, overrides) as exchange:
+        if filter is not None:
+            matched = _total(exchange, _request("hold", filter=filter, dry_run=True))["matched"]
+            click.echo(json.dumps({"messages": matched}) if output == "json" else str(matched))
+            sys.exit(_status(False, bool(exchange.missing)))
+        results = exchange.ask(_request("count"), show_progress)
+        live = sum(result["live"] for result in results)
+        hops = _merged(results) if by else []
+        if output == "json":
+            click.echo(json.dumps({"messages": live, **({"next_hops": hops} if by else {})}))
+        elif by:
+            click.echo(f"{'MESSAGES':>10} {'RECIPIENTS':>10}  NEXT HOP")
+            for hop in hops:
+                click.echo(f"{hop['messages']:>10} {hop['recipients']:>10}  {hop['next_hop']}")
+        else:
+            click.echo(str(live))
+        sys.exit(_status(False, bool(exchange.missing)))
+
+
+@contextmanager
+def _talk(path: str | None, overrides: tuple[str, ...]) -> Iterator[Exchange]:
+    config = load_config(path, overrides, EXIT_CONFIG)
+    try:
+        with open_exchange(config) as exchange:
+            for number in exchange.missing:
+                click.echo(f"fastmta: no worker serves shard {number} just now", err=True)
+            yield exchange
+    except Refused as refused:
+        _fail(str(refused), EXIT_USAGE if refused.is_usage else EXIT_TEMPORARY)
+
+
+def _fail(text: str, status: int) -> NoReturn:
+    click.echo(f"fastmta: {text}", err=True)
+    sys.exit(status)
+
+
+def _request(verb: str, **fields: Any) -> Any:  # Any: fields and value of `Request`
+    from fastmta.control import Request, Verb
+
+    return Request(verb=Verb(verb), **fields)
+
+
+def _chosen_ids(ids: Sequence[str]) -> list[str]:
+    """Ids as given; "-" reads them from standard input, as the first word of each line."""
+    chosen: list[str] = []
+    for id in ids:
+        if id == "-":
+            lines = [line.split() for line in sys.stdin]
+            chosen += [words[0].rstrip("*!#") for words in lines if words]
+        else:
+            chosen.append(id)
+    return list(dict.fromkeys(chosen))
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        yield list(ids[at : at + IDS_AT_ONCE])
+
+
+def _operate(
+    exchange: Exchange, verb: str, ids: list[str], is_json: bool, options: dict[str, Any]
+) -> int:
+    """Do it, after asking where that is wanted; the exit status."""
+
+    def requests(dry_run: bool) -> Iterator[Any]:
+        fields = {
+            "dry_run": dry_run,
+            "wait_s": options["wait"],
+            "with_failed": options.get("failed", False),
+        }
+        if not ids:
+            yield _request(verb, filter=options["filter"], all=options["all"], **fields)
+        for chunk in _chunks(ids):
+            yield _request(verb, ids=chunk, **fields)
+
+    def ask(dry_run: bool) -> Result:
+        return _sum([_total(exchange, request) for request in requests(dry_run)])
+
+    is_dry = options["dry_run"]
+    if verb in _NEEDS_CONSENT and not is_dry and not options["yes"] and len(ids) != 1:
+        matched = ask(True)["matched"]
+        if matched > 1 and not sys.stdin.isatty():
+            _fail(f"{verb} {matched} messages: give --yes, nobody can be asked", EXIT_USAGE)
+        if matched > 1 and not click.confirm(f"{verb} {matched} messages?", err=True):
+            return EXIT_PARTLY
+    total = ask(is_dry)
+    if is_json:
+        click.echo(json.dumps({"verb": verb, "dry_run": is_dry, **total}))
+    else:
+        _say(verb, is_dry, total)
+    if is_dry:
+        return _status(total["matched"] == 0, bool(exchange.missing))
+    is_partly = bool(total["failed"] or total["unknown"] or total["is_cancelled"])
+    is_later = bool(total["under_way"] or exchange.missing)
+    return _status(is_partly or not total["done"], is_later)
+
+
+def _status(is_partly: bool, is_later: bool) -> int:
+    if is_later:
+        return EXIT_TEMPORARY
+    return EXIT_PARTLY if is_partly else 0
+
+
+def _total(exchange: Exchange, request: Any) -> Result:
+    """The results of all workers as one."""
+    results = exchange.ask(request, show_progress)
+    total = _sum(results)
+    if request.ids:  # everybody was asked for every id, and at most one knows it
+        told: dict[str, str] = {}
+        for result in results:
+            for id, answer in result["ids"].items():
+                if told.get(id, "no such message") == "no such message":
+                    told[id] = answer
+        total["ids"] = told
+        total["unknown"] = sum(answer == "no such message" for answer in told.values())
+    return total
+
+
+def _sum(results: Sequence[Result]) -> Result:
+    total: Result = {"matched": 0, "ids_under_way": [], "is_cancelled": False}
+    names = ("done", "nothing", "unknown", "under_way", "failed")
+    total.update(dict.fromkeys(names, 0))
+    for result in results:
+        for name in ("matched", *names):
+            total[name] += result[name]
+        total["ids_under_way"] += result["ids_under_way"]
+        total["is_cancelled"] = total["is_cancelled"] or result["is_cancelled"]
+        if "ids" in result:
+            total.setdefault("ids", {}).update(result["ids"])
+    return total
+
+
+def _say(verb: str, is_dry: bool, total: Result) -> None:
+    if is_dry:
+        click.echo(f"{total['matched']} messages match")
+    else:
+        click.echo(f"{_DONE[verb]}: {total['done']} messages")
+    complain: Callable[[str], None] = lambda text: click.echo(text, err=True)  # noqa: E731
+    for id, answer in total.get("ids", {}).items():
+        if answer not in ("done", "would be done"):
+            complain(f"{id}: {answer}")
+    for id in total["ids_under_way"] if "ids" not in total else ():
+        complain(f"{id}: an attempt is under way")
+    if total["failed"]:
+        complain(f"{total['failed']} messages: not recorded, the spool cannot write")
+    if total["is_cancelled"]:
+        complain("cancelled: what is counted above is done, the rest is as it was")
+
+
+def _merged(results: Sequence[Result]) -> list[Result]:
+    found: dict[str, Result] = {}
+    for result in results:
+        for hop in result["next_hops"]:
+            known = found.setdefault(hop["next_hop"], {**hop, "messages": 0, "recipients": 0})
+            known["messages"] += hop["messages"]
+            known["recipients"] += hop["recipients"]
+    return sorted(found.values(), key=lambda hop: (-hop["recipients"], hop["next_hop"]))
+
+
+def _render(message: Result) -> str:
+    from datetime import UTC, datetime
+
+    def moment(ns: int) -> str:
+        return f"{datetime.fromtimestamp(ns // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+    lines = [
+        f"{message['id']}  shard {message['shard']}",
+        f"  from      <{message['sender']}>, client {message['client']}",
+        f"  arrived   {moment(message['arrived_at_ns'])}, {message['size_octets']} octets",
+        f"  expires   {moment(message['expires_at_ns'])}",
+        f"  pending   {message['pending']} of {message['recipient_count']} recipients",
+    ]
+    if message["tenant"]:
+        lines.insert(2, f"  tenant    {message['tenant']}")
+    lines += [f"  waits for {why}" for why in message.get("waits_for", ())]
+    for one in message["recipients"]:
+        line = f"  {one['status']:<9} <{one['recipient']}> by {one['next_hop']}"
+        if one["status"] == "deferred":
+            line += f", next try {moment(one['due_at_ns'])}"
+        if one["attempts"]:
+            line += f", {one['attempts']} attempts"
+        lines.append(line + (f": {one['text']}" if one["text"] else ""))
+    return "\n".join(lines)

@@ -1,0 +1,32 @@
+"""What an operator may ask of a running server, and order it to do.
+
+Purpose   One unix socket per worker, on which operations, look-ups and counts are asked for.
+In        Requests, one JSON object a line, each with an id of the client's choice.
+Out       Answers with the same id; progress in between, for what takes many steps.
+Holds     The requests under way. No state that outlives a connection.
+Never     Touches mail: it orders the scheduler and asks the spool, which make it durable. Never
+          works in large steps, or for more clients and requests than its limits; never waits for a
+          client that does not read. Nobody but root and the server's own user gets an answer.
+Fails     A request that cannot be done is answered with a code and a sentence; a client that keeps
+          to no rule loses its connection. Nothing here ends the worker.
+Why       The desk does not know whether a request came over a socket: without a server the same
+          code works on a spool that a command opened itself.
+"""
+
+from .client import Client, ClientError
+from .desk import Desk, Station
+from .server import Server, socket_paths
+from .wire import ErrorCode, Refusal, Request, Verb
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "Desk",
+    "ErrorCode",
+    "Refusal",
+    "Request",
+    "Server",
+    "Station",
+    "Verb",
+    "socket_paths",
+]

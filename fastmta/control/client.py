@@ -1,0 +1,84 @@
+"""The other end of the socket, for commands: blocking, with time limits."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+import msgspec
+
+from .server import short_path
+from .wire import PROTOCOL, Request
+
+CONNECT_S = 5.0
+ANSWER_OCTETS_MAX = 64 * 1024 * 1024
+_encode = msgspec.json.Encoder().encode
+
+
+class ClientError(Exception):
+    """The worker does not answer, or not in our language."""
+
+
+class Client:
+    """One connection to one worker."""
+
+    def __init__(self, path: str) -> None:
+        """Connect. Raises ConnectionError or FileNotFoundError when nobody listens, ClientError."""
+        self._buffer = bytearray()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(CONNECT_S)
+            with short_path(path) as short:
+                self._socket.connect(short)
+            self.hello = self.read(CONNECT_S)
+        except BaseException:
+            self._socket.close()
+            raise
+        if self.hello.get("protocol") != PROTOCOL:
+            self._socket.close()
+            spoken = self.hello.get("protocol")
+            raise ClientError(f"{path} speaks protocol {spoken}, and this command {PROTOCOL}")
+
+    @property
+    def shards(self) -> list[int]:
+        """Which shards the worker has."""
+        return list(self.hello["shards"])
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._socket.fileno()
+
+    def send(self, request: Request) -> None:
+        """Ask."""
+        self._socket.sendall(_encode(request) + b"\n")
+
+    def read(self, timeout_s: float) -> dict[str, Any]:
+        """The next line. Raises ClientError when there is none in time."""
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._socket.settimeout(timeout_s)
+            try:
+                data = self._socket.recv(1 << 16)
+            except TimeoutError:
+                raise ClientError(f"no answer within {timeout_s:g} s") from None
+            if not data:
+                raise ClientError("the worker closed the connection")
+            self._buffer += data
+            if len(self._buffer) > ANSWER_OCTETS_MAX:
+                raise ClientError("the answer is too long")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        with contextlib.suppress(msgspec.DecodeError):
+            value = msgspec.json.decode(line)
+            if isinstance(value, dict):
+                return value
+        raise ClientError("the worker answered something that is not an object")
+
+    @property
+    def has_line(self) -> bool:
+        """Whether `read` would return at once."""
+        return b"\n" in self._buffer
+
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()

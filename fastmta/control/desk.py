@@ -1,0 +1,347 @@
+"""What is done for each request: on every shard of this process, in bounded and durable steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+from fastmta.message import Message
+from fastmta.scheduler import Scheduler
+from fastmta.scheduler.operation import Answer, Kind, Order, changes_of
+from fastmta.spool import Spool, SpoolError
+from fastmta.spool.filter import Filter, FilterError, parse_filter
+from fastmta.spool.search import HopCount, MessageView, Page
+
+from .wire import ErrorCode, Refusal, Request, Verb, text_of
+
+STEP = 500  # messages of one step of an operation
+HOPS_SHOWN = 10_000
+RECIPIENTS_LISTED = 20  # of each message of a search
+UNDER_WAY_SHOWN = 100
+
+Result: TypeAlias = dict[str, Any]  # Any: what JSON knows
+Tell: TypeAlias = Callable[[Result], Awaitable[None]]
+
+
+class Station(NamedTuple):
+    """One shard, and who delivers from it."""
+
+    number: int
+    spool: Spool
+    scheduler: Scheduler
+
+
+class Ticket:
+    """A request under way. Whoever gave it may cancel it: it then ends between two steps."""
+
+    def __init__(self, request: Request, tell: Tell) -> None:
+        self.request = request
+        self.tell = tell
+        self.is_cancelled = False
+
+
+class Totals:
+    """What an operation came to."""
+
+    def __init__(self) -> None:
+        self.matched = 0
+        self.answers = dict.fromkeys(Answer, 0)
+        self.under_way: list[str] = []
+
+    def add(self, answers: dict[bytes, Answer]) -> None:
+        """Count a step."""
+        for id, answer in answers.items():
+            self.answers[answer] += 1
+            if answer is Answer.UNDER_WAY and len(self.under_way) < UNDER_WAY_SHOWN:
+                self.under_way.append(id.decode())
+
+    def render(self) -> Result:
+        """As a client reads it."""
+        names = {answer.name.lower(): count for answer, count in self.answers.items()}
+        return {"matched": self.matched, **names, "ids_under_way": self.under_way}
+
+
+class Desk:
+    """Answers requests, on the loop."""
+
+    def __init__(self, stations: Sequence[Station], wall_ns: Callable[[], int]) -> None:
+        self.stations = stations
+        self._wall_ns = wall_ns
+        self._verbs: dict[Verb, Callable[[Ticket], Awaitable[Result]]] = {
+            Verb.FIND: self._find,
+            Verb.SEARCH: self._search,
+            Verb.COUNT: self._count,
+            Verb.NEXT_DUE: self._next_due,
+            Verb.SUMMARY: self._summary,
+            **{Verb(kind.value): partial(self._operate, kind) for kind in Kind},
+        }
+
+    async def answer(self, ticket: Ticket) -> Result:
+        """The result of a request, when all that it changed is durable. Raises Refusal."""
+        return await self._verbs[ticket.request.verb](ticket)
+
+    # Operations
+
+    async def _operate(self, kind: Kind, ticket: Ticket) -> Result:
+        request = ticket.request
+        if bool(request.ids) + (request.filter is not None) + request.all != 1:
+            raise Refusal(ErrorCode.USAGE, "one of ids, filter and all is wanted")
+        if request.with_failed and kind is not Kind.REQUEUE:
+            raise Refusal(ErrorCode.USAGE, "only a requeue takes failed recipients")
+        order = Order(kind, request.with_failed, request.wait_s)
+        if request.ids:
+            return await self._operate_ids(order, ticket)
+        filter = self._parse(request.filter or "")
+        now_ns = self._wall_ns()
+        filter.arrived_at_ns = filter.arrived_at_ns.narrowed("<", now_ns)  # new mail is not meant
+        if order.with_failed and not filter.statuses:
+            filter.with_failed()
+        totals = Totals()
+        for station in self.stations:
+            await self._operate_shard(station, order, (filter, now_ns), ticket, totals)
+        return {**totals.render(), "is_cancelled": ticket.is_cancelled}
+
+    async def _operate_shard(
+        self,
+        station: Station,
+        order: Order,
+        what: tuple[Filter, int],
+        ticket: Ticket,
+        totals: Totals,
+    ) -> None:
+        """One step after the other; each is durable before it is counted."""
+        filter, now_ns = what
+        search = station.spool.search
+
+        def check(message: Message) -> bool:
+            return search.accepts(filter, message, now_ns)
+
+        order = Order(order.kind, order.with_failed, order.wait_s, check)
+        after: bytes | None = b""
+        while after is not None and not ticket.is_cancelled:
+            page = await self._page(station, filter, now_ns, after, STEP, True)
+            totals.matched += len(page.ids)
+            if page.ids and not ticket.request.dry_run:
+                totals.add(await self._step(station, order, page.ids))
+            if page.ids:
+                await ticket.tell(totals.render())
+            after = page.next
+
+    async def _operate_ids(self, order: Order, ticket: Ticket) -> Result:
+        totals = Totals()
+        would: set[bytes] = set()
+
+        def look(message: Message) -> bool:
+            """For a dry run: note what would be done, and do nothing."""
+            if changes_of(order, message):
+                would.add(message.id)
+            return False
+
+        if ticket.request.dry_run:
+            order = Order(order.kind, order.with_failed, 0.0, look)
+        ids = list(dict.fromkeys(id.encode() for id in ticket.request.ids))
+        answers = dict.fromkeys(ids, Answer.UNKNOWN)
+        for station in self.stations:
+            left = [id for id, answer in answers.items() if answer is Answer.UNKNOWN]
+            answers.update(await self._step(station, order, left))
+        totals.matched = sum(answer is not Answer.UNKNOWN for answer in answers.values())
+        totals.add(answers)
+        told = {id.decode(): answer.value for id, answer in answers.items()}
+        if ticket.request.dry_run:
+            told.update((id.decode(), "would be done") for id in would)
+        return {**totals.render(), "ids": told, "is_cancelled": False}
+
+    async def _step(
+        self, station: Station, order: Order, ids: Sequence[bytes]
+    ) -> dict[bytes, Answer]:
+        """Order, and wait until each is answered."""
+        answers: dict[bytes, Answer] = {}
+        if not ids:
+            return answers
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def told(id: bytes, answer: Answer) -> None:
+            answers[id] = answer
+            if len(answers) == len(ids) and not done.done():
+                done.set_result(None)
+
+        station.scheduler.operate(order, ids, told)
+        await done
+        return answers
+
+    # Look-ups
+
+    async def _find(self, ticket: Ticket) -> Result:
+        """Messages by id, with the reason why each waits."""
+        ids = [id.encode() for id in ticket.request.ids]
+        found = []
+        for station in self.stations:
+            search = station.spool.search
+            page = await _wait_for(partial(search.find, ids))
+            for message in _sound(page).messages:
+                shown = self._render(station, search.view(message), message)
+                found.append(shown)
+        return {"messages": found}
+
+    async def _search(self, ticket: Ticket) -> Result:
+        """One page: of the first shard that has something behind `after`."""
+        request = ticket.request
+        filter = self._parse(request.filter or "")
+        now_ns = self._wall_ns()
+        number, _, id = request.after.partition("/")
+        first = int(number) if number.isdigit() else 0
+        for at, station in enumerate(self.stations):
+            if at < first:
+                continue
+            after: bytes | None = id.encode() if at == first else b""
+            while after is not None:
+                page = await self._page(station, filter, now_ns, after, request.limit, False)
+                after = page.next
+                if page.messages:
+                    view = station.spool.search.view
+                    shown = [
+                        self._render(station, view(message), None, RECIPIENTS_LISTED)
+                        for message in page.messages
+                    ]
+                    behind = f"{at}/{after.decode()}" if after is not None else f"{at + 1}/"
+                    is_end = after is None and at + 1 == len(self.stations)
+                    return {"messages": shown, "next": None if is_end else behind}
+        return {"messages": [], "next": None}
+
+    async def _count(self, ticket: Ticket) -> Result:
+        """What waits, by next hop, the largest first."""
+        counts: dict[bytes, HopCount] = {}
+        next_hop = self._next_hop(ticket) or None
+        for station in self.stations:
+            found = await _wait_for(partial(_count_at, station, next_hop))
+            if isinstance(found, SpoolError):
+                raise Refusal(ErrorCode.TEMPORARY, str(found))
+            for one in found:
+                had = counts.get(one.next_hop, HopCount(one.next_hop, 0, 0))
+                counts[one.next_hop] = HopCount(
+                    one.next_hop, had.messages + one.messages, had.recipients + one.recipients
+                )
+        ordered = sorted(counts.values(), key=lambda one: (-one.recipients, one.next_hop))
+        rows = [
+            {
+                "next_hop": text_of(one.next_hop),
+                "messages": one.messages,
+                "recipients": one.recipients,
+            }
+            for one in ordered[:HOPS_SHOWN]
+        ]
+        live = sum(station.spool.live_count for station in self.stations)
+        return {"live": live, "next_hops": rows, "omitted": max(0, len(ordered) - HOPS_SHOWN)}
+
+    async def _next_due(self, ticket: Ticket) -> Result:
+        """When something will be tried next: of all mail, or for one next hop."""
+        next_hop = self._next_hop(ticket)
+        if not next_hop:
+            found = [station.scheduler.next_due_ns for station in self.stations]
+        else:
+            found = [
+                await _wait_for(partial(station.spool.search.first_due, next_hop))
+                for station in self.stations
+            ]
+        return {"next_due_ns": min((due for due in found if due is not None), default=None)}
+
+    async def _summary(self, ticket: Ticket) -> Result:
+        """The state of each shard in a few numbers."""
+        shards = []
+        for number, spool, scheduler in self.stations:
+            counts = scheduler.counts
+            shards.append(
+                {
+                    "shard": number,
+                    "is_healthy": spool.is_healthy,
+                    "messages": spool.live_count,
+                    "next_due_ns": scheduler.next_due_ns,
+                    "in_flight": counts.in_flight,
+                    "in_memory": counts.ram_jobs,
+                    "sites": counts.paths,
+                    "sites_closed": counts.paths_closed,
+                }
+            )
+        return {"shards": shards}
+
+    # Parts
+
+    def _next_hop(self, ticket: Ticket) -> bytes:
+        """The next hop asked for; empty: none."""
+        name = ticket.request.next_hop
+        if "\0" in name:
+            raise Refusal(ErrorCode.USAGE, "a next hop holds no NUL")
+        return name.encode()
+
+    def _parse(self, text: str) -> Filter:
+        try:
+            return parse_filter(text)
+        except FilterError as error:
+            raise Refusal(ErrorCode.USAGE, f"filter: {error}") from None
+
+    async def _page(
+        self,
+        station: Station,
+        filter: Filter,
+        now_ns: int,
+        after: bytes,
+        limit: int,
+        ids_only: bool,
+    ) -> Page:
+        search = station.spool.search
+        return _sound(await _wait_for(partial(search.page, filter, now_ns, after, limit, ids_only)))
+
+    def _render(
+        self, station: Station, view: MessageView, message: Message | None, most: int = 1_000
+    ) -> Result:
+        shown: Result = {
+            "id": view.id.decode(),
+            "shard": station.number,
+            "sender": text_of(view.reverse_path),
+            "size_octets": view.size_octets,
+            "arrived_at_ns": view.arrived_at_ns,
+            "expires_at_ns": view.expires_at_ns,
+            "tenant": view.tenant,
+            "client": view.client,
+            "recipient_count": view.recipient_count,
+            "pending": view.pending,
+            "recipients": [
+                {
+                    "recipient": text_of(one.forward_path),
+                    "next_hop": text_of(one.next_hop),
+                    "status": one.state.status.name.lower(),
+                    "attempts": one.state.attempts,
+                    "due_at_ns": one.state.due_at_ns,
+                    "text": one.state.text,
+                }
+                for one in view.recipients[:most]
+            ],
+        }
+        if message is not None:
+            why = station.scheduler.explain_message(message.id)
+            shown["waits_for"] = [f"{one.waiting.value} ({one.detail})" for one in why]
+        return shown
+
+
+def _count_at(station: Station, next_hop: bytes | None, done: Callable[..., None]) -> None:
+    station.spool.search.count(done, next_hop)
+
+
+def _sound(page: Page) -> Page:
+    if page.error is not None:
+        raise Refusal(ErrorCode.TEMPORARY, str(page.error))
+    return page
+
+
+async def _wait_for(start: Callable[..., None]) -> Any:  # Any: whatever `done` is called with
+    """Call `start(done=...)`; what `done` was called with."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(value: object) -> None:
+        if not future.done():
+            future.set_result(value)
+
+    start(done=done)
+    return await future

@@ -1,0 +1,271 @@
+"""The socket of one worker, and the sessions on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from fastmta.event import Event, Notice, Severity
+
+from .desk import Desk, Result, Ticket
+from .wire import (
+    LINE_OCTETS_MAX,
+    PROTOCOL,
+    ErrorCode,
+    Refusal,
+    Request,
+    Verb,
+    decode_request,
+    encode_line,
+)
+
+CLIENTS_MAX = 16
+REQUESTS_MAX = 4  # under way, of one client
+OUTPUT_OCTETS_MAX = 256 * 1024  # unread, before its client is waited for
+SLOW_S = 30.0  # how long
+IDLE_S = 600.0  # of a client that asks for nothing
+_PEER = struct.Struct("3i")  # process, user, group
+_PREFIX, _SUFFIX = "control-", ".sock"
+
+
+def socket_paths(directory: str) -> list[str]:
+    """Where workers may listen, by worker."""
+    with contextlib.suppress(FileNotFoundError):
+        names = [
+            name
+            for name in os.listdir(directory)
+            if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
+        ]
+        return [os.path.join(directory, name) for name in sorted(names)]
+    return []
+
+
+@contextlib.contextmanager
+def short_path(path: str) -> Iterator[str]:
+    """Another name of `path` that a socket address has room for (107 octets)."""
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
+
+
+class Server:
+    """Listens for root and for our own user; nobody else can even connect."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        hello: Result,
+        loop: asyncio.AbstractEventLoop,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.desk = desk
+        self.emit = emit
+        self.hello = {**hello, "protocol": PROTOCOL}
+        self._loop = loop
+        self._socket: socket.socket | None = None
+        self._path = ""
+        self._sessions: set[Session] = set()
+        self._arriving: set[asyncio.Task[Any]] = set()
+
+    def start(self, directory: str, worker: int) -> None:
+        """Listen. Raises OSError."""
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        self._path = os.path.join(directory, f"{_PREFIX}{worker}{_SUFFIX}")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)  # of a process that is gone: we have its shard's lock
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        mask = os.umask(0o177)
+        try:
+            with short_path(self._path) as path:
+                listening.bind(path)
+        except OSError:
+            listening.close()
+            raise
+        finally:
+            os.umask(mask)
+        listening.listen(CLIENTS_MAX)
+        self._socket = listening
+        self._loop.add_reader(listening.fileno(), self._accept)
+
+    async def close(self) -> None:
+        """Take no more requests; those under way end where they are."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+        tasks = set(self._arriving)
+        for session in list(self._sessions):
+            tasks |= session.end()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _accept(self) -> None:
+        assert self._socket is not None
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:
+            return  # it has gone again, or there is no descriptor: the next one may have more luck
+        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        _, user, _ = _PEER.unpack(peer)
+        is_full = len(self._sessions) + len(self._arriving) >= CLIENTS_MAX
+        if user not in (0, os.geteuid()) or is_full:
+            connection.close()
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._open(connection))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    async def _open(self, connection: socket.socket) -> None:
+        session = Session(self, self._loop)
+        await self._loop.connect_accepted_socket(lambda: session, connection)
+
+    def opened(self, session: Session) -> None:
+        """A session begins."""
+        self._sessions.add(session)
+
+    def ended(self, session: Session) -> None:
+        """A session has ended."""
+        self._sessions.discard(session)
+
+
+class Session(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._buffer = bytearray()
+        self._tickets: dict[int, Ticket] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self._idle: asyncio.TimerHandle | None = None
+
+    # The transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say who we are."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has another base class
+        self._transport.set_write_buffer_limits(high=OUTPUT_OCTETS_MAX)
+        self._server.opened(self)
+        self._write(self._server.hello)
+        self._rest()
+
+    def data_received(self, data: bytes) -> None:
+        """Part of a request, or several."""
+        buffer = self._buffer
+        buffer += data
+        while (end := buffer.find(b"\n")) >= 0:
+            line = bytes(buffer[:end])
+            del buffer[: end + 1]
+            if line.strip() and not self._begin(line):
+                return
+        if len(buffer) > LINE_OCTETS_MAX:
+            self._refuse(0, Refusal(ErrorCode.USAGE, "the request is too long"))
+            self._transport.close()
+
+    def pause_writing(self) -> None:
+        """The client does not read what it asked for."""
+        self._may_write.clear()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._may_write.set()
+        self._transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Nobody is there for the answers: stop after the step that is under way."""
+        for ticket in self._tickets.values():
+            ticket.is_cancelled = True
+        self._may_write.set()
+        if self._idle is not None:
+            self._idle.cancel()
+        self._server.ended(self)
+
+    # Requests
+
+    def end(self) -> set[asyncio.Task[None]]:
+        """Close; the tasks that are to be waited for."""
+        self._transport.abort()
+        return set(self._tasks)
+
+    def _begin(self, line: bytes) -> bool:
+        """Start what a line asks for; False when the connection ends."""
+        try:
+            if len(line) > LINE_OCTETS_MAX:
+                raise Refusal(ErrorCode.USAGE, "the request is too long")
+            request = decode_request(line)
+        except Refusal as refusal:
+            self._refuse(0, refusal)
+            self._transport.close()
+            return False
+        if request.verb is Verb.CANCEL:
+            ticket = self._tickets.get(request.request)
+            if ticket is not None:
+                ticket.is_cancelled = True
+            self._write({"id": request.id, "result": {"was_under_way": ticket is not None}})
+            return True
+        if request.id in self._tickets or len(self._tickets) >= REQUESTS_MAX:
+            text = f"at most {REQUESTS_MAX} requests at a time, each with its own id"
+            self._refuse(request.id, Refusal(ErrorCode.USAGE, text))
+            self._transport.close()
+            return False
+        self._start(request)
+        return True
+
+    def _start(self, request: Request) -> None:
+        async def tell(progress: Result) -> None:
+            await self._send({"id": request.id, "progress": progress})
+
+        if self._idle is not None:
+            self._idle.cancel()
+        ticket = self._tickets[request.id] = Ticket(request, tell)
+        task = self._loop.create_task(self._run(ticket))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, ticket: Ticket) -> None:
+        id = ticket.request.id
+        try:
+            await self._send({"id": id, "result": await self._server.desk.answer(ticket)})
+        except Refusal as refusal:
+            self._refuse(id, refusal)
+        except Exception as defect:
+            text = f"control: {ticket.request.verb.value} failed: {type(defect).__name__}: {defect}"
+            self._server.emit(Notice("master", text, Severity.ERROR))
+            self._refuse(id, Refusal(ErrorCode.DEFECT, text))
+        finally:
+            del self._tickets[id]
+            self._rest()
+
+    def _rest(self) -> None:
+        if not self._tickets:
+            self._idle = self._loop.call_later(IDLE_S, self._transport.close)
+
+    def _refuse(self, id: int, refusal: Refusal) -> None:
+        self._write({"id": id, "error": {"code": refusal.code.value, "text": refusal.text}})
+
+    async def _send(self, value: Result) -> None:
+        """Write when the client has read enough of what there was; drop it when it does not."""
+        try:
+            await asyncio.wait_for(self._may_write.wait(), SLOW_S)
+        except TimeoutError:
+            self._transport.abort()
+        self._write(value)
+
+    def _write(self, value: Result) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(encode_line(value))
