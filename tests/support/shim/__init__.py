@@ -1,4 +1,4 @@
-"""The preload shim: delays, fails, skips and counts the flushes of another process.
+"""The preload shim: delays, fails, skips and counts the flushes (or writes) of another process.
 
     counts = tmp_path / "counts"
     process = subprocess.Popen(command, env=shim.environment(counts, delay_s=0.3))
@@ -53,6 +53,8 @@ def controls(
     error: int = 0,
     first: int = 0,
     limit: int = -1,
+    times: int = -1,
+    is_writing: bool = False,
     is_skipping: bool = False,
     match: str = "",
     only_while: Path | None = None,
@@ -65,6 +67,8 @@ def controls(
         "FASTMTA_SHIM_ERRNO": str(error),
         "FASTMTA_SHIM_FIRST": str(first),
         "FASTMTA_SHIM_LIMIT": str(limit),
+        "FASTMTA_SHIM_TIMES": str(times),
+        "FASTMTA_SHIM_WRITES": str(int(is_writing)),
         "FASTMTA_SHIM_SKIP": str(int(is_skipping)),
         "FASTMTA_SHIM_MATCH": match,
     }

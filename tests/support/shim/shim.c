@@ -1,4 +1,4 @@
-/* A preload library that stands between a program and its flushes (fsync, fdatasync).
+/* A preload library that stands between a program and its flushes (fsync, fdatasync) or writes.
  *
  * Environment:
  *   FASTMTA_SHIM_COUNTS   a file of five 64-bit numbers, shared by every process that names it:
@@ -7,6 +7,8 @@
  *   FASTMTA_SHIM_ERRNO    fail each call with this error, and do not flush
  *   FASTMTA_SHIM_FIRST    leave the first n calls alone
  *   FASTMTA_SHIM_LIMIT    act on at most n calls after that
+ *   FASTMTA_SHIM_TIMES    fail at most n calls
+ *   FASTMTA_SHIM_WRITES   1: act on pwrite, not on flushes
  *   FASTMTA_SHIM_SKIP     answer 0 and do not flush
  *   FASTMTA_SHIM_MATCH    only files whose path contains this
  *   FASTMTA_SHIM_WHILE    act only while this file exists
@@ -28,11 +30,12 @@ enum { CALLS, DELAYED, FAILED, SKIPPED, PASSED, COUNTS };
 
 static uint64_t private_counts[COUNTS];
 static uint64_t *counts = private_counts;
-static long delay_us, error, first, limit = -1;
-static int is_skipping;
+static long delay_us, error, first, limit = -1, times = -1;
+static int is_skipping, is_writing;
 static const char *match, *while_path;
 static int (*real_fsync)(int);
 static int (*real_fdatasync)(int);
+static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 
 static long number(const char *name, long otherwise) {
     const char *text = getenv(name);
@@ -43,10 +46,13 @@ __attribute__((constructor)) static void start(void) {
     const char *path = getenv("FASTMTA_SHIM_COUNTS");
     real_fsync = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
     real_fdatasync = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+    real_pwrite = (ssize_t (*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite");
     delay_us = number("FASTMTA_SHIM_DELAY_US", 0);
     error = number("FASTMTA_SHIM_ERRNO", 0);
     first = number("FASTMTA_SHIM_FIRST", 0);
     limit = number("FASTMTA_SHIM_LIMIT", -1);
+    times = number("FASTMTA_SHIM_TIMES", -1);
+    is_writing = number("FASTMTA_SHIM_WRITES", 0) != 0;
     is_skipping = number("FASTMTA_SHIM_SKIP", 0) != 0;
     match = getenv("FASTMTA_SHIM_MATCH");
     while_path = getenv("FASTMTA_SHIM_WHILE");
@@ -76,10 +82,10 @@ static int is_matching(int fd) {
     return strstr(path, match) != NULL;
 }
 
-static int flush(int fd, int (*real)(int)) {
+/* What to do with a call on `fd`: 0: let it pass, 1: answer 0, -1: fail with errno. */
+static int judge(int fd) {
     uint64_t call;
-    int result;
-    if (!is_matching(fd)) return real(fd);
+    if (!is_matching(fd)) return 0;
     call = count(CALLS);
     if ((long)call > first && (limit < 0 || (long)call <= first + limit)
         && (!while_path || access(while_path, F_OK) == 0)) {
@@ -88,19 +94,32 @@ static int flush(int fd, int (*real)(int)) {
             while (nanosleep(&left, &left) && errno == EINTR) continue;
             count(DELAYED);
         }
-        if (error) {
+        if (error && (times < 0 || (long)counts[FAILED] < times)) {
             count(FAILED);
             errno = (int)error;
             return -1;
         }
         if (is_skipping) {
             count(SKIPPED);
-            return 0;
+            return 1;
         }
     }
-    result = real(fd);
     count(PASSED);
-    return result;
+    return 0;
+}
+
+static int flush(int fd, int (*real)(int)) {
+    int verdict = is_writing ? 0 : judge(fd);
+    return verdict == 0 ? real(fd) : verdict < 0 ? -1 : 0;
+}
+
+ssize_t pwrite(int fd, const void *data, size_t octets, off_t offset) {
+    int verdict = is_writing ? judge(fd) : 0;
+    if (verdict == 0) return real_pwrite(fd, data, octets, offset);
+    return verdict < 0 ? -1 : (ssize_t)octets;
+}
+ssize_t pwrite64(int fd, const void *data, size_t octets, off_t offset) {
+    return pwrite(fd, data, octets, offset);
 }
 
 int fsync(int fd) { return flush(fd, real_fsync); }
