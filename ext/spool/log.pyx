@@ -6,26 +6,25 @@ Threads    `run` belongs to the committer thread and never takes the GIL between
            else belongs to the loop's thread. A buffer passes to the committer with `post` (one
            eventfd write) and back with `finish` (one eventfd read); no lock is ever taken.
 Statuses   `finish` returns 0 or the errno of the write or flush that failed; of a failed group
-           nothing may be acknowledged and its file must not be written again.
+           nothing may be acknowledged and its file must not be written again. Its octets are kept
+           until `post_again` sends them to another file or `abandon` forgets them.
 Never      Logs, reads the wall clock, decides where a group goes, retries a failed flush.
 """
 
 cimport cython
-from libc.errno cimport EAGAIN, EINTR, ENOSPC, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-from posix.types cimport off_t
-from posix.unistd cimport fdatasync, pwrite, read, write
+from posix.unistd cimport read, write
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from crc32c cimport crc32c, crc32c_hard, crc32c_is_hard, crc32c_soft, crc32c_start
+from group cimport Group, Order, commit, empty, grow
 from logform cimport (
     BATCH_OCTETS,
-    BATCH_PAYLOAD_OCTETS,
-    KIND_BATCH,
     KIND_FOLD,
     KIND_MESSAGE,
     KIND_REFERENCE,
@@ -36,7 +35,6 @@ from logform cimport (
     RECORD_OCTETS,
     REFERENCE_HEAD_OCTETS,
     align,
-    get32,
     put32,
     put64,
 )
@@ -51,94 +49,7 @@ cdef extern from *:
     int fmta_take(int *p) noexcept nogil
     int fmta_look(int *p) noexcept nogil
 
-cdef enum:
-    CAPACITY_FIRST = 262_144
-    CAPACITY_KEPT_MAX = 8_388_608  # a larger buffer is given back after its group
-
-cdef struct Group:
-    unsigned char *data
-    size_t capacity
-    size_t used  # BATCH_OCTETS when empty: room for the BATCH record is kept in front
-    uint32_t count
-
-cdef struct Order:  # what the committer is to do with a group; valid from post to finish
-    int fd
-    uint64_t offset  # in the segment
-    uint64_t position  # of the group in the log
-    uint64_t epoch
-    uint64_t number
-    uint64_t durable
-    int has_header
-    int is_flushing
-
 crc32c_start()
-
-
-cdef void seal_record(
-    unsigned char *record, uint32_t length, uint64_t epoch, uint64_t position
-) noexcept nogil:
-    put64(record + 8, epoch)
-    put64(record + 16, position)
-    put32(record, crc32c(0, record + 4, RECORD_OCTETS - 4 + length))
-
-
-cdef size_t seal_group(Group *group, const Order *order) noexcept nogil:
-    """Pad to whole pages, fill in BATCH, epochs, positions and checksums; the octets to write."""
-    cdef size_t total = align(group.used, PAGE_OCTETS)
-    cdef size_t pos = BATCH_OCTETS
-    cdef unsigned char *batch = group.data
-    cdef uint32_t length
-    memset(group.data + group.used, 0, total - group.used)
-    memset(batch, 0, BATCH_OCTETS)
-    put32(batch + 4, BATCH_PAYLOAD_OCTETS)
-    batch[24] = KIND_BATCH
-    put64(batch + 32, order.number)
-    put64(batch + 40, order.durable)
-    put32(batch + 48, <uint32_t>total)
-    put32(batch + 52, group.count)
-    seal_record(batch, BATCH_PAYLOAD_OCTETS, order.epoch, order.position)
-    while pos < group.used:
-        length = get32(group.data + pos + 4)
-        seal_record(group.data + pos, length, order.epoch, order.position + pos)
-        pos += align(RECORD_OCTETS + length, 8)
-    return total
-
-
-cdef int write_whole(int fd, const unsigned char *data, size_t count, uint64_t offset) \
-        noexcept nogil:
-    cdef ssize_t written
-    while count:
-        written = pwrite(fd, data, count, <off_t>offset)
-        if written > 0:
-            data += written
-            offset += <uint64_t>written
-            count -= <size_t>written
-        elif written == 0:
-            return ENOSPC
-        elif errno != EINTR:
-            return errno
-    return 0
-
-
-cdef int flush_whole(int fd) noexcept nogil:
-    """One fdatasync. An EINTR comes before the kernel has reported anything, so it may go on."""
-    while fdatasync(fd) != 0:
-        if errno != EINTR:
-            return errno
-    return 0
-
-
-cdef int commit(Group *group, const Order *order, const unsigned char *header) noexcept nogil:
-    cdef size_t total = seal_group(group, order)
-    cdef int problem
-    if order.has_header:
-        problem = write_whole(order.fd, header, PAGE_OCTETS, 0)
-        if problem:
-            return problem
-    problem = write_whole(order.fd, group.data, total, order.offset)
-    if problem or not order.is_flushing:
-        return problem
-    return flush_whole(order.fd)
 
 
 cdef int64_t monotonic_ns() noexcept nogil:
@@ -195,7 +106,8 @@ cdef class Log:
     cdef int64_t spent_ns
     cdef size_t group_octets_max
     cdef size_t record_octets_max
-    cdef readonly bint is_flying
+    cdef readonly bint is_flying  # a group is with the committer, or it failed and is kept
+    cdef readonly bint is_failed  # ... the latter
 
     def __cinit__(
         self, int go_fd, int done_fd, size_t group_octets_max, size_t record_octets_max
@@ -240,19 +152,8 @@ cdef class Log:
         """Room for one record in the open group, its header begun; the address of its payload."""
         cdef Group *group = &self.groups[self.open_index]
         cdef size_t octets = align(RECORD_OCTETS + length, 8)
-        cdef size_t need = align(group.used + octets, PAGE_OCTETS)
-        cdef size_t capacity = group.capacity
         cdef unsigned char *data
-        if need > capacity:
-            if capacity == 0:
-                capacity = CAPACITY_FIRST
-            while capacity < need:
-                capacity *= 2
-            data = <unsigned char *>realloc(group.data, capacity)
-            if data == NULL:
-                raise MemoryError("no memory for a group of the log")
-            group.data = data
-            group.capacity = capacity
+        grow(group, align(group.used + octets, PAGE_OCTETS))
         data = group.data + group.used
         memset(data, 0, RECORD_OCTETS)
         memset(data + octets - 8, 0, 8)
@@ -375,12 +276,7 @@ cdef class Log:
         cdef Group *group = &self.groups[self.open_index]
         if self.is_flying or group.count == 0:
             raise RuntimeError("nothing to commit, or a committer is busy")
-        self.order.number = number
-        self.order.durable = durable
-        self.order.is_flushing = is_flushing
-        self.order.has_header = PyBytes_GET_SIZE(header) == PAGE_OCTETS
-        if self.order.has_header:
-            memcpy(self.header, PyBytes_AS_STRING(header), PAGE_OCTETS)
+        self.instruct(number, durable, header, is_flushing)
         with nogil:
             problem = commit(group, &self.order, self.header)
         self.discard()
@@ -392,9 +288,28 @@ cdef class Log:
         group.used = BATCH_OCTETS
         group.count = 0
 
+    cdef int instruct(
+        self, uint64_t number, uint64_t durable, bytes header, bint is_flushing
+    ) except -1:
+        """Complete the order."""
+        self.order.number = number
+        self.order.durable = durable
+        self.order.is_flushing = is_flushing
+        self.order.has_header = PyBytes_GET_SIZE(header) == PAGE_OCTETS
+        if self.order.has_header:
+            memcpy(self.header, PyBytes_AS_STRING(header), PAGE_OCTETS)
+        return 0
+
+    cdef int hand_over(self) except -1:
+        """Wake the committer."""
+        fmta_publish(&self.has_order, 1)
+        if send_signal(self.go_fd):
+            raise RuntimeError("the committer's eventfd is broken")
+        return 0
+
     def place(self, int fd, uint64_t offset, uint64_t position, uint64_t epoch):
         """Say where the next posted group goes."""
-        if self.is_flying:
+        if self.is_flying and not self.is_failed:
             raise RuntimeError("a group is being written")
         self.order.fd = fd
         self.order.offset = offset
@@ -402,40 +317,58 @@ cdef class Log:
         self.order.epoch = epoch
 
     def post(self, uint64_t number, uint64_t durable, bytes header not None, bint is_flushing):
-        """Hand the open group to the committer; `header` is empty or the segment's first block."""
-        if self.is_flying or self.groups[self.open_index].count == 0:
-            raise RuntimeError("nothing to post, or the committer is busy")
-        self.order.number = number
-        self.order.durable = durable
-        self.order.is_flushing = is_flushing
-        self.order.has_header = PyBytes_GET_SIZE(header) == PAGE_OCTETS
-        if self.order.has_header:
-            memcpy(self.header, PyBytes_AS_STRING(header), PAGE_OCTETS)
+        """Hand the open group to the committer; `header` is empty or the segment's first block.
+
+        A group without records is a BATCH alone: it shows whether the log can be written.
+        """
+        cdef Group *group = &self.groups[self.open_index]
+        if self.is_flying:
+            raise RuntimeError("the committer is busy")
+        grow(group, PAGE_OCTETS)
+        self.instruct(number, durable, header, is_flushing)
         self.is_flying = True
         self.open_index ^= 1
-        fmta_publish(&self.has_order, 1)
-        if send_signal(self.go_fd):
-            raise RuntimeError("the committer's eventfd is broken")
+        self.hand_over()
+
+    def post_again(
+        self, uint64_t number, uint64_t durable, bytes header not None, bint is_flushing
+    ):
+        """Hand the group that failed to the committer once more, for a new place.
+
+        Offsets within the group stay; epochs, positions and checksums are made anew.
+        """
+        if not self.is_failed:
+            raise RuntimeError("no group has failed")
+        self.instruct(number, durable, header, is_flushing)
+        self.is_failed = False
+        self.hand_over()
+
+    def abandon(self):
+        """Forget the group that failed."""
+        if not self.is_failed:
+            raise RuntimeError("no group has failed")
+        self.is_flying = self.is_failed = False
+        empty(&self.groups[self.open_index ^ 1])
 
     def finish(self):
-        """Take the flying group back after the done-eventfd fired; 0 or an errno, -1: not yet."""
+        """Take the flying group back after the done-eventfd fired; 0 or an errno, -1: not yet.
+
+        After an errno the group is kept and `is_failed`.
+        """
         cdef uint64_t value
-        cdef Group *group = &self.groups[self.open_index ^ 1]
-        if not self.is_flying:
+        if not self.is_flying or self.is_failed:
             return -1
         while read(self.done_fd, &value, 8) < 0:
             if errno == EAGAIN:
                 return -1
             if errno != EINTR:
                 raise RuntimeError("the committer's eventfd is broken")
+        if self.problem:
+            self.is_failed = True
+            return self.problem
         self.is_flying = False
-        group.used = BATCH_OCTETS
-        group.count = 0
-        if group.capacity > CAPACITY_KEPT_MAX:
-            free(group.data)
-            group.data = NULL
-            group.capacity = 0
-        return self.problem
+        empty(&self.groups[self.open_index ^ 1])
+        return 0
 
     def run(self):
         """The committer's life: a group for every signal, until `stop`. Target of its thread."""

@@ -79,6 +79,14 @@ class Spool:
             "in memory as a whole.",
         ),
     ] = 512 * KIB
+    clean_s: Annotated[
+        float,
+        Key(
+            Seconds(1, DAY_S),
+            "After a failed write or flush of the log: how long nothing else may fail before mail "
+            "is taken and delivered again.",
+        ),
+    ] = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,6 +142,7 @@ def spool_options(config: Config, shard: int) -> SpoolOptions:
         segment_octets=config.spool.segment_octets,
         lifetime_s=config.retry.lifetime_s,
         bounce_lifetime_s=config.retry.bounce_lifetime_s,
+        clean_s=config.spool.clean_s,
         routing_token=",".join(config.relay.host).encode(),
     )
 

@@ -93,15 +93,22 @@ class Shard:
     def start(self) -> None:
         """Begin with what the spool holds."""
         halt_on_defect(self._loop, self._on_halt)
-        self.spool.attach(self._loop)
+        self.spool.attach(self._loop, self._on_health)
         self.scheduler.start()
+
+    def _on_health(self, trouble: str) -> None:
+        """A delivery whose outcome cannot be recorded is a duplicate."""
+        if trouble:
+            self.scheduler.pause(trouble)
+        else:
+            self.scheduler.resume()
 
     async def come_to_rest(self, deadline_s: float) -> None:
         """No new attempts; let running ones end within the deadline. Mail is still accepted."""
         idle = asyncio.Event()
         self.scheduler.drain(idle.set)
         await self.courier.close(deadline_s)
-        if self.spool.is_healthy:  # outcomes of the last attempts are on their way to the log
+        if not self.spool.has_failed:  # outcomes of the last attempts are on their way to the log
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(idle.wait(), _MARKS_S)
 

@@ -57,7 +57,7 @@ class Watchman:
                 listener.shut(change.state is State.BLACK)
         self._look_at_the_clock()
         for shard in self._shards:
-            if not shard.spool.is_healthy:
+            if shard.spool.has_failed:
                 self._on_failed(f"shard {shard.number}: the spool failed")
 
     def _look_at_the_clock(self) -> None:

@@ -10,9 +10,12 @@ Holds     One directory per shard: segments of the hot log (truth), the index (d
 Never     Acknowledges before the flush; retries a failed flush; indexes beyond the durable
           position; appends to or truncates an old segment; touches a segment that is still needed;
           decides what is delivered when.
-Fails     `SpoolError` reaches each `done` of a group that could not be written; from then on the
-          spool is not healthy, takes nothing more, and the process should end: opening the shard
-          again recovers. A failing index is moved aside and rebuilt from the log.
+Fails     A group that could not be written or flushed goes to another segment, and is acknowledged
+          when it is durable there; the spool is then not healthy until it has shown for a while
+          that it works (`is_healthy`, `attach(on_health)`). If that fails too, `SpoolError` reaches
+          each `done` of the group and of all that wait, nothing is written any more (`has_failed`),
+          and the process should end: opening the shard again recovers. A failing index is moved
+          aside and rebuilt from the log.
 Why       Two groups of buffers and a committer without the GIL, because a busy loop starves every
           other thread. No lock on the path of a message, only eventfds. Positions grow for ever and
           every record carries its position and its segment's random epoch, so that the octets of a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import threading
@@ -152,9 +153,19 @@ class Keeper:
 
     def _void(self, segment: Segment | None) -> None:
         assert segment is not None
-        os.pwrite(segment.fd, bytes(HEADER_OCTETS), 0)
-        if self._is_flushing:
-            os.fdatasync(segment.fd)
+        if segment.is_suspect:  # never written again; its name must be gone before younger ones
+            with contextlib.suppress(FileNotFoundError):  # when this is tried again
+                os.unlink(segment.path)
+            sync_directory(self._directory)
+            segment.close()
+            return
+        try:
+            os.pwrite(segment.fd, bytes(HEADER_OCTETS), 0)
+            if self._is_flushing:
+                os.fdatasync(segment.fd)
+        except OSError:
+            segment.is_suspect = True
+            raise
         if len(self._spares) >= SPARES_MAX or segment.size_octets != self._segment_octets:
             self._remove(segment)
         else:

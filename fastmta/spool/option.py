@@ -25,6 +25,7 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     segment_octets: int = SEGMENT_OCTETS  # of segment files made from now on
     lifetime_s: float = 5 * DAY_S
     bounce_lifetime_s: float = 5 * DAY_S  # for the null reverse-path
+    clean_s: float = 300.0  # after a failed write or flush of the log, until it is trusted again
     # Changes whenever `next_hop` may answer differently than before: the index is then rebuilt.
     routing_token: bytes = b""
 

@@ -121,6 +121,8 @@ def _salvage_header(segment: Segment, logs: list[Segment], checkpoint: int, is_s
         return False
     if (after.base < end) if after else checkpoint <= position:
         return False
+    if after is not None and after.previous_end <= base:
+        return False  # its only group failed: the log went on in the next one
     whole = read_whole(segment.fd, segment.size_octets, 0)
     if find_batch(whole, base, epoch, _PAGE) != _PAGE:
         return False
@@ -201,13 +203,13 @@ def scan_all(
 ) -> Iterator[tuple[Segment, memoryview, Scan]]:
     """Scan every segment that reaches beyond `checkpoint`; `proof` is where the log surely went."""
     for at, segment in enumerate(segments):
-        if at and segments[at - 1].end != segment.base > checkpoint:
+        if at and segments[at - 1].end < segment.previous_end and segment.base > checkpoint:
             text = f"the log between position {segments[at - 1].end} and {segment.base} is missing"
             emit(Notice("spool", text, Severity.ERROR))
         is_last = at == len(segments) - 1
         if segment.end <= checkpoint and not is_last:
             continue
-        if is_last or segments[at + 1].base != segment.end:  # nothing says where it ended
+        if is_last or segments[at + 1].previous_end > segment.end:  # nothing says where it ended
             limit = segment.size_octets
             proven = min(max(proof - segment.base, 0), limit)
         else:

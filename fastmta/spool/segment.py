@@ -42,6 +42,7 @@ class Segment:
         "boot",
         "epoch",
         "fd",
+        "is_suspect",
         "live",
         "path",
         "pins",
@@ -61,6 +62,7 @@ class Segment:
         self.previous_end = 0  # where the log ended when this segment was begun
         self.live = 0  # messages that are not final and have their MSG here
         self.pins = 0  # readers; only the index thread changes it
+        self.is_suspect = False  # a write or flush of it failed: never written again
 
     @property
     def end(self) -> int:

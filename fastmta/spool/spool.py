@@ -58,8 +58,8 @@ class Spool:
         is_flushing = options.durability is Durability.FULL
         self._keeper = Keeper(layout.hot, options.segment_octets, is_flushing)
         self._keeper.adopt(found.file_number, found.spares)
-        self._writer = Writer(options, found.segments, self._keeper, self.statistics)
-        self._writer.connect(self._on_group, self._on_refused, self._on_failed)
+        self._writer = Writer(options, found.segments, self._keeper, self.statistics, emit)
+        self._writer.connect(self._on_group, self._on_refused)
         self._writer.start(found.end, found.base, found.boot, found.group_number)
         self._indexer = Indexer(
             found.catalogue,
@@ -123,10 +123,15 @@ class Spool:
             layout.release()
         return cls.open(directory, options, next_hop, emit)
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Work on `loop` from now on; needed before anything is accepted or fetched."""
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, on_health: Callable[[str], None] | None = None
+    ) -> None:
+        """Work on `loop` from now on; needed before anything is accepted or fetched.
+
+        `on_health` is told why the spool has become unhealthy, or "" when it is healthy again.
+        """
         self._is_attached = True
-        self._writer.attach(loop)
+        self._writer.attach(loop, on_health)
         self._clerk.attach(loop, self._segments, self._heed)
         self.contents.attach(loop)
         self._keeper.attach(loop, self._writer.keeper_is_ready, self._on_keeper_problem)
@@ -134,9 +139,13 @@ class Spool:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether responsibility can be taken; once False it stays so until the shard is opened
-        again, and the process should end."""
-        return self._writer.failure is None
+        """Whether mail should be taken and delivered. Marks are recorded while it is not."""
+        return self._writer.health.is_healthy
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether nothing is written until the shard is opened again; the process should end."""
+        return self._writer.failure is not None
 
     @property
     def is_flushing(self) -> bool:
@@ -272,9 +281,6 @@ class Spool:
 
     def _on_refused(self, message: Message) -> None:
         self._ledger.recorded(message, None)
-
-    def _on_failed(self, failure: SpoolError) -> None:
-        self._emit(Notice("spool", str(failure), Severity.FATAL))
 
     def _on_keeper_problem(self, problem: OSError) -> None:
         text = f"a segment of {self._layout.hot} could not be made ready: {problem.strerror}"

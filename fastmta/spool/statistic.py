@@ -12,6 +12,7 @@ class Statistics(msgspec.Struct):
     octets: int = 0  # written to the log, padding included
     flush_ns: int = 0  # spent in writing and flushing groups
     flush_ns_max: int = 0
+    faults: int = 0  # writes and flushes of the log that failed
     elided: int = 0  # messages that were final before they reached the index
     index_commits: int = 0
     index_operations: int = 0

@@ -1,7 +1,8 @@
 """The writer: groups of records go to the tail of the hot log, one flush at a time.
 
 While the committer flushes one group, the next one fills: no timer, no lock. Only a group that
-holds nothing but marks waits a little for company.
+holds nothing but marks waits a little for company. A group that fails is kept and written anew
+elsewhere: see `rescue.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from fastmta.event import Event
 from fastmta.message import Message, RecipientState
 
 from ._log import Log
@@ -21,8 +23,10 @@ from .codec import encode
 from .keeper import Keeper
 from .option import Durability, SpoolOptions
 from .problem import SpoolError, SpoolFull
+from .rescue import Rescue
 from .segment import HEADER_OCTETS, Segment, SegmentTable
 from .statistic import Statistics
+from .tail import Tail
 
 GROUP_OCTETS_MAX = 4 * 1024 * 1024  # more waits for the next group
 MARK_WAIT_S = 0.005  # how long a group of marks only waits for company
@@ -41,25 +45,19 @@ class Writer:
         segments: SegmentTable,
         keeper: Keeper,
         statistics: Statistics,
+        emit: Callable[[Event], None],
     ) -> None:
-        self._segments = segments
-        self._keeper = keeper
         self._statistics = statistics
-        self._is_flushing = options.durability is Durability.FULL
         self._go_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         room = options.segment_octets - HEADER_OCTETS - 256
         self._log = Log(self._go_fd, self._done_fd, min(GROUP_OCTETS_MAX, room), room)
         self._thread = threading.Thread(target=self._log.run, name="spool-committer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._segment: Segment | None = None
-        self._fill = 0  # offset in the segment where the next group goes
-        self._base = 0  # of the first segment begun here
-        self._boot = 0
-        self._number = 0  # of groups
+        self.tail = Tail(self._log, segments, keeper, options.durability is Durability.FULL)
+        self._rescue = Rescue(self, options.clean_s, emit)
+        self.health = self._rescue.health
         self._flying: list[Entry] = []
-        self._flying_start = 0
-        self._flying_end = 0
         self._open: list[Entry] = []
         self._waiting: deque[tuple[Message, Done, Sequence[RecipientState] | None, Message | None]]
         self._waiting = deque()
@@ -68,27 +66,33 @@ class Writer:
         self._mark_timer: asyncio.TimerHandle | None = None
         self._is_starved = False  # the disk refuses the next segment
         self._idle: asyncio.Future[None] | None = None
-        self.end = 0  # of what is durable
         self.failure: SpoolError | None = None
 
     def connect(
         self,
         on_group: Callable[[list[Entry], int, Segment], None],
         on_refused: Callable[[Message], None],
-        on_failed: Callable[[SpoolError], None],
     ) -> None:
-        """Who is told of durable groups, of marks that never will be durable, of the failure."""
-        self._on_group, self._on_refused, self._on_failed = on_group, on_refused, on_failed
+        """Who is told of durable groups, and of marks that never will be durable."""
+        self._on_group, self._on_refused = on_group, on_refused
 
     def start(self, end: int, base: int, boot: int, number: int) -> None:
         """Begin behind `end` in a new segment at `base`, and start the committer."""
-        self.end, self._base, self._boot, self._number = end, base, boot, number
+        self.tail.start(end, base, boot, number)
         self._thread.start()
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Call back on `loop` from now on."""
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, on_health: Callable[[str], None] | None = None
+    ) -> None:
+        """Call back on `loop`; `on_health` is told why the spool is not healthy, "" when it is."""
         self._loop = loop
+        self._rescue.attach(loop, on_health)
         loop.add_reader(self._done_fd, self._on_done)
+
+    @property
+    def end(self) -> int:
+        """Position where what is durable ends."""
+        return self.tail.end
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -170,12 +174,13 @@ class Writer:
     def keeper_is_ready(self) -> None:
         """A segment has become available."""
         self._is_starved = False
+        self._rescue.spare_is_ready()
         if not self._is_posting:
             self._post()
 
     def keeper_has_problem(self, problem: OSError) -> None:
         """No segment can be made: refuse the mail of the open group, keep its marks."""
-        if self._log.is_flying or self._has_place():
+        if self._log.is_flying or self.tail.has_place:
             return
         self._is_starved = True
         refused = SpoolFull(f"no room for a new segment: {problem.strerror}")
@@ -208,6 +213,7 @@ class Writer:
             self._loop.remove_reader(self._done_fd)
         if self._mark_timer is not None:
             self._mark_timer.cancel()
+        self._rescue.close()
         self._log.stop()
         self._thread.join()
         os.close(self._go_fd)
@@ -242,10 +248,6 @@ class Writer:
                 self._waiting.extend(waiting)
                 return
 
-    def _has_place(self) -> bool:
-        segment = self._segment
-        return segment is not None and self._fill + self._log.open_octets <= segment.size_octets
-
     def _post_marks(self) -> None:
         self._mark_timer = None
         self._post()
@@ -253,66 +255,48 @@ class Writer:
     def _post(self) -> None:
         """Hand the open group to the committer, if it is free and there is a segment for it."""
         self._is_posting = False
-        log = self._log
-        if log.is_flying or self.failure is not None or not self._open:
+        if self._log.is_flying or self.failure is not None or not self._open:
             return
-        header = b""
-        if not self._has_place():
-            spare = self._keeper.take()
-            if spare is None:
-                return  # the keeper calls keeper_is_ready
-            header = self._begin(spare)
+        if not self.tail.post():
+            return  # the keeper calls keeper_is_ready
         if self._mark_timer is not None:
             self._mark_timer.cancel()
             self._mark_timer = None
-        segment = self._segment
-        assert segment is not None
-        self._number += 1
-        self._flying_start = segment.base + self._fill
-        log.place(segment.fd, self._fill, self._flying_start, segment.epoch)
-        self._fill += log.open_octets
-        self._flying_end = segment.base + self._fill
         self._flying, self._open, self._has_mail = self._open, [], False
-        durable = self.end if self._is_flushing else 0
-        log.post(self._number, durable, header, self._is_flushing)
         if self._waiting:
             self._refill()
 
-    def _begin(self, spare: Segment) -> bytes:
-        """Make `spare` the segment in use; its header block, to be written with its first group."""
-        last = self._segments.last
-        spare.epoch = int.from_bytes(os.urandom(8), "little")
-        spare.sequence = last.sequence + 1 if last else 1
-        spare.base = last.end if last and self._segment else self._base
-        spare.boot = self._boot
-        spare.previous_end = self.end
-        self._segments.append(spare)
-        self._segment, self._fill = spare, HEADER_OCTETS
-        return spare.encode_header()
+    def write_anew(self) -> bool:
+        """Send the group that failed to another segment. False: none is ready."""
+        return self.tail.post_again()
+
+    def probe(self) -> None:
+        """Write an empty group, to see whether that works; not if there is one to write anyway."""
+        if not (self._log.is_flying or self._open or self.failure is not None):
+            self.tail.post()
 
     def _on_done(self) -> None:
         """The committer has finished a group: post the next one first, then tell its owners."""
         problem = self._log.finish()
         if problem < 0:
             return
-        entries, self._flying = self._flying, []
-        start, segment = self._flying_start, self._segment
+        tail = self.tail
+        start, segment = tail.flying_start, tail.segment
         assert segment is not None
         if problem:
-            text = f"the log could not be written: {os.strerror(problem)}"
-            self.failure = self.failure or SpoolError(text)
-            for message, done, _, changes, _ in entries:
-                self._refuse(message, done, changes, self.failure)
-            self.fail(self.failure)
-            self._on_failed(self.failure)
-        else:
-            self._statistics.count_group(self._flying_end - start, self._log.flush_ns)
-            self.end = self._flying_end
-            if self._has_mail:
-                self._post()
-            elif self._open:
-                self._mark_timer = self.loop.call_later(MARK_WAIT_S, self._post_marks)
-            self._on_group(entries, start, segment)
+            self._statistics.faults += 1
+            self._rescue.fault(segment, problem)
+            return
+        entries, self._flying = self._flying, []
+        self._statistics.count_group(tail.flying_end - start, self._log.flush_ns)
+        tail.end = tail.flying_end
+        if self._has_mail:
+            self._post()
+        elif self._open and self._mark_timer is None:
+            self._mark_timer = self.loop.call_later(MARK_WAIT_S, self._post_marks)
+        self._on_group(entries, start, segment)
+        if not self.health.is_healthy and self.failure is None:
+            self._rescue.written()
         self._wake()
 
     def _wake(self) -> None:
@@ -323,12 +307,17 @@ class Writer:
         """Latch: nothing more is written, and nothing that is not durable is acknowledged."""
         self.failure = self.failure or failure
         entries, self._open, self._has_mail = self._open, [], False
+        if self._log.is_failed:
+            entries, self._flying = self._flying + entries, []
+            self._log.abandon()
         waiting, self._waiting = self._waiting, deque()
         self._log.discard()
+        self._rescue.lost(str(self.failure))
         for message, done, _, changes, _ in entries:
             self._refuse(message, done, changes, self.failure)
         for message, done, changes, _ in waiting:
             self._refuse(message, done, changes, self.failure)
+        self._wake()
 
     def _refuse(
         self,
