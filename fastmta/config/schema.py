@@ -179,7 +179,8 @@ class Limits:
         int,
         Key(
             Octets(MIB, 1024 * 1024 * MIB),
-            "Content that is being received, in memory, over all workers (452 or 421 above it).",
+            "Content that is being received, in memory, over all workers (452 or 421 above it); "
+            "one over `spool.big_octets` counts 256 KiB.",
         ),
     ] = 256 * MIB
     recipients: Annotated[

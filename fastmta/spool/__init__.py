@@ -5,8 +5,9 @@ Purpose   A message is answered 250 after the flush that covers its record, and 
 In        `Message`s to accept, outcomes to record, messages that nobody in memory needs.
 Out       Calls when a record is durable; mail due for a next hop; mail past its lifetime.
 Holds     One directory per shard: segments of the hot log (truth), the index (derived), a lock,
-          copies of damaged regions. In memory: the live messages that somebody holds, and one group
-          of records being flushed while the next one fills.
+          large contents in files, copies of damaged regions. In memory: the live messages that
+          somebody holds, one group of records being flushed while the next one fills, and of large
+          contents what is not written yet, 16 MiB and one piece of each at most.
 Never     Acknowledges before the flush; retries a failed flush; indexes beyond the durable
           position; appends to or truncates an old segment; touches a segment that is still needed;
           decides what is delivered when.

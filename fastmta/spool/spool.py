@@ -74,7 +74,6 @@ class Spool:
         self.search = Search(self._clerk, self._ledger, maker)
         self._keeper.start()
         self.contents = BigFiles(layout, found.boot, emit, is_flushing=is_flushing)
-        self.contents.is_keeping_orphans = self._is_damaged
         self._is_attached = False
         self._is_closed = False
         self.is_pressed = False  # the volume is short of room: trim eagerly
@@ -179,6 +178,7 @@ class Spool:
 
     def sweep(self, done: Callable[[int], None] | None = None) -> None:
         """Remove large contents that a crash left over, in the background; `done(how many)`."""
+        self.contents.is_keeping_orphans = self._is_damaged
         self.contents.sweep(self._live, done)
 
     def record(
