@@ -2,9 +2,10 @@
  * A receiver for the cases that smtp-sink cannot play: it answers the end of data after a delay in
  * milliseconds (smtp-sink waits whole seconds only), to thousands of connections at once.
  *
- *   sink PORT DELAY_MS COUNTER_FILE
+ *   sink [ADDRESS:]PORT DELAY_MS COUNTER_FILE
  *
- * COUNTER_FILE must exist and hold 4096 octets; offset 0 is the number of messages answered (u64).
+ * ADDRESS is one of loopback, 127.0.0.1 by default. COUNTER_FILE must exist and hold 4096 octets;
+ * offset 0 is the number of messages answered (u64).
  * One process, epoll; delays are equal, so that a queue in order of arrival needs no heap.
  * Speaks as much SMTP as a correct client needs, PIPELINING included.
  */
@@ -213,11 +214,18 @@ static void accept_all(int listener, int epoll)
     }
 }
 
-static int open_listener(int port)
+static int open_listener(char *place)
 {
     int on = 1;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    char *colon = strchr(place, ':');
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons((uint16_t)atoi(colon ? colon + 1 : place));
+    if (colon) {
+        *colon = 0;
+        if (!inet_aton(place, &address.sin_addr) || ntohl(address.sin_addr.s_addr) >> 24 != 127)
+            stop("an address of loopback is needed");
+    }
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) ||
@@ -229,7 +237,7 @@ static int open_listener(int port)
 int main(int argc, char **argv)
 {
     if (argc != 4) {
-        fprintf(stderr, "usage: sink PORT DELAY_MS COUNTER_FILE\n");
+        fprintf(stderr, "usage: sink [ADDRESS:]PORT DELAY_MS COUNTER_FILE\n");
         return 2;
     }
     delay_ns = strtoull(argv[2], NULL, 10) * 1000000u;
@@ -238,7 +246,7 @@ int main(int argc, char **argv)
                            : mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, counter, 0);
     if (messages == MAP_FAILED)
         stop(argv[3]);
-    int listener = open_listener(atoi(argv[1]));
+    int listener = open_listener(argv[1]);
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event))

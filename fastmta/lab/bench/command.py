@@ -12,17 +12,23 @@ from pathlib import Path
 from ..loopback import LabError
 from ..postfix import SBIN, Postfix, missing
 from . import machine, report
+from .backlog import run_backlog
 from .case import BY_NAME, CASES, DEFAULT_NAMES
 from .contender import CONTENDERS, POSTFIX
 from .plan import Bench, Plan
 
+BACKLOG = "backlog"  # a bench of its own, with options of its own
+
 
 def run_bench(arguments: Sequence[str]) -> int:
     """Measure, print, write; 1 with a sentence on standard error when that cannot be done."""
+    if arguments[:1] == [BACKLOG]:
+        return run_backlog(arguments[1:])
     chosen = _parse(arguments)
     if chosen.list:
         for case in CASES:
             print(f"{case.name:<12} {case.title}")
+        print(f"{BACKLOG:<12} a million deferred messages (options of its own: {BACKLOG} --help)")
         return 0
     try:
         _require(chosen)

@@ -1,0 +1,215 @@
+"""Everything around the two servers: receiver, name server, builders, sources, memory samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from ... import process
+from ...loopback import HOST, LabError, free_port, is_listening, wait_until
+from ...server import Server, ServerOptions
+from ..shim import SharedPage, compile_native
+from . import build, lookup, nameserver, source
+
+MX_HOST = "127.25.0.1"  # loopback, and nobody's port 25 but ours
+MX_PORT = 25
+SESSIONS = 20
+_START_S = 10.0
+_SAMPLE_S = 0.2
+_MB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """What was asked for."""
+
+    directory: Path
+    messages: int
+    domains: int
+    sites: int  # MX hosts that the domains share; 0: each has its own
+    size: int
+    workers: int
+    segment_octets: int = 32 << 20
+
+
+def module(which: object) -> list[str]:
+    """The command that runs a module of this package as a process."""
+    name = getattr(which, "__name__", "")
+    return [sys.executable, "-m", name]
+
+
+class Field:
+    """A context manager: the receiver and the name server run while it is open."""
+
+    def __init__(self, scale: Scale) -> None:
+        self.scale = scale
+        self._dns_port = free_port()
+        self._stack = ExitStack()
+        self.page: SharedPage
+
+    def __enter__(self) -> Field:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        scale = self.scale
+        with socket.socket() as probe:
+            try:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((MX_HOST, MX_PORT))
+            except OSError as problem:
+                text = f"{MX_HOST}:{MX_PORT} cannot be taken ({problem.strerror}); mail to domains"
+                raise LabError(
+                    f"{text} goes to port 25 of their MX hosts: run it as root"
+                ) from None
+        program = compile_native("sink", scale.directory / "sink")
+        self.page = SharedPage(scale.directory / "delivered")
+        self._stack.callback(self.page.close)
+        self._run([str(program), f"{MX_HOST}:{MX_PORT}", "0", str(self.page.path)])
+        wait_until(lambda: is_listening(MX_PORT, MX_HOST), _START_S, "the receiver")
+        self._run([*module(nameserver), str(self._dns_port), MX_HOST, str(scale.sites)])
+
+    def _run(self, command: Sequence[str]) -> None:
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._stack.callback(running.wait)
+        self._stack.callback(running.kill)
+
+    @property
+    def delivered(self) -> int:
+        """Messages that the receiver has taken so far."""
+        return self.page.read(0)
+
+    def server(self, name: str) -> Server:
+        """A server with a spool of its own; it is stopped with the field if it still runs."""
+        server = Server(
+            ServerOptions(
+                directory=self.scale.directory / name,
+                workers=self.scale.workers,
+                settings={"dns.servers": [f"{HOST}:{self._dns_port}"]},
+            )
+        )
+        self._stack.callback(server.kill)
+        return server
+
+    def build(self, spool: Path, due_at_ns: int) -> tuple[float, list[list[str]]]:
+        """Build the backlog; seconds, and some ids of each shard."""
+        scale = self.scale
+        spool.mkdir(parents=True)
+        begin_s = time.monotonic()
+        running = []
+        for shard in range(scale.workers):
+            options = {
+                "messages": scale.messages,
+                "domains": scale.domains,
+                "size": scale.size,
+                "shard": shard,
+                "shards": scale.workers,
+                "due-at-ns": due_at_ns,
+                "segment-octets": scale.segment_octets,
+            }
+            given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+            running.append(
+                subprocess.Popen([*module(build), str(spool), *given], stdout=subprocess.PIPE)
+            )
+            self._stack.callback(running[-1].kill)
+        said = [each.communicate()[0] for each in running]
+        taken_s = time.monotonic() - begin_s
+        if any(each.returncode for each in running):
+            raise LabError("the backlog could not be built")
+        found = [json.loads(each) for each in said]
+        if sum(each["messages"] for each in found) != scale.messages:
+            raise LabError(f"not every message of the backlog was accepted: {found}")
+        return taken_s, [each["sample"] for each in found]
+
+    def send(self, server: Server, count: int, domains: int, first: int = 0) -> float:
+        """Send fresh mail; seconds until the last 250."""
+        values = (server.port, count, SESSIONS, domains, first, self.scale.size)
+        limit_s = 60 + count / 50
+        done = subprocess.run(
+            [*module(source), *map(str, values)], capture_output=True, timeout=limit_s, check=False
+        )
+        if done.returncode:
+            raise LabError(f"the source failed: {done.stderr.decode(errors='replace')[-500:]}")
+        return float(done.stdout)
+
+    def look_up(self, spool: Path, shard: int, ids: Sequence[str]) -> dict[str, list[float]]:
+        """Milliseconds of look-ups, by kind; no server may have the spool open."""
+        command = [*module(lookup), str(spool), str(shard), str(self.scale.domains), *ids]
+        done = subprocess.run(command, capture_output=True, timeout=600, check=False)
+        if done.returncode:
+            raise LabError(f"look-ups failed: {done.stderr.decode(errors='replace')[-800:]}")
+        times: dict[str, list[float]] = json.loads(done.stdout)["times_ms"]
+        return times
+
+
+def anonymous_mb(pid: int) -> float:
+    """Anonymous memory of a process; 0 when it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().split("\n"):
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024 / _MB
+    except OSError:
+        return 0.0
+    return 0.0
+
+
+class MemoryWatch:
+    """The most anonymous memory that any worker of a server had while the context was open."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.most_mb = 0.0
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        pids: list[int] = []
+        while not self._over.wait(_SAMPLE_S):
+            if not pids or not all(os.path.exists(f"/proc/{pid}") for pid in pids):
+                pids = self._server.workers() if self._server.pid else []
+            self.most_mb = max([self.most_mb, *map(anonymous_mb, pids)])
+
+
+def disk_octets(directory: Path) -> int:
+    """Blocks that the files below a directory have."""
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
+
+
+def cpu_s(server: Server) -> float:
+    """CPU of a server's process tree so far."""
+    return process.tree_cpu_s(server.pid)
