@@ -406,10 +406,10 @@ class Session:
         if framing.violations and (refusal := refusal_of(framing.violations)):
             self._refuse_content(*refusal)
             return
-        if framing.content_size > self._ports.settings.inline_octets_max:
-            self._end_large(framing)
-            return
         try:
+            if framing.content_size > self._ports.settings.inline_octets_max:
+                self._end_large(framing)
+                return
             content = framing.take_content()
             trace_octets = self._transaction.trace_octets
             examined = examine_header(content, trace_octets, self._ports.settings)
@@ -447,10 +447,11 @@ class Session:
         if large.refusal is not None:
             self._refuse_content(large.refusal, False)
             return
+        message = self._message(b"", large.message_id_field)
         self._large = None  # from here on it is not ours to abandon
         self.state = _COMMITTING
         self._is_waiting = True
-        large.store(self._message(b"", large.message_id_field), self._stored)
+        large.store(message, self._stored)
 
     def _refuse_content(self, reply: Reply, is_closing: bool) -> None:
         self._refused("END-OF-MESSAGE", reply)

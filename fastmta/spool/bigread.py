@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import queue
 import threading
@@ -73,7 +72,7 @@ class BigStream:
         wanted = min(PIECE_OCTETS, file.size_octets - self._offset)
         try:
             octets = os.pread(self._source.fd, wanted, self._offset)
-        except OSError as problem:
+        except (OSError, MemoryError) as problem:
             self._readers.tell(done, b"", problem)
             return
         self._offset += len(octets)
@@ -100,10 +99,11 @@ class _Check:
     def step(self) -> None:
         try:
             is_over = self._go_on()
-        except OSError as problem:
-            path = self._file.path
-            missing = problem.errno == errno.ENOENT
-            self._give_up(self._readers.damaged(path, "it is missing") if missing else problem)
+        except FileNotFoundError:
+            self._give_up(self._readers.damaged(self._file.path, "it is missing"))
+            return
+        except (OSError, MemoryError) as problem:
+            self._give_up(problem)
             return
         if not is_over:
             self._readers.ask(self.step)

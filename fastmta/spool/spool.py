@@ -14,7 +14,7 @@ from fastmta.event import Event, Notice, Severity
 from fastmta.message import Message, RecipientState
 
 from ._log import encode_id
-from .big import BigFiles, Spill
+from .big import BigFiles
 from .clerk import Clerk
 from .indexer import Indexer, Lookup, Query
 from .keeper import Keeper
@@ -26,6 +26,7 @@ from .replay import recover
 from .rows import NextHop, RowMaker
 from .search import Search
 from .segment import Segment
+from .spill import Spill
 from .statistic import Statistics
 from .writer import Done, Entry, Writer
 

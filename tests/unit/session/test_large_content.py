@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from fastmta.event import CommandRefused, MessageReceived
 from fastmta.session import ContentRoom, SessionSettings, State
 from fastmta.smtp import reply as replies
 from tests.support.session import HOSTNAME, Dialog, FakeAccept, FakeSpill
+from tests.unit.session.test_shortage import PoorFraming
 
 INLINE = 4096
 SETTINGS = SessionSettings(
@@ -221,3 +223,13 @@ def test_a_refused_record_is_answered_as_with_a_small_message() -> None:
     dialog.send(HEADER + wire(body(5000)))
     only_spill(dialog).answer()
     assert dialog.lines() == ["451 4.3.0 Error: queue file write error"]
+
+
+def test_no_memory_at_the_end_is_451_and_leaves_no_file() -> None:
+    dialog = in_content()
+    dialog.send(HEADER + body(5000))
+    poor: Any = PoorFraming(dialog.session._framing, "take_content", 1)
+    dialog.session._framing = poor
+    assert dialog.codes(b".\r\n") == ["451"]
+    assert only_spill(dialog).is_abandoned
+    assert dialog.codes(b"MAIL FROM:<>\r\n") == ["250"]

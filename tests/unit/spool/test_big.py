@@ -12,9 +12,10 @@ import pytest
 
 from fastmta.event import Notice, Severity
 from fastmta.message import ContentFile, Message
-from fastmta.spool import big, bigread
+from fastmta.spool import big, bigread, sweep
 from fastmta.spool._log import checksum
 from fastmta.spool.bigread import ContentDamaged
+from fastmta.spool.spill import ALL_OCTETS_MAX, SPILL_OCTETS_MAX
 from tests.support.spool import Shard, delete_index
 
 PIECES = [b"Subject: x\r\n\r\n", b"a" * 300_000, b"b" * 7, b"c" * 300_000 + b"\r\n"]
@@ -123,7 +124,7 @@ def test_the_sweep_takes_orphans_of_earlier_starts_only(shard: Shard) -> None:
 
 
 def test_the_sweep_goes_in_steps(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(big, "SWEEP_STEP", 3)
+    monkeypatch.setattr(sweep, "SWEEP_STEP", 3)
     kept = [shard.accept_big(b"%d\r\n" % number) for number in range(4)]
     for _ in range(7):
         shard.store_big(shard.spool.new_id(), b"x\r\n")
@@ -228,6 +229,29 @@ def test_an_error_is_told_at_the_end_and_leaves_no_file(
     shard.accept_big(*PIECES)
 
 
+def test_a_failure_of_ours_is_told_as_well(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session waits for the answer, and every content needs the thread."""
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(os, "writev", fails)
+    with pytest.raises(OSError, match="MemoryError"):
+        shard.store_big(shard.spool.new_id(), *PIECES)
+    monkeypatch.undo()
+    assert files(shard) == []
+    shard.spool.contents.ask(fails)
+    message = shard.accept_big(*PIECES)
+    notices = [event for event in shard.events if isinstance(event, Notice)]
+    assert [notice.severity for notice in notices] == [Severity.ERROR]
+    assert message.file is not None
+    monkeypatch.setattr(os, "preadv", fails)
+    with pytest.raises(MemoryError):
+        read(shard, message.file)
+    monkeypatch.undo()
+    assert read(shard, message.file) == WHOLE
+
+
 def test_a_slow_disk_is_told_to_the_writer(shard: Shard) -> None:
     """What is not written yet is bounded; the writer hears when it may go on."""
     contents = shard.spool.contents
@@ -237,9 +261,9 @@ def test_a_slow_disk_is_told_to_the_writer(shard: Shard) -> None:
     spill = contents.begin(shard.spool.new_id(), lambda: told.append(contents.unwritten))
     while not spill.is_behind:
         spill.write(b"x" * 100_000)
-    assert contents.unwritten < big.SPILL_OCTETS_MAX + 100_000
+    assert contents.unwritten < SPILL_OCTETS_MAX + 100_000
     others = []
-    while contents.unwritten < big.ALL_OCTETS_MAX:
+    while contents.unwritten < ALL_OCTETS_MAX:
         other = contents.begin(shard.spool.new_id(), lambda: told.append(contents.unwritten))
         other.write(b"y" * 300_000)
         others.append(other)
@@ -250,7 +274,7 @@ def test_a_slow_disk_is_told_to_the_writer(shard: Shard) -> None:
     assert not spill.is_behind
     assert not others[-1].is_behind
     assert len(told) == 2
-    assert all(unwritten <= big.ALL_OCTETS_MAX // 2 for unwritten in told)
+    assert all(unwritten <= ALL_OCTETS_MAX // 2 for unwritten in told)
     for one in (spill, *others):
         one.abandon()
 
