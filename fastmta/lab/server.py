@@ -15,7 +15,7 @@ from .loopback import HOST, LabError, free_port
 _START_S = 30.0
 _STOP_S = 60.0
 _KILL_S = 10.0
-_Value = str | int | float | bool | Sequence[str]
+_Value = str | int | float | bool | Sequence[str] | Sequence[float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

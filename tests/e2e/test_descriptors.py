@@ -17,7 +17,7 @@ from tests.support.daemon import running
 from tests.support.receiver import Act, Receiver
 
 LIMIT = 256
-FLOOD_S = 2.0
+FLOOD_S = 1.5
 COUNT = 20
 SETTINGS = {
     "retry__first_s": 1.0,

@@ -23,7 +23,7 @@ def running(
     relay_host: str = "",
     workers: int = 1,
     environment: Mapping[str, str] | None = None,
-    **settings: str | int | float | bool | Sequence[str],
+    **settings: str | int | float | bool | Sequence[str] | Sequence[float],
 ) -> Iterator[Server]:
     """A started server, stopped by SIGTERM at the end; one that has to be killed fails the test."""
     options = ServerOptions(
