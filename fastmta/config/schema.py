@@ -64,6 +64,15 @@ class Spool:
             "a crash of fastmta but not of the machine, `unsafe` promises nothing.",
         ),
     ] = "full"
+    in_doubt: Annotated[
+        str,
+        Key(
+            Choice("redeliver", "hold"),
+            "What becomes of a message that was being delivered when the server was killed: "
+            "`redeliver` may deliver it twice, `hold` keeps it until it is released. Either way it "
+            "is listed.",
+        ),
+    ] = "redeliver"
     segment_octets: Annotated[
         int,
         Key(

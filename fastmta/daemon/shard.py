@@ -17,6 +17,7 @@ from fastmta.event import Event
 from fastmta.route import Resolver, RouteTable
 from fastmta.scheduler import Ports as SchedulerPorts
 from fastmta.scheduler import Scheduler
+from fastmta.scheduler.operation import Answer, Kind, Order
 from fastmta.spool import Spool
 
 from .clock import QueueClock
@@ -86,7 +87,10 @@ class Shard:
             random=random.random,
             emit=around.emit,
             on_halt=around.on_halt,
+            doubt=self.spool.doubt,
         )
+        self._pauses: dict[str, str] = {}
+        self._is_holding_doubt = config.spool.in_doubt == "hold"
         options = scheduler_options(config, around.workers, around.descriptors)
         self.scheduler = Scheduler(ports, options, around.broker)
 
@@ -94,12 +98,41 @@ class Shard:
         """Begin with what the spool holds."""
         halt_on_defect(self._loop, self._on_halt)
         self.spool.attach(self._loop, self._on_health)
+        if self._is_holding_doubt and self.spool.has_candidates:
+            self._pause("doubt", "mail that is in doubt is put on hold first")
         self.scheduler.start()
+        self.spool.review_doubt(self._deal_with_doubt)
+
+    def _deal_with_doubt(self, ids: list[bytes]) -> None:
+        """The live messages that may have been delivered already are listed: hold them if so
+        configured, durably, before anything is delivered."""
+        waiting = set(ids)
+
+        def told(id: bytes, answer: Answer) -> None:
+            waiting.discard(id)
+            if not waiting and answer is not Answer.FAILED:
+                self._end_doubt()
+
+        if waiting and self._is_holding_doubt:
+            self.scheduler.operate(Order(Kind.HOLD), ids, told)
+        else:
+            self._end_doubt()
+
+    def _end_doubt(self) -> None:
+        self.spool.doubt.forget_left()
+        self._pause("doubt", "")
 
     def _on_health(self, trouble: str) -> None:
         """A delivery whose outcome cannot be recorded is a duplicate."""
-        if trouble:
-            self.scheduler.pause(trouble)
+        self._pause("health", trouble)
+
+    def _pause(self, kind: str, reason: str) -> None:
+        """Deliver nothing while there is a reason of any kind; an empty one ends that kind's."""
+        self._pauses.pop(kind, None)
+        if reason:
+            self._pauses[kind] = reason
+        if self._pauses:
+            self.scheduler.pause("; ".join(self._pauses.values()))
         else:
             self.scheduler.resume()
 

@@ -192,6 +192,7 @@ class Lifecycle:
             return
         for event in verdict.events:
             self._engine.ports.emit(event)
+        self._end_doubt(job)
         self._table.put_back(job)
 
     def unroutable(self, job: Job, outcome: Outcome) -> None:
@@ -343,6 +344,8 @@ class Lifecycle:
         for event in mark.events:
             emit(event)
         job = mark.job
+        if job is not None:
+            self._end_doubt(job)
         if job is None:
             self.let_go(message)
             if mark.then is not None:
@@ -353,6 +356,12 @@ class Lifecycle:
             self.accepted(mark.dsn)
         if self._engine.is_stopped:
             self._engine.come_to_rest()
+
+    def _end_doubt(self, job: Job) -> None:
+        """What came of the attempt is known, and safe. A job without one has no slot."""
+        if job.slot >= 0:
+            self._engine.ports.doubt.end(job.slot)
+            job.slot = -1
 
     def _continues(self, job: Job) -> bool:
         """Whether recipients of this job's next hop can be tried now; then they are queued."""

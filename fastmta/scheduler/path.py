@@ -138,6 +138,7 @@ class Path:
         if now_s >= self.expires_at_s:
             self.expires_at_s = now_s + REFRESH_RETRY_S
             self._owner.refresh(job.next_hop)
+        job.slot = ports.doubt.begin(job.message.id)
         ports.deliver.start(job, self.site, self._attempted)
 
     def attempted(self, job: Job, result: AttemptResult) -> None:

@@ -4,7 +4,7 @@ No `done` is called before the call that it was handed to has returned, except t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from fastmta.event import Event
@@ -97,6 +97,27 @@ class Record(Protocol):
         """
 
 
+class Doubt(Protocol):
+    """Keeps, whatever happens to us, which messages are being tried: the spool."""
+
+    def begin(self, id: bytes, /) -> int:
+        """An attempt on message `id` starts; what to hand to `end`, -1 when nothing was kept."""
+
+    def end(self, at: int, /) -> None:
+        """Its outcome is durable, or it had none; -1 is a no-op."""
+
+
+class NoDoubt:
+    """Keeps nothing."""
+
+    def begin(self, _: bytes, /) -> int:
+        """Nothing was kept."""
+        return -1
+
+    def end(self, _: int, /) -> None:
+        """Nothing to do."""
+
+
 class Deliver(Protocol):
     """Makes attempts."""
 
@@ -133,3 +154,4 @@ class Ports:
     random: Callable[[], float]  # uniform in [0, 1)
     emit: Emit
     on_halt: Callable[[str], None]  # outcomes cannot be recorded: end the process
+    doubt: Doubt = field(default_factory=NoDoubt)

@@ -6,6 +6,8 @@
 <root>/shard-NN/cold/<number>.seg   the same of the cold log
 <root>/shard-NN/big/<boot>-<id>     contents too large for a record of the log
 <root>/shard-NN/boot                number of the latest start; makes queue ids unique
+<root>/shard-NN/doubt               deliveries under way, and lists of those in doubt after a crash:
+<root>/shard-NN/in-doubt-<boot>.txt
 <root>/shard-NN/index/              LMDB; derived, may be deleted while the shard is closed
 <root>/shard-NN/quarantine/         copies of damaged regions, <position>-<length>
 """
@@ -101,6 +103,7 @@ class Layout:
         self.big = os.path.join(self.shard, "big")
         self.index = os.path.join(self.shard, "index")
         self.quarantine = os.path.join(self.shard, "quarantine")
+        self.doubt = os.path.join(self.shard, "doubt")
         self._lock_fd = -1
 
     def prepare(self) -> None:

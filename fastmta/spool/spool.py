@@ -16,7 +16,9 @@ from fastmta.message import Message, RecipientState
 from ._log import encode_id
 from .big import BigFiles
 from .clerk import Clerk
+from .doubt import REFUSED, DoubtTable
 from .indexer import Indexer, Lookup, Query
+from .inquiry import candidates, tell
 from .keeper import Keeper
 from .layout import Layout
 from .ledger import Ledger
@@ -50,7 +52,15 @@ class Spool:
         self._layout = layout
         self._emit = emit
         self._is_damaged = False
-        found = recover(layout, options, maker, self._heed)
+        self.doubt = DoubtTable(layout.doubt, emit)
+        try:
+            self._candidates = candidates(layout, self.doubt.left)
+            found = recover(layout, options, maker, self._heed)
+        except BaseException:
+            self.doubt.abandon()
+            raise
+        self.doubt.start(found.boot)
+        self._boot = found.boot
         self._segments = found.segments
         self._hops = found.hops
         self._id_prefix = found.boot << 12 | options.shard
@@ -60,7 +70,7 @@ class Spool:
         self._keeper = Keeper(layout.hot, options.segment_octets, is_flushing)
         self._keeper.adopt(found.file_number, found.spares)
         self._writer = Writer(options, found.segments, self._keeper, self.statistics, emit)
-        self._writer.connect(self._on_group, self._on_refused)
+        self._writer.connect(self._on_group, self._on_refused, self._on_untold)
         self._writer.start(found.end, found.base, found.boot, found.group_number)
         self._indexer = Indexer(
             found.catalogue,
@@ -215,6 +225,18 @@ class Spool:
         """Find the messages `ids`, as `fetch` does; contents only if asked for, or in memory."""
         self.search.take(ids, with_content, done)
 
+    @property
+    def has_candidates(self) -> bool:
+        """Whether messages may be in doubt since the last end: see `review_doubt`."""
+        return bool(self._candidates)
+
+    def review_doubt(self, done: Callable[[list[bytes]], None]) -> None:
+        """List the live messages that are in doubt since the last end, durably; `done(ids)`.
+
+        Until `doubt.forget_left` is called another start would list them again.
+        """
+        self._live(list(self._candidates), partial(self._doubt_reviewed, done))
+
     def order_key(self, message: Message, next_hop: bytes) -> bytes:
         """Where `message` stands among the mail for `next_hop`: its earliest due time and id."""
         return self._ledger.order_key(message, next_hop)
@@ -238,6 +260,7 @@ class Spool:
         self._keeper.stop()
         for segment in self._segments:
             segment.close()
+        self.doubt.close()
         self._layout.release()
 
     def _on_group(self, entries: list[Entry], start: int, segment: Segment) -> None:
@@ -279,6 +302,21 @@ class Spool:
         """Which of these messages of earlier starts are live."""
         known = {id for id in ids if self._ledger.knows(id)}
         self._indexer.look(Lookup(ids, lambda found: answer(found | known)))
+
+    def _doubt_reviewed(self, done: Callable[[list[bytes]], None], live: set[bytes]) -> None:
+        doubtful = {id: why for id, why in self._candidates.items() if id in live}
+        self._candidates = {}
+        if doubtful:
+            try:
+                tell(self._layout, self._boot, doubtful, self._emit)
+            except OSError as problem:
+                text = f"the list of messages in doubt cannot be written: {problem.strerror}"
+                self._emit(Notice("spool", text, Severity.WARNING))
+        done(list(doubtful))
+
+    def _on_untold(self, message: Message) -> None:
+        """The next start finds out whether its record is on the disk; its client sends it again."""
+        self.doubt.begin(message.id, REFUSED)
 
     def _on_refused(self, message: Message) -> None:
         self._ledger.recorded(message, None)

@@ -72,9 +72,11 @@ class Writer:
         self,
         on_group: Callable[[list[Entry], int, Segment], None],
         on_refused: Callable[[Message], None],
+        on_untold: Callable[[Message], None],
     ) -> None:
-        """Who is told of durable groups, and of marks that never will be durable."""
-        self._on_group, self._on_refused = on_group, on_refused
+        """Who is told of durable groups, of marks that never will be durable, and of mail that is
+        refused though its record may be on the disk."""
+        self._on_group, self._on_refused, self._on_untold = on_group, on_refused, on_untold
 
     def start(self, end: int, base: int, boot: int, number: int) -> None:
         """Begin behind `end` in a new segment at `base`, and start the committer."""
@@ -328,6 +330,8 @@ class Writer:
     ) -> None:
         if changes is not None:
             self._on_refused(message)
+        elif not isinstance(problem, SpoolFull):
+            self._on_untold(message)
         try:
             done(message, problem)
         except Exception as broken:
