@@ -307,6 +307,10 @@ cdef class Log:
             raise RuntimeError("the committer's eventfd is broken")
         return 0
 
+    def prepare(self):
+        """See to it that even a group without records can be posted. Raises MemoryError."""
+        grow(&self.groups[self.open_index], PAGE_OCTETS)
+
     def place(self, int fd, uint64_t offset, uint64_t position, uint64_t epoch):
         """Say where the next posted group goes."""
         if self.is_flying and not self.is_failed:
@@ -321,10 +325,8 @@ cdef class Log:
 
         A group without records is a BATCH alone: it shows whether the log can be written.
         """
-        cdef Group *group = &self.groups[self.open_index]
-        if self.is_flying:
-            raise RuntimeError("the committer is busy")
-        grow(group, PAGE_OCTETS)
+        if self.is_flying or self.groups[self.open_index].data == NULL:
+            raise RuntimeError("the committer is busy, or there is no buffer to post")
         self.instruct(number, durable, header, is_flushing)
         self.is_flying = True
         self.open_index ^= 1

@@ -8,6 +8,7 @@ elsewhere: see `rescue.py`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -275,7 +276,9 @@ class Writer:
     def probe(self) -> None:
         """Write an empty group, to see whether that works; not if there is one to write anyway."""
         if not (self._log.is_flying or self._open or self.failure is not None):
-            self.tail.post()
+            with contextlib.suppress(MemoryError):  # then the next one shows it
+                self._log.prepare()
+                self.tail.post()
 
     def _on_done(self) -> None:
         """The committer has finished a group: post the next one first, then tell its owners."""
