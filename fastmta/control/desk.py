@@ -95,7 +95,6 @@ class Desk:
             return await self._operate_ids(order, ticket)
         filter = self._parse(request.filter or "")
         now_ns = self._wall_ns()
-        filter.arrived_at_ns = filter.arrived_at_ns.narrowed("<", now_ns)  # new mail is not meant
         if order.with_failed and not filter.statuses:
             filter.with_failed()
         totals = Totals()
@@ -119,13 +118,15 @@ class Desk:
             return search.accepts(filter, message, now_ns)
 
         order = Order(order.kind, order.with_failed, order.wait_s, check)
+        end = station.spool.new_id()  # what comes after the order is not meant by it
         after: bytes | None = b""
-        while after is not None and not ticket.is_cancelled:
+        while after is not None and after < end and not ticket.is_cancelled:
             page = await self._page(station, filter, now_ns, after, STEP, True)
-            totals.matched += len(page.ids)
-            if page.ids and not ticket.request.dry_run:
-                totals.add(await self._step(station, order, page.ids))
-            if page.ids:
+            ids = [id for id in page.ids if id < end]
+            totals.matched += len(ids)
+            if ids and not ticket.request.dry_run:
+                totals.add(await self._step(station, order, ids))
+            if ids:
                 await ticket.tell(totals.render())
             after = page.next
 

@@ -198,14 +198,14 @@ class Index:
     def waiting(self) -> list[tuple[bytes, int, int]]:
         """By next hop: how many messages and recipients wait for it. No look at their rows."""
         with self._env.begin(db=self._dbs["waiting"]) as txn:
-            return [tally.read(bytes(key), bytes(value)) for key, value in txn.cursor()]
+            return tally.read_all(txn.cursor())
 
     def waiting_for(self, next_hop: bytes) -> tuple[int, int]:
         """The same for one next hop."""
         name = name_in_key(next_hop)
         with self._env.begin(db=self._dbs["waiting"]) as txn:
             value = txn.get(name)
-        return tally.read(name, bytes(value))[1:] if value is not None else (0, 0)
+        return tally.read(value) if value is not None else (0, 0)
 
     def first_due(self, next_hop: bytes) -> int | None:
         """The earliest due time of mail for `next_hop`; None when there is none."""

@@ -16,12 +16,13 @@ from fastmta.message import Message, RecipientState, RecipientStatus
 
 from .clerk import Clerk
 from .filter import Filter
+from .index import IndexedMessage
 from .indexer import Indexer, Query
 from .ledger import Ledger
 from .problem import SpoolError
 from .rows import RowMaker
 
-ROWS_AT_ONCE = 500  # looked at in one turn of the index thread
+ROWS_AT_ONCE = 200  # looked at in one turn of the index thread
 _ID_OCTETS = 16
 RECIPIENTS_SHOWN = 1_000  # of one message
 
@@ -238,32 +239,46 @@ class _Paging:
         needs_rows = filter.needs_states or not self._ids_only
         needs_envelope = filter.needs_envelope or not self._ids_only
         self._is_end = self._ids is not None or len(rows) < ROWS_AT_ONCE
-        for id, row in rows:
+        meant = {
+            id
+            for id, row in rows
+            if filter.accepts_row(id, row.arrived_at_ns, row.size_octets, now_ns)
+        }
+        known: dict[bytes, IndexedMessage] = {}
+        if needs_rows or needs_envelope:
+            known = {one.id: one for one in indexer.index.find(sorted(meant))}
+        for id, _ in rows:
             if len(self._found) >= self._limit:
                 self._is_end = False
                 return
             self._last = id
-            if not filter.accepts_row(id, row.arrived_at_ns, row.size_octets, now_ns):
+            if id not in meant:
                 continue
-            if not needs_rows and not needs_envelope:
+            if not known:
                 self._found.append((id, None))
                 continue
-            (indexed,) = indexer.index.find([id])
-            states = {at: recipient.state for at, recipient in indexed.recipients.items()}
-            if filter.needs_states and not any(map(filter.accepts_state, states.values())):
+            indexed = known[id]
+            states = (recipient.state for recipient in indexed.recipients.values())
+            if filter.needs_states and not any(map(filter.accepts_state, states)):
                 continue
-            if not needs_envelope:
-                self._found.append((id, None))
-                continue
-            envelope = indexer.envelope(id, row)
-            if envelope is None:
-                continue  # damaged: whoever fetches it will say so
-            message = Message(id, envelope, b"", row.arrived_at_ns)
-            message.content = None
-            message.size_octets = row.size_octets
-            message.states, message.pending = indexed.states, row.pending
-            if self._search.accepts(filter, message, now_ns):
-                self._found.append((id, message))
+            message = None
+            if needs_envelope:
+                message = self._message(indexer, indexed)
+                if message is None or not self._search.accepts(filter, message, now_ns):
+                    continue
+            self._found.append((id, message))
+
+    def _message(self, indexer: Indexer, indexed: IndexedMessage) -> Message | None:
+        """As the index knows it; None when it is damaged: whoever fetches it will say so."""
+        row = indexed.row
+        envelope = indexer.envelope(indexed.id, row)
+        if envelope is None:
+            return None
+        message = Message(indexed.id, envelope, b"", row.arrived_at_ns)
+        message.content = None
+        message.size_octets = row.size_octets
+        message.states, message.pending = indexed.states, row.pending
+        return message
 
     def answer(self) -> None:
         """Put both together, as they are now."""

@@ -12,6 +12,7 @@ is counted for each.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 import lmdb
@@ -55,10 +56,16 @@ def write(txn: lmdb.Transaction, hops: Any, waiting: Any, batch: Batch) -> None:
             txn.delete(name, db=waiting)
 
 
-def read(key: bytes, value: bytes) -> tuple[bytes, int, int]:
-    """Next hop, messages and recipients of a row."""
+def read(value: bytes | memoryview) -> tuple[int, int]:
+    """Messages and recipients of a row."""
     messages, recipients = _VALUE.unpack_from(value)
-    return value[_VALUE.size :] or key, messages, recipients
+    return messages, recipients
+
+
+def read_all(rows: Iterable[tuple[Any, Any]]) -> list[tuple[bytes, int, int]]:
+    """Next hop, messages and recipients of every row; there may be 10,000 and more."""
+    size, unpack = _VALUE.size, _VALUE.unpack_from
+    return [(value[size:] or key, *unpack(value)) for key, value in rows]
 
 
 def _recipients(value: bytes | memoryview) -> int:
