@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.long import LongRun
-from tests.support.power import record, replay
-from tests.support.power_scripts import NAMED, random_script, short_scripts
+from tests.support.power import record, replay, second_run
+from tests.support.power_scripts import AFTERWARDS, NAMED, random_script, short_scripts
 
-STATES = 40  # asked for, per script in `make test`
-STATES_LEAST = 25  # different ones, at least
+STATES = 30  # asked for, per script in `make test`
+STATES_LEAST = 20  # different ones, at least
 SCRIPT_STEPS = 4  # of the short scripts that `make test-long` runs one after the other
 
 
@@ -45,6 +46,15 @@ def test_power_loss_in_a_short_history(place: Path, name: str) -> None:
     assert STATES_LEAST * len(NAMED) >= 500
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_power_loss_after_power_loss(place: Path, seed: int) -> None:
+    """The second one may come while the shard recovers from the first."""
+    chance = random.Random(seed)
+    recording = record(place / "run", random_script(chance, 8), seed=seed)
+    again = second_run(recording, place / "again", AFTERWARDS, chance, seed=seed)
+    assert replay(again, place, chance, states=STATES).states >= 10
+
+
 @pytest.mark.long
 def test_power_loss_for_long(place: Path, long_run: LongRun) -> None:
     """Every short script once (odd seeds), random ones in between and afterwards."""
@@ -59,5 +69,8 @@ def test_power_loss_for_long(place: Path, long_run: LongRun) -> None:
         delay_us = chance.choice((0, 300, 1200, 5000))
         run = place / str(seed)
         recording = record(run, script, seed=seed, delay_us=delay_us, age_s=age_s)
+        if chance.random() < 0.3:
+            recording = second_run(recording, run / "again", AFTERWARDS, chance, seed=seed)
         result = replay(recording, place, chance, states=states)
+        shutil.rmtree(run)
         long_run.record(seed, states=result.states, checks=result.checks, crashes=result.crashes)

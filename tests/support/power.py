@@ -10,10 +10,12 @@ which state broke which promise, and what had happened until then.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -53,7 +55,7 @@ class Mail:
         self.octets = octets
         self.recipients = recipients
         self.is_accepted = False
-        self.is_refused = False
+        self.is_gone = False  # refused, or a recovery did not find it
         self.states: States = {}  # acknowledged
         self.due_dsn: list[str] = []  # of what is acknowledged
         self.flying: list[tuple[States, str | None]] = []  # handed over, oldest first
@@ -62,6 +64,10 @@ class Mail:
         """Whether nothing is left to do."""
         final = [status for status, _ in states.values() if RecipientStatus(status).is_final]
         return len(final) == self.recipients
+
+    def all_states(self) -> list[States]:
+        """The acknowledged states, then one change more at a time."""
+        return [states for states, _ in self.histories()]
 
     def histories(self) -> Iterator[tuple[States, list[str]]]:
         """What may be durable: the acknowledged states, then one change more at a time; with the
@@ -84,12 +90,14 @@ class Promises:
     def read(self, line: bytes) -> None:
         """The next mark."""
         verb, *rest = json.loads(line)
-        if verb == "try":
+        if verb == "open":
+            self._opened(rest[0])
+        elif verb == "try":
             self.mail[rest[0]] = Mail(rest[1], rest[2])
         elif verb == "accepted":
             self.mail[rest[0]].is_accepted = True
         elif verb == "refused":
-            self.mail[rest[0]].is_refused = True
+            self.mail[rest[0]].is_gone = True
         elif verb == "mark":
             changes = {index: (status, due) for index, status, due in rest[1]}
             self.mail[rest[0]].flying.append((changes, rest[2]))
@@ -100,6 +108,22 @@ class Promises:
             if dsn is not None:
                 self.mail[dsn].is_accepted = True
                 mail.due_dsn.append(dsn)
+
+    def _opened(self, live: dict[str, list[tuple[int, int, int]]]) -> None:
+        """What was under way at the end of the last life is decided now, for ever."""
+        for id, mail in self.mail.items():
+            told = live.get(id)
+            if told is None:
+                if mail.is_accepted and not any(map(mail.is_final, mail.all_states())):
+                    raise Violation(f"{id} is lost after a restart")
+                mail.is_gone = True
+                continue
+            mail.is_accepted = True
+            mail.states = {index: (status, due) for index, status, due in told}
+            mail.due_dsn, mail.flying = [], []
+        unknown = live.keys() - self.mail.keys()
+        if unknown:
+            raise Violation(f"nobody ever sent {unknown}")
 
     def check(self, found: Recovered) -> None:
         """Raise Violation unless `found` keeps every promise."""
@@ -112,17 +136,17 @@ class Promises:
             live = found.live.get(id)
             histories = list(mail.histories())
             if live is None:
-                if not mail.is_accepted:
+                if mail.is_gone or not mail.is_accepted:
                     continue
                 fitting = [dsns for states, dsns in histories if mail.is_final(states)]
                 if not fitting:
                     raise Violation(f"{id} was accepted and is lost; its states: {mail.states}")
             else:
-                if mail.is_refused:
-                    raise Violation(f"{id} was refused and is there")
+                if mail.is_gone:
+                    raise Violation(f"{id} was refused, or is gone, and came back")
                 fitting = [dsns for states, dsns in histories if states == live.states]
                 if not fitting:
-                    allowed = [states for states, _ in histories]
+                    allowed = mail.all_states()
                     raise Violation(f"{id} has states {live.states}; promised: {allowed}")
                 if mail.is_final(live.states):
                     raise Violation(f"{id} is final and live: {live.states}")
@@ -130,7 +154,7 @@ class Promises:
                     raise Violation(f"the content of {id} is not what was sent")
             for dsn in fitting[0]:
                 gone = self.mail[dsn]
-                is_done = any(gone.is_final(states) for states, _ in gone.histories())
+                is_done = gone.is_gone or any(map(gone.is_final, gone.all_states()))
                 if dsn not in found.live and not is_done:
                     raise Violation(f"{id} has failed and its DSN {dsn} is lost")
 
@@ -154,7 +178,8 @@ class Recording(NamedTuple):
 
     script: str
     events: list[Event]
-    before: Path | None  # what the disk held at first
+    before: Disk  # what it held at first
+    promises: Promises  # and what had been promised by then
 
 
 class Result(NamedTuple):
@@ -174,33 +199,50 @@ def record(
     delay_us: int = 1200,
     age_s: float = 0.0,
     before: Path | None = None,
+    promises: Promises | None = None,
 ) -> Recording:
     """Run `script` in a child on a shard in `place`, and read what it did to the disk.
 
-    Raises AssertionError when the recorder missed anything: the last state must be the files.
+    A step with `die` ends a child, and the next step is the first of another. Raises AssertionError
+    when the recorder missed anything: the last state must be the files.
     """
-    root, log, marks = place / "recorded", place / "log", place / "marks"
+    root, marks = place / "recorded", place / "marks"
     if before is None:
         root.mkdir(parents=True)
     else:
         shutil.copytree(before, root)
-    start = Disk()
-    start.load(root)
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "tests.support.power_child", str(root / SPOOL), str(marks)),
-            *(str(SEGMENT_OCTETS), str(age_s), script),
-        ],
-        env={**os.environ, **controls(root, log, marks, delay_us=delay_us, seed=seed)},
-        cwd=ROOT,
-        check=True,
-        timeout=CHILD_S,
-    )
-    recording = Recording(script, list(read_events(log)), before)
-    for event in recording.events:
-        start.apply(event)
-    assert _is_same(start.build(start.pending).files, root), "something escaped the recorder"
-    return recording
+    disk = Disk()
+    disk.load(root)
+    start = copy.deepcopy(disk)
+    events: list[Event] = []
+    for life, part in enumerate(_lives(script)):
+        log = place / f"log-{life}"
+        child = subprocess.run(
+            [
+                *(sys.executable, "-m", "tests.support.power_child", str(root / SPOOL), str(marks)),
+                *(str(SEGMENT_OCTETS), str(age_s), part),
+            ],
+            env={**os.environ, **controls(root, log, marks, delay_us=delay_us, seed=seed + life)},
+            cwd=ROOT,
+            timeout=CHILD_S,
+            check=False,
+        )
+        assert child.returncode == (-signal.SIGKILL if "die" in part else 0), child.returncode
+        for event in read_events(log):
+            events.append(event)
+            disk.apply(event)
+        assert _is_same(disk.build(disk.pending).files, root), "something escaped the recorder"
+    return Recording(script, events, start, promises or Promises())
+
+
+def _lives(script: str) -> list[str]:
+    """The script cut behind each step that ends its process."""
+    lives: list[list[str]] = [[]]
+    for step in script.split(";"):
+        lives[-1].append(step)
+        if "die" in step:
+            lives.append([])
+    return [";".join(steps) for steps in lives if steps]
 
 
 def _is_same(files: Files, root: Path) -> bool:
@@ -253,7 +295,7 @@ class Recoverer:
             is_crash = bool(state.digest[0] & 1)
             if is_crash:
                 copy_crashed(shard, again)
-        self._check_files(root)
+        self._check_files(root, live)
         with self._open(again if is_crash else root) as shard:
             if shard.dump() != dump:
                 raise Violation("a second recovery gives another state")
@@ -290,11 +332,18 @@ class Recoverer:
             held = shard.spool._ledger.messages.get(id)
             if held is None:  # on hold: no next hop has it
                 held = shard.spool._indexer._load(indexed).message
-            live[id.decode()] = Live(states, None if held is None else held.content)
+            content = None if held is None else held.content
+            if held is not None and held.file is not None:
+                content = Path(held.file.path).read_bytes()
+            live[id.decode()] = Live(states, content)
+        shard.sweep()
         return live
 
-    def _check_files(self, root: Path) -> None:
+    def _check_files(self, root: Path, live: dict[str, Live]) -> None:
         shard = root / "shard-00"
+        for path in (shard / "big").iterdir():
+            if path.name.partition("-")[2] not in live:
+                raise Violation(f"{path.name} is left over in big/")
         for path in (shard / "quarantine").iterdir():
             raise Violation(f"a loss of power was taken for damage: {path.name} in quarantine")
         for path in shard.rglob("*.new"):
@@ -313,11 +362,9 @@ def replay(
 
     Every moment gives S1, S2 and a sample of the other classes. Raises Violation.
     """
-    disk = Disk()
-    if recording.before is not None:
-        disk.load(recording.before)
+    disk = copy.deepcopy(recording.before)
     moments = _moments(recording.events, chance, max(1, states // per_moment))
-    promises = Promises()
+    promises = copy.deepcopy(recording.promises)
     recoverer = Recoverer(place / "state")
     checks = crashes = 0
     kinds: Counter[str] = Counter()
@@ -338,6 +385,23 @@ def replay(
             kinds[choice.label[:2]] += is_new
     shutil.rmtree(place / "state", ignore_errors=True)
     return Result(len(recoverer.known), crashes, checks, kinds)
+
+
+def second_run(
+    recording: Recording, place: Path, script: str, chance: random.Random, *, seed: int
+) -> Recording:
+    """Lose the power once somewhere in `recording`, and record `script` on what is left then."""
+    disk = copy.deepcopy(recording.before)
+    promises = copy.deepcopy(recording.promises)
+    for event in recording.events[: chance.randrange(len(recording.events)) + 1]:
+        disk.apply(event)
+        if event.kind is Kind.MARK:
+            promises.read(event.data)
+    choice = chance.choice(_sample(disk, chance, 6))
+    left = place / "left"
+    place.mkdir()
+    unpack(disk.build(choice.changes), left)
+    return record(place, script, seed=seed, before=left, promises=promises)
 
 
 def _moments(events: list[Event], chance: random.Random, count: int) -> set[int]:
@@ -385,4 +449,4 @@ def _names(recording: Recording) -> dict[int, str]:
     }
 
 
-__all__ = ["DOMAINS", "Recording", "Result", "Violation", "record", "replay"]
+__all__ = ["DOMAINS", "Recording", "Result", "Violation", "record", "replay", "second_run"]

@@ -7,12 +7,13 @@ are under way together; the step ends when all of them have been answered. See `
 
 Each line written to MARKS is one JSON list:
 
-    ["open"]                               the shard has been opened (again)
+    ["open", {id: [[index, status, due], ...]}]   the shard has been opened, and this is in it
     ["try", id, octets, recipients]        a message is handed to accept
     ["accepted", id]                       it is durable
     ["refused", id, why]                   it is not
     ["mark", id, [[index, status, due], ...], dsn id]   these changes are handed to record
     ["marked", id]                         they are durable
+    ["die"]                                the recorder ends the process
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastmta.message import Message, RecipientState, RecipientStatus
+from fastmta.message import ContentFile, Message, RecipientState, RecipientStatus
 from fastmta.spool import SpoolError, SpoolOptions, ledger
 from tests.support.spool import NOW_NS, Shard
 
@@ -40,6 +41,11 @@ FAR_NS = 2**62
 def content_of(id: bytes, octets: int) -> bytes:
     """The content that the message of this id has."""
     return (id * (octets // len(id) + 1))[:octets]
+
+
+def told_of(states: Iterable[RecipientState]) -> list[tuple[int, int, int]]:
+    """States as they stand in marks."""
+    return [(state.index, int(state.status), state.due_at_ns) for state in states]
 
 
 class Worker:
@@ -89,7 +95,8 @@ class Worker:
 
     def _open(self) -> None:
         self.shard = Shard(self.root, self.options)
-        self.say("open")
+        live = {id.decode(): found.states for id, found in self.shard.recovered.items()}
+        self.say("open", {id: told_of(states.values()) for id, states in live.items()})
 
     # Verbs
 
@@ -114,6 +121,32 @@ class Worker:
         else:
             self.say("refused", message.id.decode(), str(problem))
         self._finished()
+
+    def big(self, name: str, octets: str = "20000", pieces: str = "3") -> None:
+        """A message whose content is a file of its own, written in so many pieces."""
+        message = self._make(name, [b"u@one.example"], b"sender@one.example", int(octets))
+        content, message.content = message.content, None
+        assert content is not None
+        self.under_way += 1
+
+        def finished(file: ContentFile | None, problem: OSError | None) -> None:
+            if file is None:
+                self.say("refused", message.id.decode(), str(problem))
+                self._finished()
+                return
+            message.file = file
+            self.shard.spool.accept(message, self._accepted)
+
+        spill = self.shard.spool.begin_big(message.id, lambda: None)
+        step = -(-len(content) // int(pieces))
+        for at in range(0, len(content), step):
+            spill.write(content[at : at + step])
+        spill.finish(finished)
+
+    def begin_big(self, name: str, octets: str = "20000") -> None:
+        """A content whose end never comes."""
+        message = self._make(name, [b"u@one.example"], b"sender@one.example", int(octets))
+        self.shard.spool.begin_big(message.id, lambda: None).write(message.content or b"")
 
     def deliver(self, name: str, index: str = "") -> None:
         """One recipient, or all, has it."""
@@ -141,8 +174,8 @@ class Worker:
             for at in indices
             if not message.is_final(at)
         ]
-        told = [(change.index, int(change.status), change.due_at_ns) for change in changes]
-        self.say("mark", message.id.decode(), told, dsn.id.decode() if dsn else None)
+        dsn_id = dsn.id.decode() if dsn else None
+        self.say("mark", message.id.decode(), told_of(changes), dsn_id)
         self.under_way += 1
         self.shard.spool.record(message, changes, self._recorded, dsn)
 
@@ -150,6 +183,12 @@ class Worker:
         if problem is None:
             self.say("marked", message.id.decode())
         self._finished()
+
+    def deliver_all(self) -> None:
+        """Whatever is in memory, from earlier lives too."""
+        for message in list(self.shard.spool._ledger.messages.values()):
+            self.messages[message.id.decode()] = message
+            self.deliver(message.id.decode())
 
     def release(self, name: str) -> None:
         """Nobody holds it any more: it becomes rows of the index."""
@@ -195,6 +234,12 @@ class Worker:
                 self._finished()
 
             self.shard.spool.accept(message, accepted)
+
+    def die(self, seconds: str = "0") -> None:
+        """kill -9 by the recorder, with whatever is under way then; the next step is another
+        process's."""
+        self.under_way += 1
+        self.shard.loop.call_later(float(seconds), self.say, "die")
 
     def wait(self, seconds: str) -> None:
         """Let the timers of the spool run."""

@@ -30,8 +30,16 @@ NAMED = {
     "index lost": "accept a 300 2; deliver a 0; commit; reopen without-index; fetch; deliver a 1",
     "index lost, segments freed": f"accept a; {TURN}; commit; {TURN}; commit; reopen without-index",
     "by the timers": f"accept a; {TURN}; wait 0.3; deliver a; {TURN}; wait 0.5",
+    "a large content": "big a; deliver a; big b & accept c; commit; reopen; fetch; deliver b",
+    "large contents given up": "begin_big a & big b; begin_big c; reopen; wait 0.1; begin_big d",
+    "killed while writing": "accept a; accept b & deliver a & die 0.001; fetch; deliver_all",
+    "killed while indexing": "accept a; release a; commit & die 0.002; fetch; deliver_all; commit",
+    "killed while starting": f"accept a; {TURN}; commit & die 0.003; accept b & die 0.001; fetch",
     "idle after mail": "accept a; deliver a; accept b; release b; wait 0.5",
 }
+
+# What is done with a shard on which the power was lost.
+AFTERWARDS = "accept z; fetch; deliver_all & commit; accept y; wait 0.3; reopen; fetch; deliver_all"
 
 
 class _World:

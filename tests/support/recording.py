@@ -35,7 +35,7 @@ class Kind(enum.IntEnum):
     SYNC_BEGIN = 10  # flush number `other`; node 0: of everything
     SYNC_END = 11  # `offset` is the errno
     WRITE_SYNCED = 12  # the write right before was through a descriptor with O_DSYNC
-    MARK = 13
+    MARK = 13  # one that begins with ["die" is the last of its process
     DENIED = 14  # something that would have escaped the recorder
 
 
