@@ -8,6 +8,7 @@ from fastmta.lab import free_port
 from tests.support.client import Client, until
 from tests.support.daemon import Server, running
 from tests.support.mailbox import Mailbox, without_received
+from tests.support.volume import fill, volume
 
 KIB = 1024
 LARGE = "Subject: large\r\nX-Mark: yes\r\n\r\n" + ("y" * 70 + "\r\n") * 12_000
@@ -78,3 +79,31 @@ def test_a_damaged_content_is_named_and_kept_and_goes_when_it_is_mended(tmp_path
             assert received.content == good
             until(lambda: contents_of(tmp_path) == [])
     assert path.name.partition("-")[2] in server.log_text()
+
+
+def test_a_volume_that_fills_up_in_the_middle_is_452_and_keeps_nothing(tmp_path: Path) -> None:
+    with volume(tmp_path) as place, Mailbox() as box:
+        limits = {
+            "spool__directory": str(place / "spool"),
+            "spool__segment_octets": 1 << 20,
+            "limits__message_octets": 8 << 20,
+        }
+        (tmp_path / "server").mkdir()
+        with (
+            running(tmp_path / "server", relay_host=box.next_hop, **limits) as server,
+            Client(server.port) as client,
+        ):
+            client.envelope("r@d.example")
+            client.raw(LARGE.encode())
+            until(lambda: len(contents_of(place)) == 1)
+            ballast = fill(place)
+            client.raw(("z" * 78 + "\r\n").encode() * 50_000 + b".\r\n")
+            assert client.reply().startswith("452 4.3.1")
+            until(lambda: contents_of(place) == [])
+            ballast.unlink()
+            until(lambda: client.say("MAIL FROM:<s@c.example>").startswith("250"))
+            client.say("RSET")
+            assert client.send("r@d.example", content=LARGE).startswith("250")
+            (received,) = box.wait(1)
+            drained(server, place)
+    assert without_received(received.content)[1] == LARGE.encode()
