@@ -191,7 +191,7 @@ class Worker:
                 f"{limit} descriptors leave room for {division.inbound} clients of this worker, "
                 f"not {wanted} (limits.connections)"
             )
-            self._journal.emit(Notice("master", text, Severity.WARNING))
+            self._journal.emit(Notice("master", text))
         return division
 
     def _make_watchman(self, loop: asyncio.AbstractEventLoop) -> Watchman:
