@@ -126,6 +126,8 @@ class Keeper:
             else:
                 self._tell(self._on_ready)
                 return
+        if segment is not None:
+            segment.close()  # its header stands: the next start gives it back
 
     def _tell(self, function: Callable[..., None] | None, *values: object) -> None:
         if self._loop is not None and function is not None and not self._is_stopping.is_set():

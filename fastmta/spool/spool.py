@@ -100,7 +100,7 @@ class Spool:
         """Lock and recover shard `options.shard` below `directory`; blocks until it is done.
 
         Call it after any fork. Raises SpoolError: another process has it, a newer release wrote it
-        (SpoolFormat), or the disk fails.
+        (SpoolFormat), or the disk or memory fails.
         """
         layout = Layout(directory, options.shard)
         maker = RowMaker(
@@ -109,7 +109,7 @@ class Spool:
         try:
             layout.prepare()
             return cls(layout, options, maker, emit)
-        except (OSError, lmdb.Error) as problem:
+        except (OSError, lmdb.Error, MemoryError) as problem:
             layout.release()
             raise SpoolError(f"{layout.shard} cannot be opened: {problem}") from problem
         except BaseException:
