@@ -12,6 +12,7 @@ Lines are JSON lists, in the order in which things happened:
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from fastmta.message import RecipientStatus
 from tests.support.spool import Shard
@@ -98,8 +99,14 @@ class Promises:
 
 
 def check_contents(shard: Shard, large: bytes | None = None) -> None:
-    """Everything that waits has its content, octet for octet: that of its id, or `large`."""
+    """Everything that waits has its content, octet for octet.
+
+    That of its id, or `large`, or in a file twice `large`.
+    """
     for domain in DOMAINS:
         messages, _ = shard.fetch(b"smtp:" + domain, 2**62, limit=100_000)
         for message in messages:
-            assert message.content in (content_of(message.id), large)
+            if message.file is None:
+                assert message.content in (content_of(message.id), large)
+            else:
+                assert Path(message.file.path).read_bytes() == 2 * (large or b"")
