@@ -33,6 +33,9 @@ from .table import Table
 CHUNK = 100  # messages at once; withdrawing one from a long queue is slow
 CHUNK_WITH_CONTENT = 10
 WAIT_S = 10.0
+# Texts of last outcomes in one record: with many recipients they are cut, so that the record is
+# never larger than that of the message, which fitted into a segment.
+TEXT_CHARACTERS_MAX = 32 * 1024
 AGAIN_S = 0.05  # another operation, or an expiry, is being recorded
 
 
@@ -89,6 +92,7 @@ _STATUS = {
 def changes_of(order: Order, message: Message) -> list[RecipientState]:
     """What the operation changes in `message` as it is now."""
     kind, status = order.kind, _STATUS[order.kind]
+    text_characters = TEXT_CHARACTERS_MAX // len(message.envelope.forward_paths)
     changes = []
     for index in range(len(message.envelope.forward_paths)):
         state = message.states.get(index) or RecipientState(index, RecipientStatus.QUEUED)
@@ -102,7 +106,8 @@ def changes_of(order: Order, message: Message) -> list[RecipientState]:
         if order.with_failed and kind is Kind.REQUEUE:
             is_meant = is_meant or state.status is RecipientStatus.FAILED
         if is_meant:
-            changes.append(RecipientState(index, status, state.attempts, 0, state.text))
+            text = state.text[:text_characters]
+            changes.append(RecipientState(index, status, state.attempts, 0, text))
     return changes
 
 

@@ -271,6 +271,19 @@ def test_many_are_done_and_mail_flows_meanwhile() -> None:
     assert {world.state(message) for message in messages} == {DELIVERED}
 
 
+def test_the_record_of_many_recipients_stays_small() -> None:
+    world = World()
+    message = world.store(*(b"r%d@x.example" % n for n in range(5_000)), due_in_s=900)
+    for index, state in message.states.items():
+        message.states[index] = RecipientState(
+            index, state.status, 1, state.due_at_ns, "450 later " * 50
+        )
+    assert do(world, Kind.HOLD, message) == [Answer.DONE]
+    states = world.spool.rows[message.id].states.values()
+    assert {state.status for state in states} == {HELD}
+    assert 0 < sum(len(state.text) for state in states) <= 32 * 1024
+
+
 def test_an_order_that_cannot_be_recorded_says_so() -> None:
     world = World()
     message = in_backlog(world)
