@@ -51,7 +51,7 @@ class Spool:
         self.statistics = Statistics()
         self._layout = layout
         self._emit = emit
-        self._is_damaged = False
+        self._is_damaged = self._is_attached = False
         self.doubt = DoubtTable(layout.doubt, emit)
         try:
             self._candidates = candidates(layout, self.doubt.left)
@@ -85,7 +85,6 @@ class Spool:
         self.search = Search(self._clerk, self._ledger, maker)
         self._keeper.start()
         self.contents = BigFiles(layout, found.boot, emit, is_flushing=is_flushing)
-        self._is_attached = False
         self._is_closed = False
         self.is_pressed = False  # the volume is short of room: trim eagerly
 
@@ -294,7 +293,7 @@ class Spool:
         """Tell the operator; what is damaged in the log may leave a large content behind."""
         if isinstance(event, Notice) and event.severity is Severity.ERROR:
             self._is_damaged = True
-            if event.queue_id:
+            if event.queue_id and self._is_attached:
                 self.contents.keep(event.queue_id)
         self._emit(event)
 
