@@ -134,19 +134,42 @@ def test_the_sweep_goes_in_steps(shard: Shard, monkeypatch: pytest.MonkeyPatch) 
         assert len(files(again)) == len(kept)
 
 
+def damage_record(shard: Shard, message: Message) -> None:
+    """Its record in the log, wherever that is, is no record any more."""
+    (path, offset), *others = [
+        (path, path.read_bytes().find(message.id))
+        for path in (shard.root / "shard-00" / "hot").iterdir()
+        if message.id in path.read_bytes()
+    ]
+    assert others == []
+    with path.open("r+b") as file:
+        file.seek(offset + len(message.id))
+        file.write(b"\xff\xff\xff")
+
+
+def test_the_content_of_a_record_that_is_damaged_later_is_kept(shard: Shard) -> None:
+    lost = shard.accept_big(*PIECES)
+    shard.spool.release(lost)
+    shard.commit()
+    damage_record(shard, lost)
+    assert fetched(shard) == []
+    files(shard)
+    assert lost.file is not None
+    name = f"big-{lost.file.boot:x}-{lost.id.decode()}"
+    assert name in quarantined(shard)
+    with reopened(shard) as again:
+        again.sweep()
+        assert files(again) == []
+        assert (again.root / "shard-00" / "quarantine" / name).read_bytes() == WHOLE
+
+
 def test_orphans_are_kept_when_the_log_is_damaged(shard: Shard) -> None:
     """The record that names a content may be what is damaged."""
     lost = shard.accept_big(*PIECES)
     shard.accept_new()  # proves that the first group was durable
-    place = lost.position
-    segment = shard.spool._segments.find(place)
-    assert segment is not None
-    path, offset = segment.path, place - segment.base
     shard.close()
     delete_index(shard.root)
-    with open(path, "r+b") as file:
-        file.seek(offset + 40)
-        file.write(b"\xff\xff\xff")
+    damage_record(shard, lost)
     with Shard(shard.root) as again:
         again.sweep()
         assert files(again) == []
