@@ -17,7 +17,9 @@ import pytest
 from click.testing import CliRunner
 
 from fastmta.cli import main
-from fastmta.lab import Server
+from fastmta.control import Client as Connection
+from fastmta.control import Request, Verb
+from fastmta.lab import Server, free_port
 from tests.support.client import Client, until
 from tests.support.daemon import running
 from tests.support.receiver import Act, Receiver
@@ -88,6 +90,25 @@ def test_held_by_filter_survives_kill_9_and_is_delivered_after_release(
 
 def gone(server: Server) -> bool:
     return queue(server, "count") == "0\n"
+
+
+def test_a_step_that_was_counted_survives_kill_9(tmp_path: Path) -> None:
+    """Killed in the middle of an operation: what progress told is so, the rest is as it was."""
+    closed = f"[127.0.0.1]:{free_port()}"
+    with running(tmp_path, relay_host=closed, **SLOW) as server:
+        fill(server, 700)
+        (path,) = (tmp_path / "spool").glob("control-*.sock")
+        client = Connection(str(path))
+        client.send(Request(id=7, verb=Verb.HOLD, all=True))
+        progress = client.read(30.0)
+        server.kill()
+        client.close()
+        assert progress["id"] == 7
+        done = progress["progress"]["done"]
+        assert 0 < done <= 500
+        held = int(queue(server, "count", "--filter", "status:held"))
+        assert done <= held <= 700
+        assert queue(server, "count") == "700\n"
 
 
 def test_delete_while_an_attempt_is_under_way(tmp_path: Path) -> None:
@@ -225,6 +246,37 @@ def _answers(server: Server) -> bool:
         return queue(server, "count") == "0\n"
     except AssertionError:
         return False
+
+
+_AS_NOBODY = """
+import os, socket, sys
+os.fchdir(int(sys.argv[1]))
+os.setuid(65534)
+client = socket.socket(socket.AF_UNIX)
+client.settimeout(10)
+try:
+    client.connect(sys.argv[2])
+except PermissionError:
+    sys.exit("not permitted")
+sys.exit("told something" if client.recv(100) else "closed")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_nobody_else_gets_an_answer(tmp_path: Path) -> None:
+    with Receiver() as receiver, running(tmp_path, relay_host=relay(receiver)) as server:
+        (path,) = (tmp_path / "spool").glob("control-*.sock")
+        for mode, wanted in ((0o600, "not permitted\n"), (0o666, "closed\n")):
+            path.chmod(mode)  # the mode is one fence, the peer's credentials are the other
+            path.parent.chmod(0o755)
+            fd = os.open(path.parent, os.O_RDONLY)
+            command = [sys.executable, "-c", _AS_NOBODY, str(fd), path.name]
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=30, check=False, pass_fds=[fd]
+            )
+            os.close(fd)
+            assert done.stderr == wanted
+        assert queue(server, "count") == "0\n"
 
 
 def test_a_stop_does_not_wait_for_clients(tmp_path: Path) -> None:
