@@ -36,7 +36,7 @@ from logform cimport (
 )
 
 cdef enum:
-    WINDOW_OCTETS = 262_144  # with what is being checked it stays in the second-level cache
+    WINDOW_OCTETS = 131_072  # small enough for the second-level cache
     LOOK_OCTETS = 4_096  # what can be looked at in one piece; room in front of the window
     HEAD_OCTETS = 80  # a record's header and what is read of its payload
     KINDS = 7
