@@ -4,7 +4,7 @@ All timers are monotonic. The queue has due times and ages on disk, though, whic
 process: they are in *queue time*, which begins as the wall clock's and then runs with the monotonic
 one. A step of the wall clock, at run time or while fastmta was stopped, does not move it: nothing
 expires, nothing is delayed, nothing is due all at once. Header fields and the log have the wall
-clock's time. When the queue is empty, queue time follows the wall clock again.
+clock's time. When the queue has been empty for a while, queue time follows the wall clock again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ NS = 1_000_000_000
 STEP_NS = 60 * NS  # what the wall clock may be adjusted by at once; more is a step
 _LONG_STOP_NS = 86_400 * NS  # over a reboot a step looks like a long stop: be careful
 _SAVE_INTERVAL_S = 60.0
+_EMPTY_S = 600.0  # an empty queue is one that stays so; one that is being rebuilt looks empty, too
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BOOT_ID_CHARACTERS = 36
 _UNKNOWN = "-"
@@ -40,7 +41,8 @@ class QueueClock:
     """Queue time, monotonic time and the date for header fields."""
 
     __slots__ = (
-        "_date", "_date_of_s", "_monotonic_ns", "_offset_ns", "_read_wall_ns", "_wall_offset_ns",
+        "_date", "_date_of_s", "_full_at_s", "_monotonic_ns", "_offset_ns", "_read_wall_ns",
+        "_wall_offset_ns",
         "monotonic_s", "stepped_at_s",
     )  # fmt: skip
 
@@ -55,6 +57,7 @@ class QueueClock:
         self.monotonic_s = monotonic_s  # called several times per message: without a frame of ours
         self._wall_offset_ns = wall_ns() - monotonic_ns()  # as last seen
         self._offset_ns = self._wall_offset_ns
+        self._full_at_s = monotonic_s()  # when there was mail, as far as anybody looked
         self.stepped_at_s = float("-inf")  # monotonic; of the latest step of the wall clock
         self._date = b""
         self._date_of_s = -1
@@ -119,7 +122,10 @@ class QueueClock:
             said = _told(step_ns, "")
         else:
             self._offset_ns += step_ns  # adjusted, not set: the queue follows
-        if is_queue_empty:
+        now_s = self.monotonic_s()
+        if not is_queue_empty:
+            self._full_at_s = now_s
+        elif now_s - self._full_at_s >= _EMPTY_S:
             self._offset_ns = wall_offset_ns
         return said
 
