@@ -4,11 +4,12 @@ LMDB's order of keys is the order of the numbers.
     message    key id 16
                value 0 position u64 | 8 size_octets u32 | 12 applied position u64
                      20 arrived_at_ns u64 | 28 expires_at_ns u64 | 36 recipients u32
-                     40 pending u32
+                     40 pending u32 | 44 octets of the record in the log u32
     recipient  key id 16 | index u32                       value: msgpack, see rows.py
     hop        key next hop | 00 | due_at_ns u64 | id 16   value: recipients u32 [| long next hop]
     expiry     key expires_at_ns u64 | id 16               value: empty
     tenant     key tenant | 00 | id 16                     value: empty
+    segment    key position of its first octet u64         value: live messages u64 | octets u64
 
 Owns       Nothing; every door takes and returns whole bytes objects.
 Threads    Any; no state.
@@ -22,7 +23,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 
 cdef enum:
     ID_OCTETS = 16
-    MESSAGE_VALUE_OCTETS = 44
+    MESSAGE_VALUE_OCTETS = 48
 
 
 cdef inline unsigned char *put32_big(unsigned char *p, uint32_t value) noexcept nogil:
@@ -55,7 +56,7 @@ cdef int check_id(bytes id) except -1:
 
 def pack_message(
     uint64_t position, uint32_t size_octets, uint64_t applied, uint64_t arrived_at_ns,
-    uint64_t expires_at_ns, uint32_t recipients, uint32_t pending
+    uint64_t expires_at_ns, uint32_t recipients, uint32_t pending, uint32_t log_octets
 ):
     """Value of a `message` row."""
     cdef bytes value = PyBytes_FromStringAndSize(NULL, MESSAGE_VALUE_OCTETS)
@@ -66,19 +67,46 @@ def pack_message(
     p = put64_big(p, arrived_at_ns)
     p = put64_big(p, expires_at_ns)
     p = put32_big(p, recipients)
-    put32_big(p, pending)
+    p = put32_big(p, pending)
+    put32_big(p, log_octets)
     return value
 
 
 def unpack_message(bytes value not None):
-    """Position, size, applied position, arrival, expiry, recipients, pending of a `message` row."""
+    """Position, size, applied position, arrival, expiry, recipients, pending, octets in the log."""
     cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(value)
     if PyBytes_GET_SIZE(value) != MESSAGE_VALUE_OCTETS:
         raise ValueError("not a message row")
     return (
         get64_big(p), get32_big(p + 8), get64_big(p + 12), get64_big(p + 20),
         get64_big(p + 28), get32_big(p + 36), get32_big(p + 40),
+        get32_big(p + 44),
     )
+
+
+def move_message(bytes value not None, uint64_t position):
+    """The same `message` row at another position of the log."""
+    cdef bytes moved
+    if PyBytes_GET_SIZE(value) != MESSAGE_VALUE_OCTETS:
+        raise ValueError("not a message row")
+    moved = PyBytes_FromStringAndSize(PyBytes_AS_STRING(value), MESSAGE_VALUE_OCTETS)
+    put64_big(<unsigned char *>PyBytes_AS_STRING(moved), position)
+    return moved
+
+
+def pack_segment(uint64_t live, uint64_t octets):
+    """Value of a `segment` row."""
+    cdef bytes value = PyBytes_FromStringAndSize(NULL, 16)
+    put64_big(put64_big(<unsigned char *>PyBytes_AS_STRING(value), live), octets)
+    return value
+
+
+def unpack_segment(bytes value not None):
+    """Live messages and their octets of a `segment` row."""
+    cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(value)
+    if PyBytes_GET_SIZE(value) != 16:
+        raise ValueError("not a segment row")
+    return get64_big(p), get64_big(p + 8)
 
 
 def recipient_key(bytes id not None, uint32_t index):

@@ -117,9 +117,9 @@ cdef View view_of(const unsigned char[::1] segment, uint64_t base, uint64_t epoc
 
 def scan_groups(
     const unsigned char[::1] segment not None, uint64_t base, uint64_t epoch, size_t pos,
-    size_t group_end
+    size_t group_end, size_t records_max=0
 ):
-    """Walk groups from `pos` on until something is not valid.
+    """Walk groups from `pos` on until something is not valid, or `records_max` were found.
 
     With `group_end` the walk begins inside a group that ends there. Returns the records as (kind,
     offset, payload octets), BATCH records among them; where the walk stopped; and the end of the
@@ -133,6 +133,8 @@ def scan_groups(
         if group_end == 0:
             if pos >= view.count:
                 return records, view.count, 0
+            if records_max and <size_t>len(records) >= records_max:
+                return records, pos, 0
             with nogil:
                 total = group_octets(&view, pos)
             if total == 0:

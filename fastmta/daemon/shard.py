@@ -97,7 +97,7 @@ class Shard:
     def start(self) -> None:
         """Begin with what the spool holds."""
         halt_on_defect(self._loop, self._on_halt)
-        self.spool.attach(self._loop, self._on_health)
+        self.spool.attach(self._loop, self._on_health, self.scheduler.take_up)
         if self._is_holding_doubt and self.spool.has_candidates:
             self._pause("doubt", "mail that is in doubt is put on hold first")
         self.scheduler.start()

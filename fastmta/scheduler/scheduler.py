@@ -47,9 +47,13 @@ class Scheduler:
     def start(self) -> None:
         """Take up the backlog. Overdue mail comes as fast as windows and RAM let it."""
         self._engine.renew()  # others may have joined the broker since we were made
+        self.take_up()
+        self._expiry.start()
+
+    def take_up(self) -> None:
+        """Learn what the backlog holds: at the start, and when it knows more than it did then."""
         for next_hop, due_at_ns in self._engine.ports.backlog.hops():
             self._table.due.note(self._table.hop(next_hop), due_at_ns)
-        self._expiry.start()
 
     def drain(self, on_idle: Callable[[], None]) -> int:
         """Start nothing any more; say how many attempts are under way.

@@ -3,12 +3,17 @@
 A fetch sees everything that was released before it: if rows are waiting to be written they are
 committed first, but not more often than every COMMIT_GAP_S, so that a large backlog costs tens of
 commits a second and not one for each fetch.
+
+The index may be missing: when the shard was opened without a good one, or when it fails later. Then
+it is rebuilt; questions wait, what would be written to it waits in the ledger, and mail is accepted
+and delivered from memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeAlias
 
 from fastmta.event import Event, Notice, Severity
 from fastmta.message import Message
@@ -17,49 +22,75 @@ from .indexer import Answer, Found, Indexer, Query, Question
 from .keeper import Keeper
 from .ledger import Ledger
 from .problem import SpoolError
+from .rebuild import Rebuild, Rebuilt
 from .rows import Batch
-from .segment import SegmentTable
+from .segment import Logs, SegmentTable
 from .statistic import Statistics
+from .trim import Step, Trim
+from .trimmer import Trimmer
 from .writer import Writer
 
 COMMIT_INTERVAL_S = 0.2
 COMMIT_GAP_S = 0.05  # at least, between two commits that a question asked for
 CHECKPOINT_INTERVAL_S = 1.0  # between commits that move nothing but the checkpoint
+REBUILD_AGAIN_S = 5.0  # after the disk refused it
+REBUILDS_MAX = 5  # that failed one after the other
 CHECKPOINT_OCTETS = 8 * 1024 * 1024  # ... unless it moves this far
 
 
+Ordered: TypeAlias = Callable[[int, int, frozenset[bytes]], Rebuild]
+Indexed: TypeAlias = Callable[[Rebuild, Rebuilt], None]
+
+
 class Clerk:
-    """The loop's side of the index thread."""
+    """The loop's side of the index thread; it is the `Owner` of the indexer."""
 
     def __init__(
         self,
         indexer: Indexer,
         ledger: Ledger,
         writer: Writer,
-        keeper: Keeper,
+        keepers: tuple[Keeper, Keeper],
         statistics: Statistics,
+        trimmer: Trimmer,
+        is_indexed: bool,
     ) -> None:
+        self.is_indexed = is_indexed  # the index is complete, or will be with the next commit
         self._indexer = indexer
         self._ledger = ledger
         self._writer = writer
-        self._keeper = keeper
+        self._keeper, self._cold_keeper = keepers
         self._statistics = statistics
-        self.checkpoint = writer.end  # the index knows the log up to here
+        self._trimmer = trimmer
+        self.checkpoint = writer.end  # without an index: where the log was when it was lost
         self._committed_at_s = float("-inf")
         self._is_committing = False
+        self._is_stuck = False
+        self._failed_rebuilds = 0
         self._timer: asyncio.TimerHandle | None = None
         self._serving: asyncio.Handle | None = None
         self._asking: list[tuple[Query | Question, Answer]] = []
         self._idle: asyncio.Future[None] | None = None
 
     def attach(
-        self, loop: asyncio.AbstractEventLoop, segments: SegmentTable, emit: Callable[[Event], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        logs: Logs,
+        emit: Callable[[Event], None],
+        order: Ordered,
+        on_indexed: Indexed,
     ) -> None:
-        """Work on `loop`."""
+        """Work on `loop`. `order` makes a rebuilding of the logs up to two positions, without some
+        messages; `on_indexed` hears what the index holds after it."""
         self._loop = loop
-        self._segments = segments
+        self._logs = logs
         self._emit = emit
-        self._indexer.attach(loop, self._on_commit, self._on_answer, self._on_broken)
+        self._order = order
+        self._on_indexed = on_indexed
+        self._trimmer.attach(loop, emit, self.arm)
+        self._indexer.attach(loop, self)
+        if not self.is_indexed:
+            self._indexer.rebuild(order(0, 0, frozenset()))
 
     def arm(self) -> None:
         """There may be something to commit."""
@@ -82,7 +113,7 @@ class Clerk:
             needs_commit = self._ledger.is_behind(query.ids or ())
         else:
             needs_commit = query.needs_commit
-        if needs_commit or self._writer.failure is not None:
+        if needs_commit or self._writer.failure is not None or not self.is_indexed:
             self._wait(query, done)
         else:
             self._put(query, done)
@@ -109,34 +140,51 @@ class Clerk:
         for handle in (self._timer, self._serving):
             if handle is not None:
                 handle.cancel()
-        if self._writer.failure is None:
+        self._trimmer.stop()
+        if self._writer.failure is None and self.is_indexed:
             self._ledger.drain()
-            self._submit(self._ledger.prepare(self._writer.end, self._loop.time()))
+            self._submit(self._prepare())
 
     @property
     def _is_busy(self) -> bool:
-        if self._writer.failure is not None:
+        if self._writer.failure is not None or not self.is_indexed or self._is_stuck:
             return False
         return bool(self._is_committing or self._asking or self._ledger.is_asked)
 
     def _tick(self) -> None:
         self._timer = None
         ledger, end, now_s = self._ledger, self._writer.end, self._loop.time()
-        if self._writer.failure is not None:
+        if self._writer.failure is not None or not self.is_indexed:
             return
         if not self._is_committing:
-            batch = ledger.prepare(end, now_s)
+            batch = self._prepare()
             moved = batch.checkpoint - self.checkpoint
             is_late = now_s - self._committed_at_s >= CHECKPOINT_INTERVAL_S
             if (
                 batch.operations
                 or batch.freeable
+                or batch.freeable_cold
+                or batch.moves
                 or moved >= CHECKPOINT_OCTETS
                 or (moved and is_late)
             ):
                 self._submit(batch)
+            else:
+                self._trimmer.consider(self.checkpoint, self._is_cold_void)
         if self._is_committing or ledger.has_fresh or self.checkpoint < end:
             self.arm()
+
+    @property
+    def _is_cold_void(self) -> bool:
+        """Whether nothing of the cold log could come back after a crash."""
+        return not len(self._logs.cold) and not self._cold_keeper.is_voiding
+
+    def _prepare(self) -> Batch:
+        batch = self._ledger.prepare(
+            self._writer.end, self._loop.time(), self._is_cold_void, not self._trimmer.is_active
+        )
+        batch.cold_end = self._trimmer.cold_end
+        return batch
 
     def _submit(self, batch: Batch) -> None:
         self._is_committing = True
@@ -149,6 +197,8 @@ class Clerk:
         if self._writer.failure is not None:
             self._refuse()
             return
+        if not self.is_indexed:
+            return  # rebuilt() comes back here
         if self._ledger.has_changes:
             if self._is_committing:
                 return  # _on_commit comes back here
@@ -156,36 +206,113 @@ class Clerk:
             if wait_s > 0:
                 self._serving = self._loop.call_later(wait_s, self._serve)
                 return
-            self._submit(self._ledger.prepare(self._writer.end, self._loop.time()))
+            self._submit(self._prepare())
             self.arm()
         asking, self._asking = self._asking, []
         for query, done in asking:
             self._put(query, done)
 
-    def _on_commit(self, batch: Batch) -> None:
+    # What the index thread says.
+
+    def committed(self, batch: Batch) -> None:
+        """`batch` is in the index."""
+        if self._is_stuck:
+            self._is_stuck = False
+            self._emit(Notice("spool", "the index has room again", Severity.WARNING))
+        if not self.is_indexed:  # it was lost right after that
+            return
         self._is_committing = False
         self.checkpoint = batch.checkpoint
         self._statistics.index_commits += 1
         self._statistics.index_operations += batch.operations
-        self._free(batch.freeable)
+        self._trimmer.settled(batch.moves)
+        self._free(self._logs.hot, batch.freeable, self._keeper)
+        if batch.freeable_cold:
+            self._free(self._logs.cold, batch.freeable_cold, self._cold_keeper)
+            if not len(self._logs.cold):
+                self._indexer.reset_cold()
+            self.arm()  # more may be free now
+        self._trimmer.consider(self.checkpoint, self._is_cold_void)
         if self._asking and self._serving is None:
             self._serve()
         self._wake()
 
-    def _free(self, count: int) -> None:
+    def stuck(self, problem: Exception) -> None:
+        """There is no room for a commit."""
+        if not self._is_stuck:
+            self._is_stuck = True
+            text = f"the index cannot be written ({problem}); it is tried again every second"
+            self._emit(Notice("spool", text, Severity.ERROR))
+            self._wake()
+
+    def stepped(self, trim: Trim, step: Step) -> None:
+        """The trimmer has got on."""
+        if self.is_indexed:
+            self._trimmer.stepped(trim, step)
+
+    def step_failed(self, trim: Trim, problem: Exception | None) -> None:
+        """The trimmer has not."""
+        if self.is_indexed:
+            self._trimmer.failed(trim, problem)
+
+    def broken(self, problem: Exception) -> None:
+        """The index failed: rebuild it from the logs."""
+        text = f"the index failed ({problem}) and is being rebuilt from the log"
+        self._emit(Notice("spool", text, Severity.ERROR))
+        self.is_indexed = self._is_committing = self._is_stuck = False
+        self.checkpoint = self._writer.end
+        self._trimmer.stop()
+        self._rebuild()
+        self._wake()
+
+    def rebuild_failed(self, problem: Exception) -> None:
+        """There is still no index."""
+        self._failed_rebuilds += 1
+        text = f"the index could not be rebuilt: {problem}"
+        self._emit(Notice("spool", text, Severity.ERROR))
+        if self._failed_rebuilds >= REBUILDS_MAX:
+            self._writer.fail(SpoolError(text))
+            self._refuse()
+        else:
+            self._loop.call_later(REBUILD_AGAIN_S, self._rebuild)
+
+    def _rebuild(self) -> None:
+        if self._writer.failure is None:
+            skip = self._ledger.unindex()
+            work = self._order(self._writer.end, self._trimmer.cold_end, skip)
+            self._indexer.rebuild(work)
+
+    def rebuilt(self, work: Rebuild, result: Rebuilt) -> None:
+        """The index is back: write what the ledger kept, then answer what was asked."""
+        self._failed_rebuilds = 0
+        self.is_indexed = True
+        self._on_indexed(work, result)
+        self._submit(self._prepare())
+        if self._asking and self._serving is None:
+            self._serving = self._loop.call_soon(self._serve)
+        self.arm()
+
+    def unanswered(self, query: Query | Question, done: Answer) -> None:
+        """The index was lost before it answered."""
+        self._ledger.answered()
+        self._asking.append((query, done))
+        self._ledger.forget_departures()
+
+    def _free(self, table: SegmentTable, count: int, keeper: Keeper) -> None:
         """Give the oldest segments back, as far as nobody reads them."""
         free = 0
-        for segment in self._segments:
+        for segment in table:
             if free == count or segment.pins:
                 break
             free += 1
         if free:
             self._statistics.segments_freed += free
-            self._keeper.free(self._segments.take_oldest(free))
+            keeper.free(table.take_oldest(free))
 
-    def _on_answer(
+    def answered(
         self, query: Query | Question, found: list[Found], later: int | None, done: Answer
     ) -> None:
+        """The index has answered; what it found may have changed since."""
         self._ledger.answered()
         if not isinstance(query, Query):
             query.answer()
@@ -226,7 +353,7 @@ class Clerk:
         if ledger.departed(item.id):
             return None
         if item.is_damaged:
-            ledger.lost(item.id, item.keys, item.position)
+            ledger.lost(item.id, item.keys, item.position, item.octets)
             self.arm()
             text = f"the record at position {item.position} is damaged; the message is lost"
             self._emit(Notice("spool", text, Severity.ERROR, item.id))
@@ -234,13 +361,6 @@ class Clerk:
         assert item.message is not None
         ledger.fetched(item.message, item.keys)
         return item.message
-
-    def _on_broken(self, problem: Exception) -> None:
-        text = f"the index failed and will be rebuilt from the log: {problem}"
-        self._emit(Notice("spool", text, Severity.FATAL))
-        self._writer.fail(SpoolError(text))
-        self._refuse()
-        self._wake()
 
     def _refuse(self) -> None:
         """The spool has failed: there are no answers any more."""

@@ -6,8 +6,10 @@ index is to be moved aside and rebuilt: the log is the truth.
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import lmdb
@@ -15,17 +17,29 @@ import lmdb
 from fastmta.message import RecipientState
 
 from . import tally
-from ._row import expiry_key, hop_key, recipient_key, unpack_due, unpack_index, unpack_message
+from ._row import (
+    expiry_key,
+    hop_key,
+    move_message,
+    pack_segment,
+    recipient_key,
+    unpack_due,
+    unpack_index,
+    unpack_message,
+    unpack_segment,
+)
 from .layout import make_directory, sync_directory
 from .problem import SpoolError
 from .reserve import Reserve
-from .rows import Batch, Keys, RecipientRow, decode_recipient, name_in_key
+from .rows import Batch, Keys, Move, RecipientRow, decode_recipient, name_in_key
+from .segment import Logs
 
 LOCK_OCTETS = 16 * 1024  # more than its 126 reader slots take
 MAP_OCTETS = 64 * 1024**3  # address space only: far above need, never resized
 LIB_VERSION = 0  # the 0.9 engine
 FORMAT = 2
 _NAMES = ("message", "recipient", "hop", "expiry", "tenant", "waiting")
+_BAD_KEPT = 2  # bad indexes
 _ID_OCTETS = 16
 _TAIL_OCTETS = 1 + 8 + _ID_OCTETS  # NUL, due time and id at the end of a hop key
 
@@ -40,6 +54,7 @@ class MessageRow(NamedTuple):
     expires_at_ns: int
     recipient_count: int
     pending: int
+    log_octets: int
 
 
 class IndexedMessage(NamedTuple):
@@ -69,9 +84,14 @@ class IndexedMessage(NamedTuple):
 class Index:
     """The LMDB environment; one thread at a time."""
 
-    def __init__(self, path: str) -> None:
-        """Open or create. Raises lmdb.Error."""
-        self._path = path
+    def __init__(self, path: str, logs: Logs, **identity: int) -> None:
+        """Open or create. Raises lmdb.Error.
+
+        `identity` (format and the like) is written with each commit that makes the index complete.
+        """
+        self._logs = logs
+        self.identity = identity
+        self.checkpoint = 0  # as committed: every record of the hot log below it is in the rows
         if not os.path.isdir(path):
             make_directory(path)
         _reserve_lock_file(os.path.join(path, "lock.mdb"))
@@ -80,13 +100,14 @@ class Index:
         self._env = lmdb.open(
             path,
             map_size=MAP_OCTETS,
-            max_dbs=len(_NAMES) + 1,
+            max_dbs=len(_NAMES) + 2,
             mode=0o600,
             readahead=False,
             lib_version=LIB_VERSION,
         )
         try:
             self._meta = self._env.open_db(b"meta")
+            self._segments = self._env.open_db(b"segment")
             self._dbs = {name: self._env.open_db(name.encode()) for name in _NAMES}
             sync_directory(path)
             self._reserve.adopt()
@@ -99,20 +120,21 @@ class Index:
         self._reserve.release()
         self._env.close()
 
-    def condemn(self) -> None:
-        """Close it and move it aside: the next open makes a new one from the log."""
-        self.close()
-        move_aside(self._path)
-
     def read_meta(self) -> dict[str, int]:
-        """Every number kept in `meta`: checkpoint, format, durable, routing."""
+        """Every number kept in `meta`: checkpoint, cold_end, format, durable, routing."""
         with self._env.begin(db=self._meta) as txn:
             return {key.decode(): int(value) for key, value in txn.cursor()}
 
-    def commit(self, batch: Batch, **meta: int) -> None:
-        """One write transaction, durable when this returns."""
+    def commit(self, batch: Batch, is_complete: bool = True) -> None:
+        """One write transaction, durable when this returns.
+
+        Without `is_complete` the index stays what it is: not fit for use until a later commit.
+        """
         with self._env.begin(write=True) as txn:
             tally.write(txn, self._dbs["hop"], self._dbs["waiting"], batch)
+            counts: dict[int, list[int]] = {}
+            for move in batch.moves:
+                self._move(txn, move, counts)
             for name, keys in batch.deletes.items():
                 db = self._dbs[name]
                 for key in keys if name != "hop" else ():
@@ -121,9 +143,55 @@ class Index:
                 if pairs and name != "hop":
                     with txn.cursor(self._dbs[name]) as cursor:
                         cursor.putmulti(pairs)
-            for field, number in {"checkpoint": batch.checkpoint, **meta}.items():
-                txn.put(field.encode(), b"%d" % number, db=self._meta)
+            for sign, position, octets in batch.counted:
+                self._count(counts, sign, position, octets)
+            self._put_counts(txn, counts)
+            if is_complete:
+                numbers = {"checkpoint": batch.checkpoint, **self.identity}
+                if batch.cold_end:
+                    numbers["cold_end"] = batch.cold_end
+                for field, number in numbers.items():
+                    txn.put(field.encode(), b"%d" % number, db=self._meta)
+        if is_complete:
+            self.checkpoint = batch.checkpoint
         self._reserve.top_up()
+
+    def _move(self, txn: lmdb.Transaction, move: Move, counts: dict[int, list[int]]) -> None:
+        """Give a message its new place, unless it is final or has another one by now."""
+        messages = self._dbs["message"]
+        value = txn.get(move.id, db=messages)
+        if value is None or unpack_message(bytes(value))[0] != move.old:
+            return
+        txn.put(move.id, move_message(bytes(value), move.new), db=messages)
+        self._count(counts, -1, move.old, move.octets)
+        self._count(counts, 1, move.new, move.octets)
+
+    def _count(self, counts: dict[int, list[int]], sign: int, position: int, octets: int) -> None:
+        segment = self._logs.find(position)
+        if segment is not None:
+            count = counts.setdefault(segment.base, [0, 0])
+            count[0] += sign
+            count[1] += sign * octets
+
+    def _put_counts(self, txn: lmdb.Transaction, counts: dict[int, list[int]]) -> None:
+        for base, (live, octets) in counts.items():
+            key = base.to_bytes(8, "big")
+            value = txn.get(key, db=self._segments)
+            if value is not None:
+                had, had_octets = unpack_segment(bytes(value))
+                live, octets = live + had, octets + had_octets
+            if live > 0:
+                txn.put(key, pack_segment(live, max(octets, 0)), db=self._segments)
+            else:
+                txn.delete(key, db=self._segments)
+
+    def live(self) -> dict[int, tuple[int, int]]:
+        """By position of a segment's first octet: its live messages in the index, their octets."""
+        with self._env.begin(db=self._segments) as txn:
+            return {
+                int.from_bytes(key, "big"): unpack_segment(bytes(value))
+                for key, value in txn.cursor()
+            }
 
     def count(self) -> int:
         """Live messages in the index."""
@@ -163,6 +231,19 @@ class Index:
                 rows.append((bytes(id), MessageRow(*unpack_message(bytes(value)))))
                 more = cursor.next()
         return rows
+
+    def find_at(self, ids: Iterable[bytes], start: int, end: int) -> list[IndexedMessage]:
+        """Of the messages of `ids`, those whose record stands between these positions."""
+        found = []
+        messages = self._dbs["message"]
+        with self._env.begin() as txn:
+            for id in ids:
+                value = txn.get(id, db=messages)
+                if value is not None and start <= unpack_message(bytes(value))[0] < end:
+                    message = self._read(txn, id)
+                    if message is not None:
+                        found.append(message)
+        return found
 
     def due(
         self, next_hop: bytes, now_ns: int, after: bytes, limit: int
@@ -265,13 +346,22 @@ class Index:
 
 def move_aside(path: str) -> str:
     """Rename a bad index so that a new one can be built; where it is now."""
-    for number in range(1, 1_000_000):
+    known = glob.glob(f"{glob.escape(path)}.bad-*")
+    numbers = [int(name.rpartition("-")[2]) for name in known if name.rpartition("-")[2].isdigit()]
+    for number in range(max(numbers, default=0) + 1, 1_000_000):
         target = f"{path}.bad-{number}"
         if not os.path.exists(target):
             os.rename(path, target)
             sync_directory(os.path.dirname(path))
+            _forget_older(path, number)
             return target
     raise SpoolError(f"{path} cannot be moved aside")
+
+
+def _forget_older(path: str, newest: int) -> None:
+    """Of bad indexes only the latest are worth their room."""
+    for number in range(1, newest - _BAD_KEPT + 1):
+        shutil.rmtree(f"{path}.bad-{number}", ignore_errors=True)
 
 
 def _reserve_lock_file(path: str) -> None:

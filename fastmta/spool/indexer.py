@@ -1,30 +1,36 @@
-"""The index thread: commits batches and reads messages back, in the order it is asked to.
+"""The index thread: commits batches, reads messages back, trims and rebuilds, in the order it is
+asked to.
 
-One thread does both, one job after the other. So what a fetch sees is what was submitted before it,
-and when a commit that forgot a segment's last message is reported, nobody reads that segment.
+One thread does it all, one job after the other. So what a fetch sees is what was submitted before
+it, and when a commit that forgot a segment's last message is reported, nobody reads that segment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 import lmdb
-import msgspec
 
 from fastmta.message import Envelope, Message
 
 from ._scan import read_message
 from .codec import decode_envelope
-from .index import Index, IndexedMessage, MessageRow
-from .layout import read_whole, write_file
+from .cold import ColdLog, NoSpare
+from .index import Index, IndexedMessage, MessageRow, move_aside
+from .layout import Layout, read_whole, write_file
+from .problem import SpoolError
+from .rebuild import Rebuild, Rebuilt, Stopped
 from .rows import Batch, Keys, tenant_key_of
-from .segment import SegmentTable
-from .stored import BigPath, Record, message_of
+from .segment import Logs
+from .stored import Record, message_of
+from .trim import Step, Trim
 
+STUCK_S = 1.0  # between two tries of a commit for which there is no room
 _ENVELOPE_OCTETS_KEPT = 4096  # copied with the content of a damaged record
 
 
@@ -33,6 +39,7 @@ class Found(NamedTuple):
 
     id: bytes
     position: int
+    octets: int  # of its record, as the index counts them
     keys: Keys
     message: Message | None  # None: it is in memory already, or (is_damaged) cannot be read
     is_damaged: bool = False
@@ -73,46 +80,69 @@ class Lookup(NamedTuple):
     done: Callable[[set[bytes]], None]
 
 
-Committed: TypeAlias = Callable[[Batch], None]
 Answer: TypeAlias = Callable[[list[Message], int | None], None]
-Answered: TypeAlias = Callable[[Query | Question, list[Found], int | None, Answer], None]
-Broken: TypeAlias = Callable[[Exception], None]
+Job: TypeAlias = "Batch | Lookup | tuple[Query | Question, Answer] | Trim | Rebuild"
+
+
+class Owner(Protocol):
+    """Who is told, on the loop, what became of the jobs."""
+
+    def committed(self, batch: Batch) -> None:
+        """`batch` is in the index, durably."""
+
+    def stuck(self, problem: Exception) -> None:
+        """There is no room for a commit; it is tried again until there is."""
+
+    def answered(
+        self, query: Query | Question, found: list[Found], later: int | None, done: Answer
+    ) -> None:
+        """What the index has for `query`."""
+
+    def unanswered(self, query: Query | Question, done: Answer) -> None:
+        """The index is gone: ask again when it is back."""
+
+    def stepped(self, trim: Trim, step: Step) -> None:
+        """A step of the trimmer is done."""
+
+    def step_failed(self, trim: Trim, problem: Exception | None) -> None:
+        """A step came to nothing; None: there is no segment to write to yet."""
+
+    def rebuilt(self, work: Rebuild, result: Rebuilt) -> None:
+        """The index holds all that the logs told; the next commit makes it complete."""
+
+    def rebuild_failed(self, problem: Exception) -> None:
+        """There is no index; order the rebuilding again."""
+
+    def broken(self, problem: Exception) -> None:
+        """The index failed and was moved aside."""
 
 
 class Indexer:
-    """Owns the index while the shard is open."""
+    """Owns the index, and the writing end of the cold log, while the shard is open."""
 
     def __init__(
         self,
         index: Index,
-        segments: SegmentTable,
+        logs: Logs,
         in_memory: dict[bytes, Message],
-        quarantine: str,
-        big_path: BigPath,
+        layout: Layout,
+        cold: ColdLog,
     ) -> None:
-        self._big_path = big_path
-        self._quarantine = quarantine
+        self._layout = layout
         self._index = index
-        self._segments = segments
+        self._logs = logs
+        self._cold = cold
         self._in_memory = in_memory
-        self._jobs: queue.SimpleQueue[Batch | Lookup | tuple[Query | Question, Answer] | None] = (
-            queue.SimpleQueue()
-        )
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="spool-index", daemon=True)
         self._is_broken = False
+        self._is_stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._callbacks: tuple[Committed, Answered, Broken] | None = None
+        self._owner: Owner | None = None
 
-    def attach(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        on_commit: Committed,
-        on_answer: Answered,
-        on_broken: Broken,
-    ) -> None:
-        """Start the thread; call back on `loop`."""
-        self._loop = loop
-        self._callbacks = (on_commit, on_answer, on_broken)
+    def attach(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+        """Start the thread; tell `owner` on `loop`."""
+        self._loop, self._owner = loop, owner
         self._thread.start()
 
     def commit(self, batch: Batch) -> None:
@@ -127,36 +157,105 @@ class Indexer:
         """Answer which messages have rows; with an index that failed, that all of them may."""
         self._jobs.put(lookup)
 
+    def trim(self, trim: Trim) -> None:
+        """Do one step of it."""
+        self._jobs.put(trim)
+
+    def rebuild(self, work: Rebuild) -> None:
+        """Make a new index."""
+        self._jobs.put(work)
+
+    def reset_cold(self) -> None:
+        """Every segment of the cold log was given back. Only while nothing is trimmed."""
+        self._cold.reset()
+
     def close(self) -> None:
-        """Do what was asked, then end and close the index."""
+        """Do what was asked (no rebuilding, and no waiting for room), then close the index."""
+        self._is_stopping.set()
         self._jobs.put(None)
         if self._thread.is_alive():
             self._thread.join()
         self._index.close()
 
     def _run(self) -> None:
-        assert self._callbacks is not None
-        on_commit, on_answer, on_broken = self._callbacks
+        assert self._owner is not None
         while (job := self._jobs.get()) is not None:
-            if isinstance(job, Lookup):
-                self._tell(job.done, self._look(job.ids))
-                continue
-            found: list[Found] = []
-            later: int | None = None
             try:
-                if self._is_broken:
-                    pass  # what is asked now gets an empty answer; nothing is committed any more
-                elif isinstance(job, Batch):
-                    self._index.commit(job)
-                    self._tell(on_commit, job)
-                else:
-                    found, later = self._answer(job[0])
-            except (lmdb.Error, msgspec.DecodeError, ValueError, OSError) as problem:
-                self._is_broken = True
-                self._index.condemn()
-                self._tell(on_broken, problem)
-            if not isinstance(job, Batch):
-                self._tell(on_answer, job[0], found, later, job[1])
+                self._do(job, self._owner)
+            except Exception as problem:  # whatever it was: the log knows better than this index
+                self._break(problem)
+                if isinstance(job, tuple):
+                    self._tell(self._owner.unanswered, *job)
+
+    def _do(self, job: Job, owner: Owner) -> None:
+        if isinstance(job, Rebuild):
+            self._rebuild(job, owner)
+        elif isinstance(job, Lookup):
+            self._tell(job.done, self._look(job.ids))
+        elif self._is_broken:  # what else was asked of the lost index comes to nothing
+            if isinstance(job, tuple):
+                self._tell(owner.unanswered, *job)
+        elif isinstance(job, Batch):
+            self._commit(job, owner)
+        elif isinstance(job, Trim):
+            self._step(job, owner)
+        else:
+            found, later = self._answer(job[0])
+            self._tell(owner.answered, job[0], found, later, job[1])
+
+    def _commit(self, batch: Batch, owner: Owner) -> None:
+        """A volume without room keeps everything waiting that needs what is in `batch`."""
+        while True:
+            try:
+                self._index.commit(batch)
+                break
+            except (lmdb.DiskError, lmdb.MapFullError, lmdb.MemoryError) as problem:
+                self._tell(owner.stuck, problem)
+                if self._is_stopping.wait(STUCK_S):
+                    return
+        self._tell(owner.committed, batch)
+
+    def _step(self, trim: Trim, owner: Owner) -> None:
+        try:
+            step = trim.step(self._index, self._cold)
+        except NoSpare:
+            self._tell(owner.step_failed, trim, None)
+        except (SpoolError, OSError) as problem:
+            trim.close()
+            self._cold.discard()
+            self._tell(owner.step_failed, trim, problem)
+        except BaseException:
+            trim.close()
+            self._cold.discard()
+            raise
+        else:
+            self._tell(owner.stepped, trim, step)
+
+    def _rebuild(self, work: Rebuild, owner: Owner) -> None:
+        try:
+            if self._is_broken:
+                if os.path.isdir(self._layout.index):
+                    move_aside(self._layout.index)
+                self._index = Index(self._layout.index, self._logs, **self._index.identity)
+                self._is_broken = False
+            result = work.run(self._index, self._is_stopping.is_set)
+        except Stopped:
+            return
+        except Exception as problem:
+            if not self._is_broken:
+                self._condemn()
+            self._tell(owner.rebuild_failed, problem)
+        else:
+            self._tell(owner.rebuilt, work, result)
+
+    def _break(self, problem: Exception) -> None:
+        self._condemn()
+        assert self._owner is not None
+        self._tell(self._owner.broken, problem)
+
+    def _condemn(self) -> None:
+        self._is_broken = True
+        self._index.close()
 
     def _tell(self, function: Callable[..., None], *values: object) -> None:
         assert self._loop is not None
@@ -187,17 +286,19 @@ class Indexer:
         id, row = indexed.id, indexed.row
         held = self._in_memory.get(id)
         if held is not None and held.has_content:
-            return Found(id, row.position, indexed.keys(tenant_key_of(held.envelope, id)), None)
+            keys = indexed.keys(tenant_key_of(held.envelope, id))
+            return Found(id, row.position, row.log_octets, keys, None)
         record = self._read(id, row)
         if record is None:
             keys = indexed.keys(self._index.find_tenant_key(id))
-            return Found(id, row.position, keys, None, is_damaged=True)
-        message = message_of(record, row.position, self._big_path)
+            return Found(id, row.position, row.log_octets, keys, None, is_damaged=True)
+        message = message_of(record, row.position, self._layout.big_path)
         if not with_content:
             message.content = None
         message.states = indexed.states
         message.pending = row.pending
-        return Found(id, row.position, indexed.keys(tenant_key_of(message.envelope, id)), message)
+        keys = indexed.keys(tenant_key_of(message.envelope, id))
+        return Found(id, row.position, row.log_octets, keys, message)
 
     @property
     def index(self) -> Index:
@@ -214,7 +315,7 @@ class Indexer:
 
     def _read(self, id: bytes, row: MessageRow) -> Record | None:
         """The MSG record of a row; None, with a copy kept, when it is damaged."""
-        segment = self._segments.find(row.position)
+        segment = self._logs.find(row.position)
         if segment is None:
             return None
         segment.pins += 1
@@ -225,7 +326,8 @@ class Indexer:
             if record is None or record[0] != id:
                 octets = row.size_octets + _ENVELOPE_OCTETS_KEPT
                 copy = read_whole(segment.fd, octets, row.position - segment.base)
-                write_file(f"{self._quarantine}/{row.position:016x}-{len(copy)}", copy)
+                path = f"{self._layout.quarantine}/{row.position:016x}-{len(copy)}"
+                write_file(path, copy)
                 return None
         except OSError:
             return None  # the device cannot read it: as bad as rot, and reported as such

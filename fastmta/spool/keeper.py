@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from .layout import FILE_MODE, sync_directory
-from .segment import HEADER_OCTETS, Segment
+from .segment import HEADER_OCTETS, LogKind, Segment
 
 SPARES_WANTED = 2  # ready at any time, besides the segment in use
+COLD_SPARES_WANTED = 1
 SPARES_MAX = 4  # more are removed
 RETRY_S = 1.0  # after the disk refused a new segment
 _ZEROS = bytes(1024 * 1024)
@@ -32,13 +33,25 @@ def write_zeros(fd: int, count: int, is_flushing: bool) -> None:
 
 
 class Keeper:
-    """Makes, voids and removes segment files in the background.
+    """Makes, voids and removes segment files of one log in the background.
 
-    `take`, `free` and `attach` are called on the loop's thread; `on_ready` is called there when a
-    spare has become available, `on_problem` when the disk refused one.
+    `take` is called by the one thread that writes that log, `free` and `attach` on the loop's;
+    `on_ready` is called there when a spare has become available, `on_problem` when the disk refused
+    one.
     """
 
-    def __init__(self, directory: str, segment_octets: int, is_flushing: bool) -> None:
+    def __init__(
+        self,
+        directory: str,
+        segment_octets: int,
+        is_flushing: bool,
+        kind: LogKind = LogKind.HOT,
+        wanted: int = SPARES_WANTED,
+    ) -> None:
+        self._kind = kind
+        self._wanted = wanted
+        self._freed = 0  # segments handed to `free`
+        self._voided = 0  # of these, those that can never be taken for part of the log again
         self._directory = directory
         self._segment_octets = segment_octets
         self._is_flushing = is_flushing
@@ -52,17 +65,17 @@ class Keeper:
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spool-keeper", daemon=True)
 
-    def adopt(self, number_seen: int, spares: Sequence[Segment]) -> None:
-        """Take over what recovery found, before `start`; make the first spare if there is none."""
+    def adopt(self, number_seen: int, spares: Sequence[Segment], is_needed: bool = True) -> None:
+        """Take over what recovery found, before `start`; make the first spare if `is_needed`."""
         self._number = number_seen
         for spare in spares:
             if spare.size_octets == self._segment_octets and len(self._spares) < SPARES_MAX:
                 self._spares.append(spare)
             else:
                 self._remove(spare)
-        if not self._spares:
+        if not self._spares and is_needed:
             self._spares.append(self._make())
-        elif self._is_flushing:
+        elif self._spares and self._is_flushing:
             # A file that was being made when the process died may have no durable name yet.
             for spare in self._spares:
                 os.fsync(spare.fd)
@@ -90,7 +103,13 @@ class Keeper:
 
     def free(self, segments: list[Segment]) -> None:
         """Void these segments, in this order (oldest first), and keep them as spares."""
+        self._freed += len(segments)
         self._jobs.put(segments)
+
+    @property
+    def is_voiding(self) -> bool:
+        """Whether a freed segment might still be read as part of the log after a crash."""
+        return self._voided < self._freed
 
     def stop(self) -> None:
         """End the thread and close the spares."""
@@ -103,7 +122,7 @@ class Keeper:
         self._spares.clear()
 
     def _request(self) -> None:
-        if len(self._spares) < SPARES_WANTED and not self._is_requested:
+        if len(self._spares) < self._wanted and not self._is_requested:
             self._is_requested = True
             self._jobs.put([])
 
@@ -111,8 +130,9 @@ class Keeper:
         while (job := self._jobs.get()) is not None:
             for segment in job:
                 self._try(self._void, segment)
+                self._voided += 1
             self._is_requested = False  # a request after this line is another job
-            while len(self._spares) < SPARES_WANTED and not self._is_stopping.is_set():
+            while len(self._spares) < self._wanted and not self._is_stopping.is_set():
                 self._try(self._make_spare, None)
 
     def _try(self, step: Callable[[Segment | None], None], segment: Segment | None) -> None:
@@ -151,7 +171,7 @@ class Keeper:
             os.close(fd)
             os.unlink(path)
             raise
-        return Segment(path, fd, self._segment_octets)
+        return Segment(path, fd, self._segment_octets, self._kind)
 
     def _void(self, segment: Segment | None) -> None:
         assert segment is not None
@@ -171,7 +191,7 @@ class Keeper:
         if len(self._spares) >= SPARES_MAX or segment.size_octets != self._segment_octets:
             self._remove(segment)
         else:
-            self._spares.append(Segment(segment.path, segment.fd, segment.size_octets))
+            self._spares.append(Segment(segment.path, segment.fd, segment.size_octets, self._kind))
 
     def _remove(self, segment: Segment) -> None:
         os.unlink(segment.path)

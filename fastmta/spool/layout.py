@@ -15,6 +15,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import time
 
 from .problem import SpoolError, SpoolFormat
@@ -46,6 +47,13 @@ def make_directory(path: str) -> None:
         if not os.path.isdir(path):
             raise
     sync_directory(parent)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and all below it, durably; no-op when it is missing. Raises OSError."""
+    if os.path.lexists(path):
+        shutil.rmtree(path)
+        sync_directory(os.path.dirname(path))
 
 
 def write_file(path: str, octets: bytes) -> None:

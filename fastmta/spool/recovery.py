@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from fastmta.event import Event, Notice, Severity
@@ -27,7 +27,7 @@ from ._scan import (
     scan_groups,
 )
 from .layout import Layout, read_whole, write_file
-from .segment import HEADER_OCTETS, Segment
+from .segment import HEADER_OCTETS, LogKind, Segment
 
 Emit: TypeAlias = Callable[[Event], None]
 
@@ -60,19 +60,21 @@ class Found(NamedTuple):
     number: int  # highest file number
 
 
-def find_segments(layout: Layout, checkpoint: int, emit: Emit) -> Found:
-    """Open every segment file and sort out which hold the log."""
+def find_segments(layout: Layout, kind: LogKind, checkpoint: int, emit: Emit) -> Found:
+    """Open every segment file of a log and sort out which hold it."""
+    directory = layout.hot if kind is LogKind.HOT else layout.cold
     number = 0
     logs: list[Segment] = []
     spares: list[Segment] = []
     damaged: list[Segment] = []
-    for name in sorted(os.listdir(layout.hot)):
+    for name in sorted(os.listdir(directory)):
         if not name.endswith(".seg"):
             continue
         number = max(number, int(name[:-4], 16))
-        path = os.path.join(layout.hot, name)
+        path = os.path.join(directory, name)
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        segment = Segment(path, fd, os.fstat(fd).st_size)
+        segment = Segment(path, fd, os.fstat(fd).st_size, kind)
+        segment.strays = None  # whoever wrote it did not say
         block = read_whole(fd, HEADER_OCTETS, 0)
         if segment.parse_header(block):
             logs.append(segment)
@@ -133,33 +135,75 @@ def _salvage_header(segment: Segment, logs: list[Segment], checkpoint: int, is_s
     return True
 
 
+class Scanner:
+    """Reads a segment piece by piece: below offset `proven` all must be there, from `limit` on
+    nothing counts. `view` is the caller's and stays open until the last step."""
+
+    def __init__(
+        self, view: memoryview, segment: Segment, proven: int, limit: int, records_max: int = 0
+    ) -> None:
+        self.holes: list[Hole] = []
+        self.number = 0  # of the last group seen
+        self.dropped = 0  # octets of a torn end that were not zero
+        self.is_done = limit <= HEADER_OCTETS
+        self._view, self._segment = view, segment
+        self._proven, self._limit, self._records_max = proven, limit, records_max
+        self._pos, self._group_end = HEADER_OCTETS, 0
+
+    @property
+    def end(self) -> int:
+        """Offset up to which the segment was read, where the log ends in it once that is done."""
+        return min(self._pos, self._limit)
+
+    def step(self) -> list[tuple[int, int, int]]:
+        """The next records: kind, offset, payload octets. About `records_max` of them."""
+        view, limit, segment = self._view, self._limit, self._segment
+        base, epoch = segment.base, segment.epoch
+        got, pos, group_end = scan_groups(
+            view, base, epoch, self._pos, self._group_end, self._records_max
+        )
+        self._pos, self._group_end = pos, group_end
+        batches = [offset for kind, offset, _ in got if kind == BATCH]
+        self._look_at(batches[-1:])
+        if pos >= limit:
+            self.is_done = True
+        elif not self._records_max or len(got) < self._records_max or group_end:
+            self._step_over()
+        return [record for record in got if record[1] < limit]
+
+    def _look_at(self, batches: list[int]) -> None:
+        for offset in batches:
+            self.number, durable, _, _ = parse_batch(self._view, offset)
+            self._proven = max(self._proven, min(durable - self._segment.base, self._limit))
+
+    def _step_over(self) -> None:
+        """What stands here is not valid: the end, or damage that is proven or followed by more."""
+        view, segment, limit, pos = self._view, self._segment, self._limit, self._pos
+        group_end = self._group_end
+        base, epoch, size = segment.base, segment.epoch, segment.size_octets
+        following = find_batch(view, base, epoch, group_end or min(pos + _PAGE, size))
+        if following < limit:
+            self._look_at([following])
+        if pos >= self._proven and following >= limit:
+            self.dropped = _torn_octets(view, segment, pos, group_end)
+            self.is_done = True
+            return
+        stop = group_end or (following if following < limit else self._proven)
+        resume = find_record(view, base, epoch, pos + 8, stop)
+        if not is_padding(view, pos, resume) or resume - pos >= _PAGE:
+            self.holes.append(Hole(pos, resume))
+        self._pos, self._group_end = (resume, stop) if resume < stop else (stop, 0)
+        self.is_done = self._pos >= limit
+
+
 def scan_segment(data: memoryview, segment: Segment, proven: int, limit: int) -> Scan:
-    """Read a segment: below offset `proven` all must be there, from `limit` on nothing counts."""
+    """Read a whole segment; see `Scanner`."""
     records: list[tuple[int, int, int]] = []
-    holes: list[Hole] = []
-    base, epoch, size = segment.base, segment.epoch, segment.size_octets
-    number = dropped = group_end = 0
-    pos = HEADER_OCTETS
     with data[:] as view:
-        while pos < limit:
-            got, pos, group_end = scan_groups(view, base, epoch, pos, group_end)
-            records += got
-            following = find_batch(view, base, epoch, group_end or min(pos + _PAGE, size))
-            batches = [offset for kind, offset, _ in got if kind == BATCH]
-            for offset in [*batches[-1:], *([following] if following < limit else [])]:
-                number, durable, _, _ = parse_batch(view, offset)
-                proven = max(proven, min(durable - base, limit))
-            if pos >= proven and following >= limit:
-                dropped = _torn_octets(view, segment, pos, group_end)
-                break
-            # Damage that is proven, or that later groups follow: step over it.
-            stop = group_end or (following if following < limit else proven)
-            resume = find_record(view, base, epoch, pos + 8, stop)
-            if not is_padding(view, pos, resume) or resume - pos >= _PAGE:
-                holes.append(Hole(pos, resume))
-            pos, group_end = (resume, stop) if resume < stop else (stop, 0)
-    records = [record for record in records if record[1] < limit]
-    return Scan(records, holes, min(pos, limit), number, dropped)
+        scanner = Scanner(view, segment, proven, limit)
+        while not scanner.is_done:
+            records += scanner.step()
+        return Scan(records, scanner.holes, scanner.end, scanner.number, scanner.dropped)
 
 
 def _torn_octets(view: memoryview, segment: Segment, pos: int, group_end: int) -> int:
@@ -198,24 +242,29 @@ def quarantine(layout: Layout, segment: Segment, data: memoryview, hole: Hole, e
     emit(Notice("spool", text, Severity.ERROR))
 
 
+def extent(segments: Sequence[Segment], at: int, proof: int) -> tuple[int, int]:
+    """Offsets of segment number `at`: below the first all must be there, from the second on nothing
+    counts. `proof` is a position that the log surely reached."""
+    segment = segments[at]
+    if at == len(segments) - 1 or segments[at + 1].previous_end > segment.end:
+        limit = segment.size_octets  # nothing says where it ended
+        return min(max(proof - segment.base, 0), limit), limit
+    limit = min(max(segments[at + 1].previous_end - segment.base, 0), segment.size_octets)
+    return limit, limit
+
+
 def scan_all(
-    layout: Layout, segments: list[Segment], checkpoint: int, proof: int, emit: Emit
+    layout: Layout, segments: Sequence[Segment], checkpoint: int, proof: int, emit: Emit
 ) -> Iterator[tuple[Segment, memoryview, Scan]]:
     """Scan every segment that reaches beyond `checkpoint`; `proof` is where the log surely went."""
     for at, segment in enumerate(segments):
         if at and segments[at - 1].end < segment.previous_end and segment.base > checkpoint:
             text = f"the log between position {segments[at - 1].end} and {segment.base} is missing"
             emit(Notice("spool", text, Severity.ERROR))
-        is_last = at == len(segments) - 1
-        if segment.end <= checkpoint and not is_last:
+        if segment.end <= checkpoint and at < len(segments) - 1:
             continue
-        if is_last or segments[at + 1].previous_end > segment.end:  # nothing says where it ended
-            limit = segment.size_octets
-            proven = min(max(proof - segment.base, 0), limit)
-        else:
-            limit = min(max(segments[at + 1].previous_end - segment.base, 0), segment.size_octets)
-            proven = limit
-        with _view_of(segment) as data:
+        proven, limit = extent(segments, at, proof)
+        with view_of(segment) as data:
             scan = scan_segment(data, segment, proven, limit)
             for hole in scan.holes:
                 quarantine(layout, segment, data, hole, emit)
@@ -223,7 +272,7 @@ def scan_all(
 
 
 @contextlib.contextmanager
-def _view_of(segment: Segment) -> Iterator[memoryview]:
+def view_of(segment: Segment) -> Iterator[memoryview]:
     """The octets of a segment; what is missing at the end of its file reads as zeros."""
     size = segment.size_octets
     if os.fstat(segment.fd).st_size < size:

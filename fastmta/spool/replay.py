@@ -1,98 +1,83 @@
-"""Replay: applying the log from the checkpoint on to the index, and opening a shard with it.
+"""Replay: applying the logs to the index.
 
 A record applies only above the position its message's row carries, so rows may have run ahead of
-the checkpoint, and replaying twice changes nothing.
+the checkpoint, and replaying twice changes nothing. With an index that is fit for use the hot log
+is replayed from its checkpoint on and the cold log not at all: what the index does not know of it
+are copies that were never put to use. Without one everything is replayed, the cold log first.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-from typing import NamedTuple
+from collections.abc import Callable, Collection
 
-import lmdb
-
-from fastmta.event import Notice, Severity
 from fastmta.message import Message
 
-from ._scan import parse_message, parse_reference, parse_state, read_message
+from ._scan import (
+    parse_fold,
+    parse_id,
+    parse_message,
+    parse_reference,
+    parse_state,
+    read_message,
+)
 from .codec import apply_states, decode_states
-from .index import FORMAT, Index, move_aside
-from .layout import Layout
-from .option import Durability, SpoolOptions
-from .recovery import Emit, find_segments, scan_all
-from .rows import Batch, Keys, RowMaker, tenant_key_of
-from .segment import Segment, SegmentTable
-from .stored import KIND_MESSAGE, KIND_REFERENCE, KIND_STATE, BigPath, message_of
+from .index import Index, MessageRow
+from .rows import Batch, Keys, RowMaker, log_octets, tenant_key_of
+from .segment import COLD_BASE, Logs, Segment
+from .stored import (
+    KIND_FOLD,
+    KIND_MESSAGE,
+    KIND_REFERENCE,
+    KIND_STATE,
+    KIND_TOMB,
+    BigPath,
+    Record,
+    message_of,
+)
 
-_MESSAGES_MAX = 20_000  # held while replaying; more are written to the index in between
+_MESSAGES_MAX = 10_000  # held while replaying; more are written to the index in between
 
-
-class Recovered(NamedTuple):
-    """An open shard."""
-
-    catalogue: Index
-    segments: SegmentTable
-    spares: list[Segment]
-    file_number: int
-    end: int  # of the log
-    base: int  # of the next segment
-    boot: int
-    group_number: int
-    live_count: int
-    hops: list[tuple[bytes, int]]
+Records = list[tuple[int, int, int]]
 
 
 class Replay:
-    """Messages touched by the part of the log that is being replayed."""
+    """Messages touched by the part of the logs that is being replayed.
+
+    `skip`: messages that somebody else will write to the index. `checkpoint`: of the hot log, where
+    replaying begins.
+    """
 
     def __init__(
         self,
         index: Index,
-        segments: SegmentTable,
+        logs: Logs,
         maker: RowMaker,
-        checkpoint: int,
         big_path: BigPath,
+        checkpoint: int = 0,
+        skip: Collection[bytes] = (),
     ) -> None:
-        self._big_path = big_path
         self._index = index
-        self._segments = segments
+        self._logs = logs
         self._maker = maker
+        self._big_path = big_path
         self._checkpoint = checkpoint
+        self._skip = skip
         self._messages: dict[bytes, Message] = {}
         self._applied: dict[bytes, int] = {}
-        self._old: dict[bytes, Keys] = {}
+        self._old: dict[bytes, tuple[Keys, MessageRow]] = {}
         self._is_empty = index.count() == 0
+        # Then a MSG of the hot log is the only one of its message.
+        self._is_first_copy = self._is_empty and not len(logs.cold)
 
-    def apply(self, segment: Segment, data: memoryview, records: list[tuple[int, int, int]]) -> int:
-        """Apply the records of a segment; the position behind the last one."""
-        position = segment.base
+    def apply(self, segment: Segment, data: memoryview, records: Records) -> None:
+        """Apply records of a segment."""
         for kind, offset, length in records:
             position = segment.base + offset
             if position < self._checkpoint:
                 continue
-            if kind == KIND_MESSAGE:
-                id, arrived_at_ns, envelope, size_octets = parse_message(data, offset, length)
-                if self._get(id) is None:
-                    message = message_of(
-                        (id, arrived_at_ns, envelope, b""), position, self._big_path
-                    )
-                    message.content = None
-                    message.size_octets = size_octets
-                    self._messages[id] = message
-            elif kind == KIND_REFERENCE:
-                id, arrived_at_ns, envelope, *file = parse_reference(data, offset, length)
-                if self._get(id) is None:
-                    record = (id, arrived_at_ns, envelope, (file[0], file[1], file[2]))
-                    self._messages[id] = message_of(record, position, self._big_path)
-            elif kind == KIND_STATE:
-                id, _, _, states = parse_state(data, offset, length)
-                known = self._get(id)
-                if known is not None and position >= self._applied.get(id, 0):
-                    changes = decode_states(states)
-                    known.pending = apply_states(known.states, known.pending, changes)
-        return position
+            apply = _APPLY.get(kind)
+            if apply is not None:
+                apply(self, position, data, offset, length)
 
     @property
     def is_large(self) -> bool:
@@ -100,30 +85,86 @@ class Replay:
         return len(self._messages) >= _MESSAGES_MAX
 
     def take(self, applied: int, checkpoint: int) -> Batch:
-        """The changes of the index so far; every record below `applied` has been replayed."""
+        """The changes of the index so far.
+
+        Every record of the hot log below `applied` is in; of what FOLDs told, more may be.
+        """
         batch = Batch(checkpoint)
         for id, message in self._messages.items():
-            old = self._old.get(id)
+            keys, row = self._old.get(id, (None, None))
+            position, octets = message.position, log_octets(message)
             if message.pending:
-                batch.put(self._maker.make(message, applied), old)
-            elif old is not None:
-                batch.delete(id, old)
+                rows = self._maker.make(message, max(applied, self._applied.get(id, 0)))
+                batch.put(rows, keys, position, octets)
+                if row is not None and row.position != position:
+                    batch.counted.append((-1, row.position, row.log_octets))
+                    batch.counted.append((1, position, octets))
+            elif keys is not None and row is not None:
+                batch.delete(id, keys, row.position, row.log_octets)
         self._is_empty = self._is_empty and not self._messages
         self._messages.clear()
         self._applied.clear()
         self._old.clear()
         return batch
 
+    # One method per kind of record.
+
+    def _apply_message(self, position: int, data: memoryview, offset: int, length: int) -> None:
+        id, arrived_at_ns, envelope, size_octets = parse_message(data, offset, length)
+        if self._is_new(id, position):
+            message = message_of((id, arrived_at_ns, envelope, b""), position, self._big_path)
+            message.content = None
+            message.size_octets = size_octets
+            self._messages[id] = message
+
+    def _apply_reference(self, position: int, data: memoryview, offset: int, length: int) -> None:
+        id, arrived_at_ns, envelope, size, checksum, boot = parse_reference(data, offset, length)
+        if self._is_new(id, position):
+            record: Record = (id, arrived_at_ns, envelope, (size, checksum, boot))
+            self._messages[id] = message_of(record, position, self._big_path)
+
+    def _apply_state(self, position: int, data: memoryview, offset: int, length: int) -> None:
+        id, _, _, states = parse_state(data, offset, length)
+        known = self._get(id)
+        if known is not None and position >= self._applied.get(id, 0):
+            known.pending = apply_states(known.states, known.pending, decode_states(states))
+
+    def _apply_fold(self, position: int, data: memoryview, offset: int, length: int) -> None:
+        id, applied, states = parse_fold(data, offset, length)
+        known = self._get(id)
+        if known is not None and applied >= self._applied.get(id, 0):
+            known.states.clear()
+            known.pending = apply_states(
+                known.states, len(known.envelope.forward_paths), decode_states(states)
+            )
+            self._applied[id] = applied
+
+    def _apply_tomb(self, position: int, data: memoryview, offset: int, length: int) -> None:
+        known = self._get(parse_id(data, offset, length))
+        if known is not None:
+            known.pending = 0
+
+    def _is_new(self, id: bytes, position: int) -> bool:
+        """Whether this MSG or REF is the first one of its message. A later copy is its place."""
+        if id in self._skip:
+            return False
+        if self._is_first_copy:
+            return id not in self._messages
+        known = self._get(id)
+        if known is not None and position >= COLD_BASE:
+            known.position = position
+        return known is None
+
     def _get(self, id: bytes) -> Message | None:
         """The message as known so far, from here or from the index."""
         message = self._messages.get(id)
-        if message is not None or self._is_empty:
+        if message is not None or self._is_empty or id in self._skip:
             return message
         found = self._index.find([id])
         if not found:
             return None
         row = found[0].row
-        segment = self._segments.find(row.position)
+        segment = self._logs.find(row.position)
         if segment is None:
             return None
         record = read_message(
@@ -137,111 +178,15 @@ class Replay:
         message.pending = row.pending
         self._messages[id] = message
         self._applied[id] = row.applied
-        self._old[id] = found[0].keys(tenant_key_of(message.envelope, id))
+        self._old[id] = (found[0].keys(tenant_key_of(message.envelope, id)), row)
         return message
 
 
-def _routing_number(options: SpoolOptions) -> int:
-    return int.from_bytes(hashlib.sha256(options.routing_token).digest()[:8], "big")
-
-
-def open_index(layout: Layout, options: SpoolOptions, emit: Emit) -> tuple[Index, dict[str, int]]:
-    """The index and its `meta`; a new one when it is missing, bad, or made for other routing."""
-    try:
-        index = Index(layout.index)
-        try:
-            meta = index.read_meta()
-            index.count()
-        except BaseException:
-            index.close()
-            raise
-    except (lmdb.Error, ValueError) as problem:
-        target = move_aside(layout.index)
-        text = f"the index cannot be used ({problem}); it is now {target} and will be rebuilt"
-        emit(Notice("spool", text, Severity.WARNING))
-        return Index(layout.index), {}
-    wanted = {"format": FORMAT, "routing": _routing_number(options)}
-    if meta and any(meta.get(name) != value for name, value in wanted.items()):
-        index.close()
-        shutil.rmtree(layout.index)
-        emit(Notice("spool", "the index was made for other routing; it will be rebuilt"))
-        return Index(layout.index), {}
-    return index, meta
-
-
-def recover(layout: Layout, options: SpoolOptions, maker: RowMaker, emit: Emit) -> Recovered:
-    """Bring a shard to its exact state. Idempotent; raises OSError, lmdb.Error or SpoolError."""
-    index, meta = open_index(layout, options, emit)
-    try:
-        return _recover(layout, options, Replaying(index, meta, maker, emit))
-    except BaseException:
-        index.close()
-        raise
-
-
-class Replaying(NamedTuple):
-    """What recovery works with."""
-
-    catalogue: Index
-    meta: dict[str, int]
-    maker: RowMaker
-    emit: Emit
-
-
-def _recover(layout: Layout, options: SpoolOptions, with_: Replaying) -> Recovered:
-    index, meta, maker, emit = with_
-    checkpoint = meta.get("checkpoint", 0)
-    was_durable = meta.get("durable", 1)
-    proof = checkpoint if was_durable else 0
-    found = find_segments(layout, checkpoint, emit)
-    table = SegmentTable()
-    for segment in found.segments:
-        table.append(segment)
-    replay = Replay(index, table, maker, checkpoint, layout.big_path)
-    end, number = checkpoint, 0
-    scanned: list[Segment] = [] if was_durable else list(table)
-    for segment, data, scan in scan_all(layout, found.segments, checkpoint, proof, emit):
-        replay.apply(segment, data, scan.records)
-        end, number = max(end, segment.base + scan.end), max(number, scan.number)
-        scanned.append(segment)
-        if scan.dropped:
-            text = f"the log ends at position {segment.base + scan.end} with a torn group"
-            emit(Notice("spool", f"{text}, of which nobody was told; dropped"))
-        if replay.is_large:
-            _sync(scanned)
-            index.commit(replay.take(segment.base + scan.end, checkpoint))
-    _sync(scanned)
-    boot = layout.begin_boot(max((segment.boot for segment in table), default=0))
-    index.commit(
-        replay.take(end, end),
-        format=FORMAT,
-        routing=_routing_number(options),
-        durable=int(options.durability is Durability.FULL),
-    )
-    live_count = _count_live(index, table, emit)
-    base = max(table.last.end if table.last else 0, -(-end // 4096) * 4096)
-    return Recovered(
-        index, table, found.spares, found.number, end, base, boot, number, live_count, index.hops()
-    )
-
-
-def _sync(segments: list[Segment]) -> None:
-    """What was scanned may have been written but not flushed by the process that died."""
-    for segment in segments:
-        os.fdatasync(segment.fd)
-    segments.clear()
-
-
-def _count_live(index: Index, table: SegmentTable, emit: Emit) -> int:
-    count = astray = 0
-    for _, row in index.messages():
-        count += 1
-        segment = table.find(row.position)
-        if segment is None:
-            astray += 1
-        else:
-            segment.live += 1
-    if astray:
-        text = f"{astray} messages of the index are in no segment of the log"
-        emit(Notice("spool", text, Severity.ERROR))
-    return count
+_Apply = Callable[[Replay, int, memoryview, int, int], None]
+_APPLY: dict[int, _Apply] = {
+    KIND_MESSAGE: Replay._apply_message,
+    KIND_REFERENCE: Replay._apply_reference,
+    KIND_STATE: Replay._apply_state,
+    KIND_FOLD: Replay._apply_fold,
+    KIND_TOMB: Replay._apply_tomb,
+}

@@ -15,6 +15,7 @@ from .codec import encode, is_final
 
 KEY_OCTETS_MAX = 511  # LMDB's limit
 NAME_OCTETS_MAX = KEY_OCTETS_MAX - 1 - 8 - 16  # of a next hop or tenant within a key
+RECORD_OCTETS_TYPICAL = 256  # of a message besides its content: headers, envelope, padding
 _NAME_OCTETS_KEPT = 400  # of a longer one, in front of its digest
 
 NextHop: TypeAlias = Callable[[bytes], bytes]
@@ -65,6 +66,11 @@ def tenant_key_of(envelope: Envelope, id: bytes) -> bytes:
         return b""
     tenant = envelope.tenant.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
     return tenant_key(name_in_key(tenant), id)
+
+
+def log_octets(message: Message) -> int:
+    """What the message takes in the log, near enough to see how full a segment is."""
+    return RECORD_OCTETS_TYPICAL + (message.size_octets if message.file is None else 0)
 
 
 def due_of(state: RecipientState | None) -> int:
@@ -136,18 +142,42 @@ class RowMaker:
             expires,
             keys.recipient_count,
             message.pending,
+            log_octets(message),
         )
         return Rows((id, value), recipients, hops, keys)
 
 
-class Batch:
-    """What one commit of the index changes. Deletes are done before puts."""
+class Move(NamedTuple):
+    """A message has a new place: its record was copied to the cold log."""
 
-    __slots__ = ("checkpoint", "deletes", "freeable", "puts")
+    id: bytes
+    old: int  # positions
+    new: int
+    octets: int  # of the record
+
+
+class Batch:
+    """What one commit of the index changes: first moves, then deletes, then puts."""
+
+    __slots__ = (
+        "checkpoint",
+        "cold_end",
+        "counted",
+        "deletes",
+        "freeable",
+        "freeable_cold",
+        "moves",
+        "puts",
+    )
 
     def __init__(self, checkpoint: int) -> None:
         self.checkpoint = checkpoint
+        self.cold_end = 0  # of the cold log, durable; 0: as before
         self.freeable = 0  # oldest segments that nobody needs once this is committed
+        self.freeable_cold = 0
+        self.moves: list[Move] = []
+        # Messages that enter (1) or leave (-1) the index: their position and octets.
+        self.counted: list[tuple[int, int, int]] = []
         self.puts: dict[str, list[Pair]] = {
             "message": [],
             "recipient": [],
@@ -162,9 +192,11 @@ class Batch:
         """Keys written or deleted."""
         return sum(map(len, self.puts.values())) + sum(map(len, self.deletes.values()))
 
-    def put(self, rows: Rows, old: Keys | None) -> None:
-        """Write a message's rows in place of those it had."""
+    def put(self, rows: Rows, old: Keys | None, position: int, octets: int) -> None:
+        """Write a message's rows in place of those it had (None: it had none)."""
         keys, puts = rows.keys, self.puts
+        if old is None:
+            self.counted.append((1, position, octets))
         puts["message"].append(rows.message)
         puts["recipient"].extend(rows.recipients)
         puts["hop"].extend(rows.hops.items())
@@ -179,9 +211,10 @@ class Batch:
             if old.tenant and old.tenant != keys.tenant:
                 self.deletes["tenant"].append(old.tenant)
 
-    def delete(self, id: bytes, old: Keys) -> None:
+    def delete(self, id: bytes, old: Keys, position: int, octets: int) -> None:
         """Remove a message that is final."""
         deletes = self.deletes
+        self.counted.append((-1, position, octets))
         deletes["message"].append(id)
         deletes["recipient"].extend(
             recipient_key(id, index) for index in range(old.recipient_count)

@@ -20,6 +20,8 @@ from ._log import checksum
 from .problem import SpoolFormat
 
 HEADER_OCTETS = 4096
+COLD_BASE = 1 << 62  # positions from here on are in the cold log
+STRAYS_KEPT_MAX = 4096  # of one segment; beyond that the segment is read to find them
 FORMAT = 2  # 1: only BATCH, MSG and STATE records
 MAGIC = b"fmtaLOG\n"
 
@@ -43,25 +45,34 @@ class Segment:
         "epoch",
         "fd",
         "is_suspect",
+        "is_trimmed",
+        "kind",
         "live",
+        "live_octets",
         "path",
         "pins",
         "previous_end",
         "sequence",
         "size_octets",
+        "strays",
     )
 
-    def __init__(self, path: str, fd: int, size_octets: int) -> None:
+    def __init__(self, path: str, fd: int, size_octets: int, kind: LogKind = LogKind.HOT) -> None:
         self.path = path
         self.fd = fd
         self.size_octets = size_octets
+        self.kind = kind
         self.epoch = 0
         self.sequence = 0
         self.base = 0
         self.boot = 0
         self.previous_end = 0  # where the log ended when this segment was begun
-        self.live = 0  # messages that are not final and have their MSG here
+        self.live = 0  # messages that are not final and have their MSG or REF here
+        self.live_octets = 0  # of those records, contents in files of their own not included
         self.pins = 0  # readers; only the index thread changes it
+        # Messages from earlier segments that have a STATE here; None: too many, or not known.
+        self.strays: list[bytes] | None = []
+        self.is_trimmed = False  # everything that is needed of it stands in the cold log
         self.is_suspect = False  # a write or flush of it failed: never written again
 
     @property
@@ -74,7 +85,7 @@ class Segment:
         fields = _HEADER.pack(
             MAGIC,
             FORMAT,
-            LogKind.HOT,
+            self.kind,
             self.epoch,
             self.sequence,
             self.base,
@@ -95,12 +106,20 @@ class Segment:
         _, form, kind, epoch, sequence, base, boot, size_octets, end = _HEADER.unpack(fields)
         if form > FORMAT:
             raise SpoolFormat(f"{self.path} has format {form}; this release knows up to {FORMAT}")
-        if kind != LogKind.HOT:
+        if kind != self.kind:
             return False
         self.size_octets = size_octets  # the file may have been cut
         self.epoch, self.sequence, self.base, self.boot = epoch, sequence, base, boot
         self.previous_end = end
         return True
+
+    def add_stray(self, id: bytes) -> None:
+        """A STATE here belongs to a message from an earlier segment."""
+        strays = self.strays
+        if strays is not None:
+            strays.append(id)
+            if len(strays) > STRAYS_KEPT_MAX:
+                self.strays = None
 
     def close(self) -> None:
         """Close the file."""
@@ -148,3 +167,27 @@ class SegmentTable:
         if at < 0 or position >= segments[at].end:
             return None
         return segments[at]
+
+
+class Logs:
+    """The two generations of the log. Every position tells which one it belongs to."""
+
+    def __init__(self) -> None:
+        self.hot = SegmentTable()
+        self.cold = SegmentTable()
+
+    def find(self, position: int) -> Segment | None:
+        """The segment that `position` is in, if it is still part of its log."""
+        return (self.hot if position < COLD_BASE else self.cold).find(position)
+
+    def all(self) -> list[Segment]:
+        """Every segment."""
+        return [*self.cold, *self.hot]
+
+    def octets(self) -> int:
+        """What they take on the disk."""
+        return sum(segment.size_octets for segment in self.all())
+
+    def live_octets(self) -> int:
+        """What of it is needed."""
+        return sum(segment.live_octets for segment in self.all())

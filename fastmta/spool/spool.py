@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -16,20 +15,23 @@ from fastmta.message import Message, RecipientState
 from ._log import encode_id
 from .big import BigFiles
 from .clerk import Clerk
+from .cold import ColdLog
 from .doubt import REFUSED, DoubtTable
 from .indexer import Indexer, Lookup, Query
 from .inquiry import candidates, tell
-from .keeper import Keeper
-from .layout import Layout
+from .keeper import COLD_SPARES_WANTED, Keeper
+from .layout import Layout, remove_tree
 from .ledger import Ledger
+from .opening import recover, take_counts
 from .option import Durability, SpoolOptions
 from .problem import SpoolError, SpoolFull
-from .replay import recover
+from .rebuild import Rebuild, Rebuilt
 from .rows import NextHop, RowMaker
 from .search import Search
-from .segment import Segment
+from .segment import LogKind, Segment
 from .spill import Spill
 from .statistic import Statistics
+from .trimmer import Trimmer
 from .writer import Done, Entry, Writer
 
 Fetched: TypeAlias = Callable[[list[Message], int | None], None]
@@ -50,6 +52,7 @@ class Spool:
         self.options = options
         self.statistics = Statistics()
         self._layout = layout
+        self._maker = maker
         self._emit = emit
         self._is_damaged = self._is_attached = False
         self.doubt = DoubtTable(layout.doubt, emit)
@@ -61,32 +64,42 @@ class Spool:
             raise
         self.doubt.start(found.boot)
         self._boot = found.boot
-        self._segments = found.segments
+        self._logs = logs = found.logs
         self._hops = found.hops
+        self._told: Callable[[], None] | None = None
         self._id_prefix = found.boot << 12 | options.shard
         self._id_count = 0
-        self._ledger = Ledger(maker, found.segments, self.statistics, found.live_count)
+        self._ledger = Ledger(maker, logs, self.statistics, found.live_count)
         is_flushing = options.durability is Durability.FULL
+        hot, cold = found.hot, found.cold
         self._keeper = Keeper(layout.hot, options.segment_octets, is_flushing)
-        self._keeper.adopt(found.file_number, found.spares)
-        self._writer = Writer(options, found.segments, self._keeper, self.statistics, emit)
+        self._keeper.adopt(hot.file_number, hot.spares)
+        self._cold_keeper = Keeper(
+            layout.cold, options.segment_octets, is_flushing, LogKind.COLD, COLD_SPARES_WANTED
+        )
+        self._cold_keeper.adopt(cold.file_number, cold.spares, is_needed=False)
+        self._writer = Writer(options, logs.hot, self._keeper, self.statistics, emit)
         self._writer.connect(self._on_group, self._on_refused, self._on_untold)
-        self._writer.start(found.end, found.base, found.boot, found.group_number)
-        self._indexer = Indexer(
-            found.catalogue,
-            found.segments,
-            self._ledger.messages,
-            layout.quarantine,
-            layout.big_path,
+        self._writer.start(hot.end, hot.base, found.boot, hot.number)
+        writing = ColdLog(logs, self._cold_keeper, options, found.boot, cold.end, cold.base)
+        self._indexer = Indexer(found.catalogue, logs, self._ledger.messages, layout, writing)
+        self._trimmer = Trimmer(
+            logs, self._ledger, self._indexer, layout, self.statistics, cold.end
         )
         self._clerk = Clerk(
-            self._indexer, self._ledger, self._writer, self._keeper, self.statistics
+            self._indexer,
+            self._ledger,
+            self._writer,
+            (self._keeper, self._cold_keeper),
+            self.statistics,
+            self._trimmer,
+            found.is_indexed,
         )
         self.search = Search(self._clerk, self._ledger, maker)
         self._keeper.start()
+        self._cold_keeper.start()
         self.contents = BigFiles(layout, found.boot, emit, is_flushing=is_flushing)
         self._is_closed = False
-        self.is_pressed = False  # the volume is short of room: trim eagerly
 
     @classmethod
     def open(
@@ -96,7 +109,9 @@ class Spool:
         next_hop: NextHop,
         emit: Callable[[Event], None],
     ) -> Spool:
-        """Lock and recover shard `options.shard` below `directory`; blocks until it is done.
+        """Lock and recover shard `options.shard` below `directory`.
+
+        Blocks until mail can be accepted; see `is_indexed` for what may still be going on then.
 
         Call it after any fork. Raises SpoolError: another process has it, a newer release wrote it
         (SpoolFormat), or the disk or memory fails.
@@ -123,28 +138,54 @@ class Spool:
         next_hop: NextHop,
         emit: Callable[[Event], None],
     ) -> Spool:
-        """As `open`, with the index made anew from the log."""
+        """As `open`, with the index made anew from the log. Raises SpoolError."""
         layout = Layout(directory, options.shard)
         layout.prepare()
         try:
-            shutil.rmtree(layout.index, ignore_errors=True)
+            remove_tree(layout.index)
+        except OSError as problem:
+            raise SpoolError(f"{layout.index} cannot be removed: {problem.strerror}") from problem
         finally:
             layout.release()
         return cls.open(directory, options, next_hop, emit)
 
     def attach(
-        self, loop: asyncio.AbstractEventLoop, on_health: Callable[[str], None] | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_health: Callable[[str], None] | None = None,
+        on_indexed: Callable[[], None] | None = None,
     ) -> None:
         """Work on `loop` from now on; needed before anything is accepted or fetched.
 
         `on_health` is told why the spool has become unhealthy, or "" when it is healthy again.
+        `on_indexed` is called whenever the index is back after it was rebuilt: `hops` has an answer
+        then.
         """
         self._is_attached = True
+        self._told = on_indexed
         self._writer.attach(loop, on_health)
-        self._clerk.attach(loop, self._segments, self._heed)
+        self._clerk.attach(loop, self._logs, self._heed, self._order_rebuild, self._on_indexed)
         self.contents.attach(loop)
         self._keeper.attach(loop, self._writer.keeper_is_ready, self._on_keeper_problem)
-        self.sweep()
+        self._cold_keeper.attach(loop, self._clerk.arm, self._on_cold_keeper_problem)
+        if self._clerk.is_indexed:
+            self.sweep()
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the index is complete. While it is not it is being rebuilt: what is asked of the
+        backlog is answered afterwards, and `live_count` and `hops` may not know old mail."""
+        return self._clerk.is_indexed
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether the trimmer was told that the disk is short of space."""
+        return self._trimmer.is_pressed
+
+    @is_pressed.setter
+    def is_pressed(self, is_pressed: bool) -> None:
+        self._trimmer.is_pressed = is_pressed
+        self._clerk.arm()
 
     @property
     def is_healthy(self) -> bool:
@@ -241,7 +282,8 @@ class Spool:
         return self._ledger.order_key(message, next_hop)
 
     def hops(self) -> list[tuple[bytes, int]]:
-        """When the shard was opened: every next hop with mail waiting, and its first due time."""
+        """When the shard was opened, or its index was rebuilt: every next hop with mail waiting,
+        and its first due time."""
         return self._hops
 
     async def close(self) -> None:
@@ -257,7 +299,8 @@ class Spool:
         self.contents.close()
         self._indexer.close()
         self._keeper.stop()
-        for segment in self._segments:
+        self._cold_keeper.stop()
+        for segment in self._logs.all():
             segment.close()
         self.doubt.close()
         self._layout.release()
@@ -273,7 +316,7 @@ class Spool:
                 if dsn is not None:
                     dsn.position = start + offset
                     ledger.accepted(dsn, segment)
-                ledger.recorded(message, changes)
+                ledger.recorded(message, changes, segment)
                 if message.file is not None and message.pending == 0:
                     self.contents.remove(message.file)
             try:
@@ -324,6 +367,28 @@ class Spool:
         text = f"a segment of {self._layout.hot} could not be made ready: {problem.strerror}"
         self._emit(Notice("spool", text, Severity.WARNING))
         self._writer.keeper_has_problem(problem)
+
+    def _on_cold_keeper_problem(self, problem: OSError) -> None:
+        text = f"a segment of {self._layout.cold} could not be made ready: {problem.strerror}"
+        self._emit(Notice("spool", text, Severity.WARNING))
+
+    def _order_rebuild(self, end: int, cold_end: int, skip: frozenset[bytes]) -> Rebuild:
+        return Rebuild(self._layout, self._logs, self._maker, self._heed_soon, end, cold_end, skip)
+
+    def _heed_soon(self, event: Event) -> None:
+        """As `_heed`, from another thread."""
+        self._writer.loop.call_soon_threadsafe(self._heed, event)
+
+    def _on_indexed(self, work: Rebuild, result: Rebuilt) -> None:
+        self._hops = result.hops
+        if not work.end:  # nothing was known before
+            self._ledger.live_count += result.messages
+            take_counts(self._logs, result.live)
+        text = f"the index was rebuilt from the log: {result.messages} messages"
+        self._emit(Notice("spool", text))
+        self.sweep()
+        if self._told is not None:
+            self._told()
 
 
 def _without_due(done: Expired, messages: list[Message], _: int | None) -> None:

@@ -17,6 +17,8 @@ class Statistics(msgspec.Struct):
     index_commits: int = 0
     index_operations: int = 0
     segments_freed: int = 0
+    segments_trimmed: int = 0
+    trimmed_octets: int = 0  # written to the cold log
 
     def count_group(self, octets: int, flush_ns: int) -> None:
         """One more group."""

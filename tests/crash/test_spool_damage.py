@@ -36,7 +36,7 @@ def shard(tmp_path: Path) -> Iterator[Shard]:
 
 def segment_of(root: Path, shard: Shard, position: int) -> tuple[Path, int]:
     """File and offset of a position, in the copy at `root`."""
-    segment = shard.spool._segments.find(position)
+    segment = shard.spool._logs.hot.find(position)
     assert segment is not None
     return root / "shard-00" / "hot" / os.path.basename(segment.path), position - segment.base
 
@@ -218,7 +218,7 @@ def test_lost_header_of_a_segment_is_made_good(
     for message in messages:
         shard.spool.release(message)
     shard.commit()
-    segments = list(shard.spool._segments)
+    segments = list(shard.spool._logs.hot)
     assert len(segments) >= 3
     at = 1 if which == "middle" else len(segments) - 1
     target = copy_crashed(shard, tmp_path / "rotten")

@@ -78,7 +78,7 @@ def kill_loop(root: Path, seed: int, runs: int) -> Promises:
             promises.check(shard)
             check_contents(shard)
             for event in shard.events:
-                assert "torn group" in str(event), event
+                assert "torn group" in str(event) or "was rebuilt" in str(event), event
     return promises
 
 

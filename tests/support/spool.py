@@ -57,8 +57,13 @@ class Shard:
         self.events: list[Event] = []
         self.loop = loop or uvloop.new_event_loop()
         self.spool = open_spool(str(root), options, next_hop, self.events.append)
-        self.recovered = self.index()
-        self.spool.attach(self.loop)
+        if self.spool.is_indexed:
+            self.recovered = self.index()
+            self.spool.attach(self.loop)
+        else:
+            self.spool.attach(self.loop, on_indexed=self.loop.stop)
+            self.loop.run_forever()
+            self.recovered = self.index()
 
     def __enter__(self) -> Shard:
         return self
@@ -193,9 +198,10 @@ class Shard:
         return {found.id: found for found in index.find(ids)}
 
     def dump(self) -> dict[str, dict[bytes, bytes]]:
-        """Every row of the index but for the applied positions, which depend on history."""
+        """Every row of the index but for positions, which depend on history: that of the record
+        (there may be a copy in the cold log that was never put to use) and the applied one."""
         dump = self.spool._indexer._index.dump()
-        dump["message"] = {id: value[:12] + value[20:] for id, value in dump["message"].items()}
+        dump["message"] = {id: value[8:12] + value[20:] for id, value in dump["message"].items()}
         return dump
 
 

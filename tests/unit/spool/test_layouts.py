@@ -13,12 +13,15 @@ from fastmta.spool._log import checksum, checksum_hard, checksum_soft, encode_id
 from fastmta.spool._row import (
     expiry_key,
     hop_key,
+    move_message,
     pack_message,
+    pack_segment,
     recipient_key,
     tenant_key,
     unpack_due,
     unpack_index,
     unpack_message,
+    unpack_segment,
 )
 from fastmta.spool.codec import apply_states, is_final
 from fastmta.spool.layout import Layout, make_directory
@@ -87,13 +90,14 @@ def test_log_reads_as_specified(tmp_path: Path) -> None:
         one = shard.accept_new(content=b"first\r\n")
         two = shard.accept_new(content=b"x" * 9000)
         assert shard.record(one, RecipientState(0, DEFERRED, 2, 77, "why")) is None
-        path = next(iter(shard.spool._segments)).path
+        path = next(iter(shard.spool._logs.hot)).path
         records = read_records(Path(path).read_bytes()[: shard.spool._writer.end], 0)
     assert [kind for kind, _ in records] == [1, 2, 1, 2, 1, 3]
-    for (_, payload), message in ((records[1], one), (records[3], two)):
+    contents = (b"first\r\n", b"x" * 9000)
+    for (_, payload), message, text in zip(records[1:4:2], (one, two), contents, strict=True):
         id, arrived, envelope, content = struct.unpack_from("<16sQII", payload)
         assert (id, arrived) == (message.id, message.arrived_at_ns)
-        assert payload[32 + envelope :] == message.content
+        assert payload[32 + envelope :] == text
         assert len(payload) == 32 + envelope + content
     id, position, _ = struct.unpack_from("<16sQQ", records[5][1])
     assert (id, position) == (one.id, one.position)
@@ -138,9 +142,12 @@ def test_segments_are_found_by_position() -> None:
 
 
 def test_index_rows_octet_by_octet() -> None:
-    value = pack_message(1, 2, 3, 4, 5, 6, 7)
-    assert value == struct.pack(">QIQQQII", 1, 2, 3, 4, 5, 6, 7)
-    assert unpack_message(value) == (1, 2, 3, 4, 5, 6, 7)
+    value = pack_message(1, 2, 3, 4, 5, 6, 7, 8)
+    assert value == struct.pack(">QIQQQIII", 1, 2, 3, 4, 5, 6, 7, 8)
+    assert unpack_message(value) == (1, 2, 3, 4, 5, 6, 7, 8)
+    assert move_message(value, 9) == pack_message(9, 2, 3, 4, 5, 6, 7, 8)
+    assert pack_segment(1, 2) == struct.pack(">QQ", 1, 2)
+    assert unpack_segment(pack_segment(1, 2)) == (1, 2)
     assert recipient_key(ID, 258) == ID + b"\0\0\1\2"
     assert unpack_index(recipient_key(ID, 2**32 - 1)) == 2**32 - 1
     assert hop_key(b"smtp:x", 2**63 + 1, ID) == b"smtp:x\0" + b"\x80\0\0\0\0\0\0\1" + ID

@@ -145,11 +145,12 @@ def test_dsn_and_state_are_one_group(shard: Shard) -> None:
 
 def test_clean_end_keeps_what_nobody_released(shard: Shard) -> None:
     message = shard.accept_new()
+    content = message.content
     with reopen(shard) as again:
         assert list(again.recovered) == [message.id]
         assert again.spool.hops() == [(b"smtp:one.example", 0)]
         (fetched,), _ = again.fetch(b"smtp:one.example")
-        assert fetched.content == message.content
+        assert fetched.content == content
         again.deliver(fetched)
         assert again.spool.live_count == 0
         with reopen(again) as third:
@@ -224,10 +225,11 @@ def test_message_larger_than_a_group_goes_alone(tmp_path: Path) -> None:
         messages = [shard.make(content=bytes([65 + at]) * 3_000_000) for at in range(5)]
         large = shard.make(content=b"L" * 6_000_000)
         assert shard.accept(*messages, large) == [None] * 6
+        contents = [m.content for m in (*messages, large)]
         for message in (*messages, large):
             shard.spool.release(message)
         fetched, _ = shard.fetch(b"smtp:one.example")
-        assert [m.content for m in fetched] == [m.content for m in (*messages, large)]
+        assert [m.content for m in fetched] == contents
 
 
 def test_message_larger_than_a_segment_is_refused_and_harms_nobody(shard: Shard) -> None:

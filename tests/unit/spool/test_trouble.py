@@ -12,7 +12,8 @@ from fastmta.event import Notice, Severity
 from fastmta.message import Message, RecipientState
 from fastmta.spool import SpoolError, SpoolFull, SpoolOptions, keeper
 from fastmta.spool.indexer import Found, Query
-from tests.support.spool import DEFERRED, DELIVERED, NOW_NS, SMALL, Shard
+from fastmta.spool.rows import Batch
+from tests.support.spool import DEFERRED, DELIVERED, NOW_NS, SMALL, Shard, delete_index
 
 HOP = b"smtp:one.example"
 QUERY = Query(HOP, NOW_NS, b"", 10)
@@ -42,7 +43,7 @@ class LateAnswer:
                 self.messages = messages
                 done()
 
-            self.shard.spool._clerk._on_answer(self.query, self.found, self.later, keep)
+            self.shard.spool._clerk.answered(self.query, self.found, self.later, keep)
 
         self.shard.wait(take)
         assert self.messages is not None
@@ -154,25 +155,75 @@ def test_full_disk_refuses_mail_keeps_marks_and_recovers(
         assert shard.spool.live_count == accepted + 1
 
 
-def test_failing_index_latches_and_is_rebuilt_at_the_next_open(
+def fail_commits(monkeypatch: pytest.MonkeyPatch, shard: Shard, *problems: Exception) -> None:
+    """The next commits of the index fail, one for each problem."""
+    index = shard.spool._indexer._index
+    real, left = index.commit, list(problems)
+
+    def commit(batch: Batch, is_complete: bool = True) -> None:
+        if left:
+            raise left.pop(0)
+        real(batch, is_complete)
+
+    monkeypatch.setattr(index, "commit", commit)
+
+
+def test_index_without_room_waits_and_forgets_nothing(
     shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = shard.accept_new()
-    shard.spool.release(message)
+    monkeypatch.setattr("fastmta.spool.indexer.STUCK_S", 0.01)
+    message = released(shard)
+    fail_commits(monkeypatch, shard, lmdb.DiskError("full"), lmdb.MapFullError("full"))
+    (found,), _ = shard.fetch(HOP)
+    assert found.id == message.id
+    said = [str(event) for event in shard.events]
+    assert sum("cannot be written" in text for text in said) == 1
+    assert any("has room again" in text for text in said)
+    assert shard.accept(shard.make()) == [None]
 
-    def fail(*_: object) -> None:
-        raise lmdb.DiskError("injected")
 
-    monkeypatch.setattr(shard.spool._indexer._index, "commit", fail)
+def test_index_that_fails_is_rebuilt_while_mail_is_accepted(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, held = released(shard), shard.accept_new(b"h@one.example")
+    final = shard.accept_new()
+    shard.commit()
+    waiting = released(shard)
+    shard.deliver(final)
+    assert shard.record(held, RecipientState(0, DEFERRED, 1, NOW_NS - 1)) is None
+    fail_commits(monkeypatch, shard, lmdb.CorruptedError("rotten"))
+    fetched, _ = shard.fetch(HOP)
+    assert {message.id for message in fetched} == {old.id, waiting.id}  # `held` is in memory
+    assert shard.spool.is_healthy
+    assert shard.spool.is_indexed
+    assert shard.spool.live_count == 3
+    assert shard.accept(shard.make()) == [None]
+    assert (shard.root / "shard-00" / "index.bad-1").is_dir()
+    shard.commit()
+    expected = {id: found.states for id, found in shard.index().items()}
+    shard.close()
+    delete_index(shard.root)
+    with Shard(shard.root, SMALL) as again:
+        assert {old.id, waiting.id, held.id} <= set(again.recovered)
+        for id, states in expected.items():
+            assert again.recovered[id].states == states
+
+
+def test_index_that_cannot_be_rebuilt_latches(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released(shard)
+    monkeypatch.setattr("fastmta.spool.clerk.REBUILD_AGAIN_S", 0.001)
+
+    def fail(*_: object, is_complete: bool = True) -> None:
+        raise lmdb.CorruptedError("injected")
+
+    monkeypatch.setattr("fastmta.spool.index.Index.commit", fail)
     assert shard.fetch(HOP) == ([], None)
     assert not shard.spool.is_healthy
     (problem,) = shard.accept(shard.make())
     assert isinstance(problem, SpoolError)
-    assert any(isinstance(e, Notice) and e.severity is Severity.FATAL for e in shard.events)
-    shard.close()
-    assert (shard.root / "shard-00" / "index.bad-1").is_dir()
-    with Shard(shard.root, SMALL) as again:
-        assert list(again.recovered) == [message.id]
+    assert any(isinstance(e, Notice) and e.severity is Severity.ERROR for e in shard.events)
 
 
 def test_callback_that_raises_harms_nobody_else(shard: Shard) -> None:
@@ -193,7 +244,7 @@ def test_damaged_answer_is_dropped_once(shard: Shard) -> None:
     message = released(shard)
     late = LateAnswer(shard)
     (found,) = late.found
-    late.found = [Found(found.id, found.position, found.keys, None, is_damaged=True)]
+    late.found = [Found(found.id, found.position, found.octets, found.keys, None, is_damaged=True)]
     assert late.deliver() == []
     shard.commit()
     assert shard.spool.live_count == 0

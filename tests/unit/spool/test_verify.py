@@ -54,7 +54,7 @@ def flip(path: Path, offset: int, mask: int = 0x40) -> None:
 
 
 def hot_file(root: Path, shard: Shard, position: int) -> tuple[Path, int]:
-    segment = shard.spool._segments.find(position)
+    segment = shard.spool._logs.find(position)
     assert segment is not None
     return root / "shard-00" / "hot" / os.path.basename(segment.path), position - segment.base
 
@@ -158,7 +158,7 @@ def test_a_torn_end_is_no_damage(shard: Shard, tmp_path: Path) -> None:
 def test_a_lost_header_and_a_missing_segment(shard: Shard, tmp_path: Path) -> None:
     add(shard, 300)
     target = copy_crashed(shard, tmp_path / "rotten")
-    paths = [Path(segment.path).name for segment in shard.spool._segments]
+    paths = [Path(segment.path).name for segment in shard.spool._logs.hot]
     hot = target / "shard-00" / "hot"
     (target / "shard-00" / "index" / "data.mdb").unlink()
     flip(hot / paths[1], 20)
@@ -196,7 +196,7 @@ def test_what_the_disk_does_not_give_is_not_called_damage(
     shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(shard, 300)
-    victim = next(iter(shard.spool._segments)).path
+    victim = next(iter(shard.spool._logs.hot)).path
     shard.close()
     true_open = survey.opened
     refused: list[str] = []
