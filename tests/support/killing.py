@@ -160,7 +160,7 @@ def check_drained(server: Server, workers: int = WORKERS) -> None:
         spool = Spool.open(str(root), options, next_hop, lambda event: None)
         try:
             assert spool.live_count == 0, f"{spool.live_count} messages are left in {place}"
-            in_use = len(spool._segments)
+            in_use = len(spool._logs.hot)
         finally:
             spool._writer.close()
             spool._indexer.close()
