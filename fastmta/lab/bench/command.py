@@ -12,7 +12,7 @@ from pathlib import Path
 from ..loopback import LabError
 from ..postfix import SBIN, Postfix, missing
 from . import machine, report
-from .backlog import run_backlog
+from .backlog.command import run_backlog
 from .case import BY_NAME, CASES, DEFAULT_NAMES
 from .contender import CONTENDERS, POSTFIX
 from .plan import Bench, Plan

@@ -5,7 +5,3 @@ accepted and its deferral recorded, as by a server that could reach nobody. Then
 on it and beside it. Mail goes to its domains' MX hosts: a name server of our own leads all of them
 to one receiver on loopback, so that every domain is a next hop and (by default) a site of its own.
 """
-
-from .command import run_backlog
-
-__all__ = ["run_backlog"]

@@ -21,7 +21,7 @@ from ...server import Server, ServerOptions
 from ..shim import SharedPage, compile_native
 from . import build, lookup, nameserver, source
 
-MX_HOST = "127.25.0.1"  # loopback, and nobody's port 25 but ours
+MX_HOSTS = [f"127.25.0.{number}" for number in range(1, 255)]  # the first that is free is taken
 MX_PORT = 25
 SESSIONS = 20
 _START_S = 10.0
@@ -75,21 +75,13 @@ class Field:
 
     def _start(self) -> None:
         scale = self.scale
-        with socket.socket() as probe:
-            try:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((MX_HOST, MX_PORT))
-            except OSError as problem:
-                text = f"{MX_HOST}:{MX_PORT} cannot be taken ({problem.strerror}); mail to domains"
-                raise LabError(
-                    f"{text} goes to port 25 of their MX hosts: run it as root"
-                ) from None
+        host = free_mx_host()
         program = compile_native("sink", scale.directory / "sink")
         self.page = SharedPage(scale.directory / "delivered")
         self._stack.callback(self.page.close)
-        self._run([str(program), f"{MX_HOST}:{MX_PORT}", "0", str(self.page.path)])
-        wait_until(lambda: is_listening(MX_PORT, MX_HOST), _START_S, "the receiver")
-        self._run([*module(nameserver), str(self._dns_port), MX_HOST, str(scale.sites)])
+        self._run([str(program), f"{host}:{MX_PORT}", "0", str(self.page.path)])
+        wait_until(lambda: is_listening(MX_PORT, host), _START_S, "the receiver")
+        self._run([*module(nameserver), str(self._dns_port), host, str(scale.sites)])
 
     def _run(self, command: Sequence[str]) -> None:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -162,6 +154,22 @@ class Field:
             raise LabError(f"look-ups failed: {done.stderr.decode(errors='replace')[-800:]}")
         times: dict[str, list[float]] = json.loads(done.stdout)["times_ms"]
         return times
+
+
+def free_mx_host() -> str:
+    """An address of loopback whose port 25 nobody has. LabError: there is none, or we may not."""
+    reason = ""
+    for host in MX_HOSTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, MX_PORT))
+            except OSError as problem:
+                reason = str(problem.strerror)
+                continue
+            return host
+    text = "port 25 of loopback cannot be taken, where mail to domains goes"
+    raise LabError(f"{text}; run it as root ({reason})")
 
 
 def anonymous_mb(pid: int) -> float:
