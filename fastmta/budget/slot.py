@@ -14,15 +14,20 @@ class SlotWaiter(Protocol):
 
 
 class Slots:
-    """A counted limit with a line: who waited longest is asked first, so nobody starves."""
+    """A counted limit with a line: who waited longest is asked first, so nobody starves.
 
-    __slots__ = ("_waiters", "limit", "used")
+    Who has yet to fetch what a slot is for reserves it meanwhile, so that one free slot does not
+    send the whole line fetching. A reserved slot may still be taken by anybody.
+    """
+
+    __slots__ = ("_reserved", "_waiters", "limit", "used")
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
             raise ValueError("there is at least one slot")
         self.limit = limit
         self.used = 0
+        self._reserved = 0
         self._waiters: deque[SlotWaiter] = deque()
 
     def take(self) -> bool:
@@ -36,7 +41,21 @@ class Slots:
         """Give a slot back, and let those who wait try, the longest waiting first."""
         assert self.used > 0
         self.used -= 1
-        while self._waiters and self.used < self.limit:
+        self.wake()
+
+    def reserve(self, count: int) -> None:
+        """`count` of the free ones will be taken soon."""
+        assert count <= self.free
+        self._reserved += count
+
+    def end_reservation(self, count: int) -> None:
+        """They can be taken now; `wake` afterwards, for those that were not."""
+        assert count <= self._reserved
+        self._reserved -= count
+
+    def wake(self) -> None:
+        """Let those who wait try while there is a free slot, the longest waiting first."""
+        while self._waiters and self.used + self._reserved < self.limit:
             waiter = self._waiters.popleft()
             waiter.is_waiting_for_slot = False
             waiter.resume()
@@ -46,6 +65,16 @@ class Slots:
         if not waiter.is_waiting_for_slot:
             waiter.is_waiting_for_slot = True
             self._waiters.append(waiter)
+
+    @property
+    def free(self) -> int:
+        """Slots that are neither taken nor reserved."""
+        return max(0, self.limit - self.used - self._reserved)
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether there is a line."""
+        return bool(self._waiters)
 
     @property
     def waiting_count(self) -> int:

@@ -34,12 +34,21 @@ class Reading:
     Rows at or before `cursor` are in RAM or gone. Whoever puts one back lowers the cursor.
     """
 
-    __slots__ = ("_departed", "_lowest", "cursor", "is_restart_due", "is_stale", "limit")
+    __slots__ = (
+        "_departed",
+        "_lowest",
+        "cursor",
+        "is_restart_due",
+        "is_stale",
+        "limit",
+        "reserved",
+    )
 
     def __init__(self) -> None:
         self.cursor = b""  # position in the backlog, see `Backlog.fetch`
         self.limit = 0  # of the read under way; 0 when there is none
         self._departed: set[bytes] | None = None  # ids that left RAM during that read
+        self.reserved = 0  # slots that the read under way has reserved
         self.is_stale = False  # there may be more than that read can see
         self.is_restart_due = False  # some row may be anywhere: the next wake begins anew
         self._lowest: bytes | None = None  # of the rows put back during that read

@@ -1,9 +1,10 @@
 """How mail comes back from the spool, a bounded number at a time.
 
 An open path reads ahead while the pool has room, so that its jobs never wait for the disk; without
-room it reads up to two windows when it has less than one, or, when RAM is overfull, as many as it
-can start and only when it has nothing else. A probing path reads one. The hops of a path take
-turns; at most one read per hop and FETCHES_MAX per path are under way.
+room it reads up to two windows when it has less than one, or, when RAM is overfull, only when it
+has nothing else, as many as it can start, in slots that it reserves for them. Where paths stand in
+line for slots that is one slot, and one turn of it (see `Path`). A probing path reads one. The hops
+of a path take turns; at most one read per hop and FETCHES_MAX per path are under way.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .cursor import position
 from .engine import Engine
 from .health import PathState
 from .hop import Hop, HopState
-from .path import Path
+from .path import TURN_JOBS, Path
 from .residence import WINDOWS_GUARANTEED
 from .retry import NS
 
@@ -29,6 +30,7 @@ FETCH_MAX = 200
 FETCHES_MAX = 4
 RECHECK_NS = 60 * NS
 
+TURN_OCTETS = 64 * 1024  # of content, read for one turn of a slot
 LOW_WATER = 100  # jobs from the backlog that an open path likes to have ready
 
 
@@ -44,10 +46,10 @@ class Refill:
     def refill(self, path: Path) -> None:
         """Read for `path`, which has hops that are behind, as much as it may have."""
         while path.behind and path.fetches < FETCHES_MAX:
-            limit = self._allowance(path)
+            hop = next(iter(path.behind))
+            limit = self._allowance(path, hop)
             if limit == 0:
                 return
-            hop = next(iter(path.behind))
             del path.behind[hop]
             self._fetch(hop, path, limit)
 
@@ -56,7 +58,7 @@ class Refill:
         if hop.reading.limit == 0:
             self._fetch(hop, None, FETCH_MAX)
 
-    def _allowance(self, path: Path) -> int:
+    def _allowance(self, path: Path, hop: Hop) -> int:
         health, slots, residence = path.health, self._engine.slots, self._table.residence
         has_slot = slots.used < slots.limit
         can_start = health.limit - path.in_flight
@@ -70,16 +72,24 @@ class Refill:
                 return 0 if path.fetches else WINDOWS_GUARANTEED * window_max - held
         if can_start <= 0 or path.ready or path.fetches:
             return 0
-        if not has_slot:
+        if not slots.free:
             slots.wait(path)
             return 0
-        return can_start
+        if slots.is_contended:
+            hop.reading.reserved = 1
+            if residence.is_overfull:  # what turns leave behind must not add up over all paths
+                return 1
+            return max(1, min(TURN_JOBS, TURN_OCTETS // (residence.mean_octets + 1)))
+        hop.reading.reserved = min(can_start, slots.free)
+        return hop.reading.reserved
 
     def _fetch(self, hop: Hop, path: Path | None, limit: int) -> None:
         reading = hop.reading
         assert reading.limit == 0
         assert hop.is_behind
         reading.limit = limit
+        self._engine.slots.reserve(reading.reserved)
+        self._table.residence.expected += limit
         if path is not None:
             path.fetches += 1
         ports = self._engine.ports
@@ -95,7 +105,10 @@ class Refill:
         messages: list[Message],
         next_due_ns: int | None,
     ) -> None:
-        reading = hop.reading
+        reading, slots = hop.reading, self._engine.slots
+        slots.end_reservation(reading.reserved)
+        reading.reserved = 0
+        self._table.residence.expected -= reading.limit
         is_full = len(messages) >= reading.limit
         hop.is_behind = is_full or reading.is_stale or reading.has_departed
         hop_of = self._engine.ports.next_hop
@@ -113,6 +126,7 @@ class Refill:
             elif self._table.residence.find(message.id) is None:
                 self._table.release(message)  # what was read may be older than what is recorded
         self._continue(hop)
+        slots.wake()
 
     def _continue(self, hop: Hop) -> None:
         path = hop.path

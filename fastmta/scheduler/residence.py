@@ -40,7 +40,7 @@ class Residence:
     `messages` and `octets` count jobs: two of one message count twice.
     """
 
-    __slots__ = ("_by_id", "messages", "messages_max", "octets", "octets_max")
+    __slots__ = ("_by_id", "expected", "messages", "messages_max", "octets", "octets_max")
 
     def __init__(self, messages_max: int, octets_max: int) -> None:
         self._by_id: dict[bytes, Resident] = {}
@@ -48,6 +48,7 @@ class Residence:
         self.octets = 0
         self.messages_max = messages_max
         self.octets_max = octets_max
+        self.expected = 0  # jobs that reads under way may bring; there must be room for them too
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -132,12 +133,17 @@ class Residence:
     @property
     def room(self) -> int:
         """For how many more messages there is room in the shared pool; 0 when it is full."""
-        octets_left = self.octets_max - self.octets
-        messages_left = self.messages_max - self.messages
+        mean_octets = self.mean_octets
+        octets_left = self.octets_max - self.octets - self.expected * mean_octets
+        messages_left = self.messages_max - self.messages - self.expected
         if messages_left <= 0 or octets_left <= 0:
             return 0
-        mean_octets = self.octets // self.messages if self.messages else OCTETS_GUESS
         return min(messages_left, octets_left // (mean_octets + 1) + 1)
+
+    @property
+    def mean_octets(self) -> int:
+        """Content of a job in RAM."""
+        return self.octets // self.messages if self.messages else OCTETS_GUESS
 
     @property
     def has_room(self) -> bool:
@@ -158,6 +164,6 @@ class Residence:
     def is_overfull(self) -> bool:
         """Guarantees end."""
         return (
-            self.messages >= FULL_FACTOR * self.messages_max
-            or self.octets >= FULL_FACTOR * self.octets_max
+            self.messages + self.expected >= FULL_FACTOR * self.messages_max
+            or self.octets + self.expected * self.mean_octets >= FULL_FACTOR * self.octets_max
         )

@@ -65,3 +65,18 @@ def test_waiting_twice_is_waiting_once() -> None:
 def test_no_slots_are_refused() -> None:
     with pytest.raises(ValueError, match="slot"):
         Slots(0)
+
+
+def test_a_reserved_slot_wakes_nobody_else() -> None:
+    slots = Slots(1)
+    slots.take()
+    first, second = Eater(slots, 0), Eater(slots, 1)
+    slots.wait(second)
+    first.resume = lambda: slots.reserve(1)  # type: ignore[method-assign]  # it goes and fetches
+    slots.wait(first)
+    slots._waiters.rotate(1)
+    slots.give()
+    assert (slots.free, slots.is_contended, second.eaten) == (0, True, 0)
+    slots.end_reservation(1)  # and found nothing
+    slots.wake()
+    assert (slots.used, slots.is_contended, second.eaten) == (1, False, 1)

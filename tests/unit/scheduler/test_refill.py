@@ -51,6 +51,19 @@ def test_what_spills_comes_back_and_everything_arrives_once() -> None:
     assert world.receivers.attempts["x.example"] == 1_000
 
 
+def test_many_sites_that_wait_for_few_slots_keep_little_in_ram() -> None:
+    world = World(Options(ram_messages=50, connections=10))
+    for number in range(300):
+        for _ in range(10):
+            world.store(b"a@s%d.example" % number)
+    world.restart()
+    most = most_in_ram(world, 60)
+    assert len(world.spool.final) == 3_000
+    assert most <= 2 * 50 + 2 * 10, "each site that waits for a slot has read ahead"
+    # Each slot serves one site for a turn: without turns this takes a read for each message.
+    assert world.spool.fetches.total() <= 1_500
+
+
 def test_the_pool_counts_octets_too() -> None:
     world = World(Options(ram_octets=1_000_000))
     for _ in range(200):
