@@ -22,7 +22,7 @@ from tests.support.power import record, replay, second_run
 from tests.support.power_scripts import AFTERWARDS, NAMED, random_script, short_scripts
 
 STATES = 30  # asked for, per script in `make test`
-STATES_LEAST = 20  # different ones, at least
+STATES_LEAST = 15  # different ones, at least
 SCRIPT_STEPS = 4  # of the short scripts that `make test-long` runs one after the other
 
 

@@ -32,6 +32,14 @@ NAMED = {
     "by the timers": f"accept a; {TURN}; wait 0.3; deliver a; {TURN}; wait 0.5",
     "a large content": "big a; deliver a; big b & accept c; commit; reopen; fetch; deliver b",
     "large contents given up": "begin_big a & big b; begin_big c; reopen; wait 0.1; begin_big d",
+    "trim": f"accept a; release a; {TURN}; trim; fetch; deliver a; {TURN}; trim",
+    "trim, outcome at once": f"accept a 300 3; {TURN}; deliver a 0; trim & defer a 1; deliver a",
+    "trim while delivered": f"accept a 9000 2; {TURN}; trim & deliver a 0; trim & deliver a 1",
+    "trim final mail": f"accept a; {TURN}; trim; fail a; {TURN}; trim; deliver a'; {TURN}; trim",
+    "trim, lose the index": f"accept a; {TURN}; defer a; trim; reopen without-index; fetch; trim",
+    "trim, restart": f"accept a; {TURN}; trim; reopen; fetch; deliver a; {TURN}; trim; reopen",
+    "trim a large content": f"big a; {TURN}; trim; {TURN}; trim; deliver a; trim",
+    "killed while trimming": f"accept a & accept b; {TURN}; trim & deliver a & die 0.02; trim",
     "killed while writing": "accept a; accept b & deliver a & die 0.001; fetch; deliver_all",
     "killed while indexing": "accept a; release a; commit & die 0.002; fetch; deliver_all; commit",
     "killed while starting": f"accept a; {TURN}; commit & die 0.003; accept b & die 0.001; fetch",
@@ -88,9 +96,9 @@ class _World:
 
 
 CHANGES = ("deliver", "defer", "fail", "hold", "release")
-WORDS = (*("accept", "deliver", "commit") * 3, *("turn",) * 2, *CHANGES, "fetch")
+WORDS = (*("accept", "deliver", "commit") * 3, *("turn", "trim") * 2, *CHANGES, "fetch")
 REOPEN = ("reopen with-index", "reopen without-index")
-SHORT = ("accept", "accept large", *CHANGES, "fetch", "commit", "turn", *REOPEN)
+SHORT = ("accept", "accept large", *CHANGES, "fetch", "commit", "turn", "trim", *REOPEN)
 
 
 def short_scripts(length: int) -> Iterator[str]:
@@ -124,7 +132,7 @@ def _script(words: tuple[str, ...]) -> str | None:
                 return None
             steps.append(world.reopen(kind))
         else:
-            steps.append("commit" if first == "commit" else TURN)
+            steps.append(TURN if first == "turn" else first)
     return "; ".join(steps)
 
 
