@@ -40,7 +40,10 @@ def info(path: str | None, overrides: tuple[str, ...], shard: int | None, output
 @spool.command()
 @_shard_options
 @_with_output
-def verify(path: str | None, overrides: tuple[str, ...], shard: int | None, output: str) -> None:
+@click.option("--index", is_flag=True, help="The index, too, of shards not in use.")
+def verify(
+    path: str | None, overrides: tuple[str, ...], shard: int | None, output: str, index: bool
+) -> None:
     """Read every record and large content, and name what is damaged. Also while the server runs.
 
     Exit status: 0 sound, 1 damaged, 75 something cannot be read.
@@ -48,7 +51,21 @@ def verify(path: str | None, overrides: tuple[str, ...], shard: int | None, outp
     config = load_config(path, overrides, EXIT_CONFIG)
     from fastmta.daemon import upkeep
 
-    sys.exit(upkeep.verify(config, shard, output == "json", click.echo, _complain))
+    is_json = output == "json"
+    sys.exit(upkeep.verify(config, shard, is_json, click.echo, _complain, with_index=index))
+
+
+@spool.command("rebuild-index")
+@_shard_options
+def rebuild_index(path: str | None, overrides: tuple[str, ...], shard: int | None) -> None:
+    """Make the index anew from the logs. The server must be stopped.
+
+    The old index stays until the new one is whole. Exit status: 0 done, 75 not done.
+    """
+    config = load_config(path, overrides, EXIT_CONFIG)
+    from fastmta.daemon import upkeep
+
+    sys.exit(upkeep.rebuild(config, shard, click.echo, _complain))
 
 
 @spool.command()

@@ -9,16 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import lmdb
 import msgspec
 
 from fastmta.config import Config
-from fastmta.spool import SpoolError
+from fastmta.event import Event, Notice
+from fastmta.route import RouteTable
+from fastmta.spool import SpoolError, SpoolOptions
 from fastmta.spool.backup import Target, back_up
 from fastmta.spool.info import LogInfo, ShardInfo, look_at
 from fastmta.spool.layout import Layout
+from fastmta.spool.reindex import check_index, rebuild_index
+from fastmta.spool.rows import RowMaker
 from fastmta.spool.survey import read_format, shard_numbers
 from fastmta.spool.verdict import Problem, Report
 from fastmta.spool.verify import verify_shard
+
+from .settings import spool_options
 
 EXIT_SOUND, EXIT_DAMAGED, EXIT_FAILED = 0, 1, 75
 
@@ -43,17 +50,26 @@ def info(config: Config, shard: int | None, is_json: bool, say: Say, complain: S
     return EXIT_SOUND
 
 
-def verify(config: Config, shard: int | None, is_json: bool, say: Say, complain: Say) -> int:
-    """Read everything, say what is wrong."""
+def verify(
+    config: Config,
+    shard: int | None,
+    is_json: bool,
+    say: Say,
+    complain: Say,
+    with_index: bool = False,
+) -> int:
+    """Read everything, say what is wrong; `with_index`: hold the index against the logs, too."""
     root = config.spool.directory
     try:
         read_format(root)
         reports = []
         for layout in _layouts(root, shard):
             reports.append(verify_shard(layout))
+            if with_index:
+                check_index(layout, *_spool_of(config, layout), reports[-1])
             if not is_json:
                 _say_report(reports[-1], say)
-    except (OSError, SpoolError) as problem:
+    except (OSError, SpoolError, lmdb.Error) as problem:
         return _failed(problem, complain)
     if is_json:
         say(_json({"directory": root, "shards": reports}))
@@ -85,6 +101,29 @@ def backup(config: Config, shard: int | None, path: str, say: Say, complain: Say
         return EXIT_DAMAGED
     say(f"{target.path}: copied and verified")
     return EXIT_SOUND
+
+
+def rebuild(config: Config, shard: int | None, say: Say, complain: Say) -> int:
+    """Make the index anew from the logs of shards that nobody has."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Notice):
+            say(event.text)
+
+    try:
+        read_format(config.spool.directory)
+        for layout in _layouts(config.spool.directory, shard):
+            count = rebuild_index(layout, *_spool_of(config, layout), tell, say)
+            say(f"shard {layout.number}: the index has {count} messages")
+    except (OSError, SpoolError, lmdb.Error) as problem:
+        return _failed(problem, complain)
+    return EXIT_SOUND
+
+
+def _spool_of(config: Config, layout: Layout) -> tuple[SpoolOptions, RowMaker]:
+    """What the server opens this shard with."""
+    options = spool_options(config, layout.number)
+    return options, RowMaker.of(RouteTable(config.relay.host).next_hop, options)
 
 
 def _layouts(root: str, shard: int | None) -> list[Layout]:
@@ -147,6 +186,8 @@ def _say_report(report: Report, say: Say) -> None:
     for remark in report.remarks:
         say(f"shard {report.shard}: note: {remark}")
     found = ", ".join(f"{count} {kind}" for kind, count in report.records.items()) or "no records"
+    if report.indexed is not None:
+        found += f", {report.indexed} messages in the index"
     speed = report.octets / max(report.seconds, 1e-9) / 1e9
     outcome = "sound"
     if not report.is_sound:

@@ -12,6 +12,7 @@ from fastmta.message import Envelope, Message, RecipientState, RecipientStatus
 
 from ._row import expiry_key, hop_key, pack_message, recipient_key, tenant_key
 from .codec import encode, is_final
+from .option import SpoolOptions
 
 KEY_OCTETS_MAX = 511  # LMDB's limit
 NAME_OCTETS_MAX = KEY_OCTETS_MAX - 1 - 8 - 16  # of a next hop or tenant within a key
@@ -87,6 +88,12 @@ class RowMaker:
         self._next_hop = next_hop
         self._lifetime_ns = lifetime_ns
         self._bounce_lifetime_ns = bounce_lifetime_ns
+
+    @classmethod
+    def of(cls, next_hop: NextHop, options: SpoolOptions) -> RowMaker:
+        """As `options` want rows."""
+        lifetimes_s = (options.lifetime_s, options.bounce_lifetime_s)
+        return cls(next_hop, *(int(each * 1e9) for each in lifetimes_s))
 
     @property
     def next_hop(self) -> NextHop:

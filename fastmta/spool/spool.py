@@ -67,6 +67,7 @@ class Spool:
         self._logs = logs = found.logs
         self._hops = found.hops
         self._told: Callable[[], None] | None = None
+        self._reviewing: Callable[[list[bytes]], None] | None = None
         self._id_prefix = found.boot << 12 | options.shard
         self._id_count = 0
         self._ledger = Ledger(maker, logs, self.statistics, found.live_count)
@@ -117,9 +118,7 @@ class Spool:
         (SpoolFormat), or the disk or memory fails.
         """
         layout = Layout(directory, options.shard)
-        maker = RowMaker(
-            next_hop, int(options.lifetime_s * 1e9), int(options.bounce_lifetime_s * 1e9)
-        )
+        maker = RowMaker.of(next_hop, options)
         try:
             layout.prepare()
             return cls(layout, options, maker, emit)
@@ -273,8 +272,11 @@ class Spool:
     def review_doubt(self, done: Callable[[list[bytes]], None]) -> None:
         """List the live messages that are in doubt since the last end, durably; `done(ids)`.
 
-        Until `doubt.forget_left` is called another start would list them again.
+        Waits for the index. Until `doubt.forget_left` is called the next start lists them again.
         """
+        if not self.is_indexed:
+            self._reviewing = done
+            return
         self._live(list(self._candidates), partial(self._doubt_reviewed, done))
 
     def order_key(self, message: Message, next_hop: bytes) -> bytes:
@@ -387,6 +389,9 @@ class Spool:
         text = f"the index was rebuilt from the log: {result.messages} messages"
         self._emit(Notice("spool", text))
         self.sweep()
+        if self._reviewing is not None:
+            reviewing, self._reviewing = self._reviewing, None
+            self.review_doubt(reviewing)
         if self._told is not None:
             self._told()
 

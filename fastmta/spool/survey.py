@@ -21,20 +21,10 @@ from ._row import unpack_message
 from .index import MessageRow
 from .layout import LAYOUT_FORMAT, Layout, read_whole
 from .problem import SpoolFormat
+from .recovery import extent
 from .segment import HEADER_OCTETS, LogKind, Segment
 
 _TRIES = 5  # until two listings in a row say the same
-
-
-def extent(segments: list[Segment], at: int, proof: int) -> tuple[int, int]:
-    """Offsets of segment number `at`: below the first all must be there, from the second on nothing
-    counts. `proof` is a position that the log surely reached."""
-    segment = segments[at]
-    if at == len(segments) - 1 or segments[at + 1].base != segment.end:
-        limit = segment.size_octets  # nothing says where it ended
-        return min(max(proof - segment.base, 0), limit), limit
-    limit = min(max(segments[at + 1].previous_end - segment.base, 0), segment.size_octets)
-    return limit, limit
 
 
 class Survey(NamedTuple):
@@ -81,7 +71,7 @@ def _survey(layout: Layout, kind: LogKind) -> Survey:
         path = os.path.join(directory, name)
         try:
             with opened(path) as fd:
-                segment = Segment(path, -1, os.fstat(fd).st_size)
+                segment = Segment(path, -1, os.fstat(fd).st_size, kind)
                 block = read_whole(fd, HEADER_OCTETS, 0)
         except FileNotFoundError:
             continue  # a spare that was not needed
@@ -110,7 +100,7 @@ def opened(path: str) -> Iterator[int]:
 
 def is_same(fd: int, segment: Segment) -> bool:
     """Whether the file is still in the life in which `segment` was listed."""
-    again = Segment(segment.path, -1, segment.size_octets)
+    again = Segment(segment.path, -1, segment.size_octets, segment.kind)
     return again.parse_header(read_whole(fd, HEADER_OCTETS, 0)) and again.epoch == segment.epoch
 
 

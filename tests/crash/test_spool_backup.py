@@ -135,7 +135,7 @@ def test_backup_of_large_contents(tmp_path: Path) -> None:
 def test_damage_is_copied_and_told(tmp_path: Path) -> None:
     with Shard(tmp_path / "spool") as shard:
         victim, other = shard.accept_new(), shard.accept_new()
-        segment = shard.spool._segments.find(victim.position)
+        segment = shard.spool._logs.find(victim.position)
         assert segment is not None
         os.pwrite(segment.fd, b"\xff\xff", victim.position - segment.base + 60)
         place = tmp_path / "copy"

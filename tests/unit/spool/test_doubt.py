@@ -15,7 +15,7 @@ from fastmta.spool import doubt
 from fastmta.spool.doubt import ATTEMPT, NO_SLOT, REFUSED, SLOTS_FIRST, DoubtTable
 from fastmta.spool.inquiry import FILES_KEPT, NOTICES_MAX, Candidates, candidates, tell
 from fastmta.spool.layout import Layout
-from tests.support.spool import Shard, copy_crashed
+from tests.support.spool import Shard, copy_crashed, delete_index
 
 IDS = [b"%016d" % at for at in range(3 * SLOTS_FIRST)]
 
@@ -254,3 +254,18 @@ def test_only_what_lives_is_listed(tmp_path: Path) -> None:
         again.spool.doubt.forget_left()
     with Shard(crashed) as third:
         assert not third.spool.has_candidates
+
+
+def test_the_list_waits_for_an_index_that_is_being_rebuilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Shard(tmp_path / "spool") as shard:
+        tried = shard.accept_new()
+        shard.spool.doubt.begin(tried.id)
+        shard.spool.release(tried)
+        crashed = copy_crashed(shard, tmp_path / "crashed")
+    delete_index(crashed)
+    monkeypatch.setattr("fastmta.spool.opening.REBUILT_AT_ONCE_OCTETS", 0)
+    with Shard(crashed) as again:
+        (ids,) = again.wait(again.spool.review_doubt)
+        assert ids == [tried.id]
