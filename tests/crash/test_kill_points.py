@@ -13,7 +13,13 @@ import pytest
 from fastmta.lab import Server
 from tests.support import fault
 from tests.support.counting import Sink
-from tests.support.killing import Verdict, check_drained, new_server, run_under_load
+from tests.support.killing import (
+    Verdict,
+    check_drained,
+    check_listed,
+    new_server,
+    run_under_load,
+)
 from tests.support.long import LongRun
 from tests.support.point import POINTS, Point, When
 
@@ -71,6 +77,7 @@ def one_run(directory: Path, points: Sequence[Point], seed: int) -> Verdict:
             page.close()
         try:
             verdict.check()
+            check_listed(server, verdict)
         except AssertionError as problem:
             problem.add_note(f"seed {seed}, {verdict.kills}; {server.said()[-3000:]}")
             raise

@@ -17,7 +17,14 @@ import pytest
 
 from fastmta.lab import Server
 from tests.support.counting import Sink
-from tests.support.killing import Verdict, check_drained, kill_worker, new_server, run_under_load
+from tests.support.killing import (
+    Verdict,
+    check_drained,
+    check_listed,
+    kill_worker,
+    new_server,
+    run_under_load,
+)
 from tests.support.long import LongRun
 
 RUNS = 10
@@ -54,6 +61,7 @@ def one_run(directory: Path, seed: int) -> Verdict:
             server.kill()
         try:
             verdict.check()
+            check_listed(server, verdict)
         except AssertionError as problem:
             problem.add_note(f"seed {seed}, killed {verdict.kills}; {server.said()[-3000:]}")
             raise

@@ -21,6 +21,7 @@ from .loading import BAD, DIGEST_FIELD, LATE
 _PATH = re.compile(rb"<([^>]*)>")
 _DIGEST = re.compile(rb"^%b: (\w+)\r\n" % DIGEST_FIELD, re.MULTILINE)
 _REPORTED = re.compile(rb"^Final-Recipient: *rfc822; *(\w+)@", re.MULTILINE | re.IGNORECASE)
+_ID = re.compile(rb"\bid (\w+)")  # in the topmost Received field
 _GREETING = b"220 sink.example ESMTP\r\n"
 _EXTENSIONS = b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 50000000\r\n"
 
@@ -31,6 +32,7 @@ class Sink:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()  # deliveries by key
         self.reported: Counter[str] = Counter()  # failures by key
+        self.ids: dict[str, set[str]] = {}  # queue ids of the sender, by key
         self.damaged: list[bytes] = []  # Subject lines of contents that were changed
         self._late: set[str] = set()
         self._lock = threading.Lock()
@@ -130,6 +132,9 @@ class Sink:
                 self.reported.update(key.decode() for key in set(_REPORTED.findall(content)))
                 return
             self.counts.update(keys)
+            found = _ID.search(content)
+            for key in keys:
+                self.ids.setdefault(key, set()).add(found[1].decode() if found else "")
         header, _, body = content.partition(b"\r\n\r\n")
         stated = _DIGEST.search(header + b"\r\n")
         if stated is None or stated[1] != hashlib.sha256(body).hexdigest().encode():

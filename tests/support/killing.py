@@ -50,6 +50,7 @@ class Verdict:
     reports_twice: int = 0
     returned: list[str] = field(default_factory=list)  # refused, and delivered all the same
     damaged: list[bytes] = field(default_factory=list)
+    twice_ids: set[str] = field(default_factory=set)  # queue ids of the duplicates
     kills: list[str] = field(default_factory=list)
 
     def check(self) -> None:
@@ -87,6 +88,9 @@ def judge(history: History, sink: Sink) -> Verdict:
         reports_twice=sum(count - 1 for count in sink.reported.values()),
         returned=[key for key in history.refused if key in sink.counts],
         damaged=list(sink.damaged),
+        twice_ids={
+            id for key, count in sink.counts.items() if count > 1 for id in sink.ids.get(key, ())
+        },
     )
 
 
@@ -149,6 +153,15 @@ def kill_worker(server: Server, rng: random.Random) -> bool:
     if workers:
         os.kill(rng.choice(workers), signal.SIGKILL)
     return bool(workers)
+
+
+def check_listed(server: Server, verdict: Verdict) -> None:
+    """Every message that came twice was listed as in doubt at some start. Raises AssertionError."""
+    listed: set[str] = set()
+    for path in (server.directory / "spool").glob("shard-*/in-doubt-*.txt"):
+        listed |= {line.split()[0] for line in path.read_text().splitlines()}
+    unlisted = verdict.twice_ids - listed
+    assert not unlisted, f"came twice, and nobody was told: {sorted(unlisted)[:9]}"
 
 
 def check_drained(server: Server, workers: int = WORKERS) -> None:
