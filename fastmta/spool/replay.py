@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from fastmta.message import Message
+from fastmta.message import Message, RecipientState, RecipientStatus
 
 from ._scan import (
     parse_fold,
@@ -141,7 +141,9 @@ class Replay:
 
     def _apply_tomb(self, position: int, data: memoryview, offset: int, length: int) -> None:
         known = self._get(parse_id(data, offset, length))
-        if known is not None:
+        if known is not None:  # the records that made it final may follow in the hot log
+            count = len(known.envelope.forward_paths)
+            known.states = {at: RecipientState(at, RecipientStatus.DELETED) for at in range(count)}
             known.pending = 0
 
     def _is_new(self, id: bytes, position: int) -> bool:
