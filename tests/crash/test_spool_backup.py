@@ -93,7 +93,7 @@ def check(copy: Path, before: list[list[Any]], during: list[list[Any]]) -> int:
 
 def test_backup_under_load(tmp_path: Path) -> None:
     child = Child(tmp_path / "spool")
-    sure = 0
+    sure = moved = 0
     try:
         while len(child.said) < 2000:
             assert child.process.poll() is None
@@ -104,11 +104,13 @@ def test_backup_under_load(tmp_path: Path) -> None:
             place.mkdir(mode=0o700)
             report = back_up(Layout(str(tmp_path / "spool"), 0), str(place), lambda text: None)
             assert report.is_sound, report
+            moved += report.records.get("FOLD", 0)
             time.sleep(CATCH_UP_S)
             sure += check(place, before, child.said[len(before) :])
             shutil.rmtree(place)
     finally:
         child.end()
+    assert moved > 0, "nothing was trimmed while the backups were made: this proves nothing"
     assert sure > 100, "nothing waited while the backups were made: this proves nothing"
 
 
