@@ -214,9 +214,30 @@ class SpoolMachine(RuleBasedStateMachine):
         assert len(dump["recipient"]) == sum(one.recipient_count for one in keys)
         for id in set(self.live) - set(self.held):
             assert index[id].states == self.live[id].states
+        self.shard.check_counts()
 
     commit_once = rule()(commit)
     commit_again = rule()(commit)
+
+    @rule(data=st.data(), rounds=st.integers(1, 4))
+    def trim(self, data: Any, rounds: int) -> None:
+        """Segments move to the cold log as far as they can; marks are recorded meanwhile."""
+        for _ in range(rounds):
+            self.commit()
+            if self.held and data.draw(st.booleans()):
+                self.record(data, False)
+            self.shard.trim()
+
+    @rule(without_index=st.booleans(), turns=st.integers(0, 12), data=st.data())
+    def crash_while_trimming(self, without_index: bool, turns: int, data: Any) -> None:
+        """The process dies between any two steps of the trimmer, or right after an outcome of mail
+        that is on the move."""
+        self.shard.commit()
+        for _ in range(turns):
+            self.shard.turn()
+        if self.held and data.draw(st.booleans()):
+            self.record(data, False)
+        self._crash(without_index)
 
     @rule(without_index=st.booleans())
     def reopen(self, without_index: bool) -> None:
@@ -362,6 +383,10 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastmta.spool.clerk.COMMIT_INTERVAL_S", 1e6)
     monkeypatch.setattr("fastmta.spool.reserve.RESERVE_OCTETS", 0)  # memory, on such a volume
     monkeypatch.setattr("fastmta.spool.ledger.AGE_S", 0.0)
+    monkeypatch.setattr("fastmta.spool.trimmer.LIVE_FACTOR", 0.0)  # trim whenever possible
+    monkeypatch.setattr("fastmta.spool.trimmer.SLACK_SEGMENTS", 0)
+    monkeypatch.setattr("fastmta.spool.trim.RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr("fastmta.spool.cold.GROUP_OCTETS_MAX", 24_000)
     monkeypatch.setattr("fastmta.spool.opening.REBUILT_AT_ONCE_OCTETS", 0)
     monkeypatch.setattr("fastmta.spool.replay._MESSAGES_MAX", 3)
 

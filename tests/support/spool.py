@@ -191,6 +191,31 @@ class Shard:
         clerk._tick()
         await asyncio.wait_for(clerk.settle(), TIMEOUT_S)
 
+    def turn(self) -> None:
+        """One turn of the loop, with a little time for the threads."""
+        self.loop.call_later(0.0005, self.loop.stop)
+        self.loop.run_forever()
+
+    def trim(self) -> None:
+        """Let the trimmer go as far as it gets with one segment, and commit that."""
+        trimmer = self.spool._trimmer
+        deadline_s = self.loop.time() + TIMEOUT_S
+        while trimmer.is_active:
+            assert self.loop.time() < deadline_s, "the trimmer hangs"
+            self.turn()
+        self.commit()
+
+    def check_counts(self) -> None:
+        """The counts per segment are those of the message rows, in the index and in memory."""
+        spool = self.spool
+        counts: dict[int, tuple[int, int]] = {}
+        for _, row in spool._indexer._index.messages():
+            segment = spool._logs.find(row.position)
+            assert segment is not None, "a row points to where no log is"
+            live, octets = counts.get(segment.base, (0, 0))
+            counts[segment.base] = (live + 1, octets + row.log_octets)
+        assert spool._indexer._index.live() == counts
+
     def index(self) -> dict[bytes, IndexedMessage]:
         """What the index has, by id; while nothing is under way."""
         index = self.spool._indexer._index
