@@ -48,9 +48,9 @@ class Surroundings:
     def __post_init__(self) -> None:
         self.broker = DividedBroker(self.workers)
 
-    def join(self, live_count: int) -> None:
+    def join(self, may_have_mail: bool) -> None:
         """A shard was opened. All but the first only drain: one without mail needs no part."""
-        if self.shard_count and live_count:
+        if self.shard_count and may_have_mail:
             self.broker.join()
         self.shard_count += 1
 
@@ -67,7 +67,7 @@ class Shard:
         self.spool = Spool.open(
             str(directory), spool_options(config, number), routes.next_hop, around.emit
         )
-        around.join(self.spool.live_count)
+        around.join(self.spool.live_count > 0 or not self.spool.is_indexed)
         self.courier = Courier(
             delivery_options(config), around.emit, around.loop, self.spool.contents
         )

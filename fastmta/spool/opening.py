@@ -111,7 +111,7 @@ def recover(layout: Layout, options: SpoolOptions, maker: RowMaker, emit: Emit) 
             is_indexed = True
         else:
             ends = opening.find_ends(hot, cold)
-            is_indexed = logs.octets() <= REBUILT_AT_ONCE_OCTETS
+            is_indexed = _octets_between(logs, ends) <= REBUILT_AT_ONCE_OCTETS
         boot = layout.begin_boot(max((segment.boot for segment in logs.all()), default=0))
         if not meta and is_indexed:
             opening.rebuild(ends)
@@ -206,6 +206,12 @@ class Opening(NamedTuple):
 def _ends(table: SegmentTable, found: Found, end: int, number: int) -> Ends:
     base = max(table.last.end if table.last else 0, -(-end // _PAGE) * _PAGE)
     return Ends(end, base, number, found.spares, found.number)
+
+
+def _octets_between(logs: Logs, ends: tuple[Ends, Ends]) -> int:
+    """What there is to replay, near enough."""
+    pairs = zip((logs.hot, logs.cold), ends, strict=True)
+    return sum(max(end.end - segments[0].base, 0) for table, end in pairs if (segments := [*table]))
 
 
 def _sync(segments: list[Segment]) -> None:
