@@ -45,7 +45,8 @@ class Scale:
 def module(which: object) -> list[str]:
     """The command that runs a module of this package as a process."""
     name = getattr(which, "__name__", "")
-    return [sys.executable, "-m", name]
+    script = f"import sys; from {name} import main; sys.exit(main(sys.argv[1:]))"
+    return [sys.executable, "-c", script]  # -m would warn: this package is imported already
 
 
 class Field:
