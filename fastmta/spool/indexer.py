@@ -136,6 +136,7 @@ class Indexer:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="spool-index", daemon=True)
         self._is_broken = False
+        self._trimming: Trim | None = None  # the latest, it may have a segment open
         self._is_stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner: Owner | None = None
@@ -186,6 +187,8 @@ class Indexer:
                 self._break(problem)
                 if isinstance(job, tuple):
                     self._tell(self._owner.unanswered, *job)
+        if self._trimming is not None:
+            self._trimming.close()
 
     def _do(self, job: Job, owner: Owner) -> None:
         if isinstance(job, Rebuild):
@@ -216,6 +219,7 @@ class Indexer:
         self._tell(owner.committed, batch)
 
     def _step(self, trim: Trim, owner: Owner) -> None:
+        self._trimming = trim
         try:
             step = trim.step(self._index, self._cold)
         except NoSpare:

@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 import uvloop
 
 from fastmta.message import Envelope, Message, RecipientState, RecipientStatus
-from fastmta.spool import Spool, SpoolError, SpoolFull, SpoolOptions, clerk, keeper, ledger
+from fastmta.spool import Spool, SpoolError, SpoolFull, SpoolOptions, clerk, indexer, keeper, ledger
 from tests.support import fault
 from tests.support.spool_child import CLIENT, DOMAINS, content_of, next_hop
 
@@ -285,6 +285,7 @@ def run_one(order: dict[str, Any]) -> NoReturn:
     keeper.RETRY_S = 0.05
     clerk.COMMIT_INTERVAL_S = clerk.COMMIT_GAP_S = 0.01  # as much happens as in a second
     clerk.CHECKPOINT_INTERVAL_S = ledger.AGE_S = 0.03
+    indexer.STUCK_S = 0.05
     fd = os.open(order["trace"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     loop = uvloop.new_event_loop()
     work = Work(order["root"], fd, loop, may_wait=order["rule"]["is_sticky"])
