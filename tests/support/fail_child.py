@@ -207,9 +207,8 @@ class Work:
     async def deliver_waiting(self, domain: bytes) -> None:
         """Fetch what waits for a domain, compare it, and deliver half of it."""
         hop = b"smtp:" + domain
-        [(messages, _)] = await self.ask(
-            lambda done: self.spool.fetch(hop, FAR_NS, b"", 50, done), "fetch"
-        )
+        got = await self.ask(lambda done: self.spool.fetch(hop, FAR_NS, b"", 50, done), "fetch")
+        messages = [message for answer in got for message in answer[0]]
         for message in messages:
             if message.file is None and message.content != content_of(message.id):
                 self.say("crash", f"the content of {message.id.decode()} is not what it was")
