@@ -36,6 +36,8 @@ NAMED = {
     "trim, outcome at once": f"accept a 300 3; {TURN}; deliver a 0; trim & defer a 1; deliver a",
     "trim while delivered": f"accept a 9000 2; {TURN}; trim & deliver a 0; trim & deliver a 1",
     "trim final mail": f"accept a; {TURN}; trim; fail a; {TURN}; trim; deliver a'; {TURN}; trim",
+    "trim, outcomes of cold mail": f"accept a & accept b 300 2; {TURN}; trim; deliver a;"
+    f"deliver b 0; {TURN}; {TURN}; trim 0.3; {TURN}; trim 0.2",
     "trim, lose the index": f"accept a; {TURN}; defer a; trim; reopen without-index; fetch; trim",
     "trim, restart": f"accept a; {TURN}; trim; reopen; fetch; deliver a; {TURN}; trim; reopen",
     "trim a large content": f"big a; {TURN}; trim; {TURN}; trim; deliver a; trim",
