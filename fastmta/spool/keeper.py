@@ -136,13 +136,15 @@ class Keeper:
                 self._try(self._make_spare, None)
 
     def _try(self, step: Callable[[Segment | None], None], segment: Segment | None) -> None:
-        """Do `step` until the disk lets us; say each time that it did not."""
-        while not self._is_stopping.is_set():
+        """Do `step` until the disk lets us; say each time that it did not. At the end of the shard
+        what was freed is still voided, but nothing is tried again."""
+        while True:
             try:
                 step(segment)
             except OSError as problem:
                 self._tell(self._on_problem, problem)
-                self._is_stopping.wait(RETRY_S)
+                if self._is_stopping.wait(RETRY_S):
+                    break
             else:
                 self._tell(self._on_ready)
                 return
