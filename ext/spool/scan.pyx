@@ -145,7 +145,8 @@ def scan_groups(
             is_counted = True
             records.append((KIND_BATCH, pos, get32(view.data + pos + 4)))
             pos += BATCH_OCTETS
-        while is_record(&view, pos, group_end):
+        # A BATCH only opens a group; within one it is damage, and perhaps too short to be read.
+        while is_record(&view, pos, group_end) and view.data[pos + 24] != KIND_BATCH:
             length = get32(view.data + pos + 4)
             records.append((view.data[pos + 24], pos, length))
             pos += align(RECORD_OCTETS + length, 8)

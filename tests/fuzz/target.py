@@ -89,6 +89,7 @@ class Target:
         if place not in seed.records:
             self._reached[f"changed {known}"] += 1
         if kind == 1:
+            assert at % 4096 == 0, "a group that does not begin with a page"
             parse_batch(view, at)
             return length == BATCH_OCTETS - RECORD_OCTETS
         if kind not in _PARSE:
