@@ -127,7 +127,9 @@ class Replay:
         id, _, _, states = parse_state(data, offset, length)
         known = self._get(id)
         if known is not None and position >= self._applied.get(id, 0):
-            known.pending = apply_states(known.states, known.pending, decode_states(states))
+            count = len(known.envelope.forward_paths)
+            changes = [change for change in decode_states(states) if 0 <= change.index < count]
+            known.pending = apply_states(known.states, known.pending, changes)
 
     def _apply_fold(self, position: int, data: memoryview, offset: int, length: int) -> None:
         id, applied, states = parse_fold(data, offset, length)

@@ -33,7 +33,7 @@ def test_a_flush_that_does_not_end_stops_intake_but_not_what_was_begun(tmp_path:
             tmp_path / "server",
             relay_host=f"[127.0.0.1]:{receiver.port}",
             environment=environment,
-            pressure__flush_s=[0.2, 0.4, 0.6],
+            pressure__flush_s=[0.5, 0.7, 1.0],
             pressure__calm_s=1.0,
         ) as server,
         Client(server.port) as late,
@@ -51,5 +51,5 @@ def test_a_flush_that_does_not_end_stops_intake_but_not_what_was_begun(tmp_path:
         begun.raw(b"Subject: x\r\n\r\nbody\r\n.\r\n")
         assert begun.reply().startswith("250"), "begun before, so it may end"
         receiver.wait_for_transactions(2, 15.0)
-        until(lambda: "pressure is green: " in server.log_text())
+        until(lambda: "pressure is green: " in server.log_text(), 40.0)
         assert greeting(server.port).startswith("220 ")

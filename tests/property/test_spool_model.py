@@ -13,15 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from fastmta.message import Message, RecipientState, RecipientStatus
 from fastmta.spool import Spool, SpoolOptions, ledger, opening
 from fastmta.spool.codec import is_final
 from fastmta.spool.filter import parse_filter
 from fastmta.spool.search import Page
+from tests.support.long import LongRun
 from tests.support.spool import NOW_NS, Shard, copy_crashed, delete_index
 
 DOMAINS = (b"one.example", b"two.example", b"three.example")
@@ -393,8 +401,22 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 TestSpoolModel = SpoolMachine.TestCase
 TestSpoolModel.settings = settings(
-    max_examples=40,
-    stateful_step_count=25,
+    max_examples=300,
+    stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+LONG = settings(
+    max_examples=40,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.long
+def test_histories_for_minutes(long_run: LongRun) -> None:
+    for number in long_run.seeds():
+        run_state_machine_as_test(seed(number)(SpoolMachine), settings=LONG)
+        long_run.record(number, examples=LONG.max_examples)
