@@ -26,7 +26,7 @@ def test_too_much_memory_in_use_is_421_from_the_start(tmp_path: Path) -> None:
 
 def test_a_flush_that_does_not_end_stops_intake_but_not_what_was_begun(tmp_path: Path) -> None:
     counts, switch = tmp_path / "counts", tmp_path / "slow"
-    environment = shim.controls(counts, delay_s=1.5, match="hot", only_while=switch)
+    environment = shim.controls(counts, delay_s=3.0, match="hot", only_while=switch)
     with (
         Receiver() as receiver,
         running(
