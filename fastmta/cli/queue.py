@@ -94,9 +94,10 @@ _operation("expire", "Give mail up, now: it goes back to its sender.")
 @config_options
 def show(ids: tuple[str, ...], path: str | None, overrides: tuple[str, ...], output: str) -> None:
     """Show messages: where each recipient stands, and why it waits."""
+    chosen = _chosen_ids(ids)
     with _talk(path, overrides) as exchange:
         found: list[Result] = []
-        for chunk in _chunks(_chosen_ids(ids)):
+        for chunk in _chunks(chosen):
             for result in exchange.ask(_request("find", ids=chunk), show_progress):
                 found += result["messages"]
         if output == "json":
@@ -104,7 +105,11 @@ def show(ids: tuple[str, ...], path: str | None, overrides: tuple[str, ...], out
         else:
             for message in found:
                 click.echo(_render(message))
-        sys.exit(_status(len(found) < len(set(_chosen_ids(ids))), bool(exchange.missing)))
+        known = {message["id"] for message in found}
+        unknown = [id for id in chosen if id not in known]
+        for id in unknown:
+            click.echo(f"{id}: no such message", err=True)
+        sys.exit(_status(bool(unknown), bool(exchange.missing)))
 
 
 @queue.command()

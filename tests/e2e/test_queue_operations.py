@@ -146,6 +146,12 @@ def test_expire_requeue_show_and_what_is_asked_first(tmp_path: Path) -> None:
         assert shown[0]["recipients"][0]["status"] == "deferred"
         assert "450 4.2.0 later" in queue(server, "show", ids[0])
         queue(server, "show", "0" * 16, "nonsense", "", status=1)
+        asked = [ids[0], "0" * 16]
+        done = CliRunner().invoke(main, ["queue", "show", "-c", str(server.file), *asked])
+        assert (done.exit_code, done.stderr) == (1, f"{'0' * 16}: no such message\n")
+        assert done.stdout.startswith(f"{ids[0]}  shard ")
+        queue(server, "show", "-", stdin=f"{ids[0]}\n")
+        queue(server, "show", "-", stdin=f"{'0' * 16}\n", status=1)
         queue(server, "delete", "--all", status=2)  # nobody is there to be asked
         assert queue(server, "delete", "--all", "--dry-run") == "3 messages match\n"
         queue(server, "hold", "--filter", "colour:red", status=2)
