@@ -73,6 +73,15 @@ def check_places(config: Config) -> None:
         raise BadStart(f"spool.directory: cannot use {root}: {made} is no directory")
     if not os.access(made, os.W_OK | os.X_OK):
         raise BadStart(f"spool.directory: cannot use {root}: {made} cannot be written")
+    from fastmta.spool import SpoolFormat  # late, as in `run`
+    from fastmta.spool.survey import read_format
+
+    try:
+        read_format(str(root))
+    except FileNotFoundError:
+        return  # the first worker makes it
+    except (OSError, SpoolFormat) as error:
+        raise BadStart(f"spool.directory: {error}") from error
 
 
 def raise_file_limit() -> None:

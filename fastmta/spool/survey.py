@@ -130,8 +130,12 @@ def read_format(root: str) -> int:
     """The format of a spool. Raises OSError, and SpoolFormat for one that we do not know."""
     with open(os.path.join(root, "format"), "rb") as file:
         text = file.read(32).strip()
-    if not text.isdigit() or int(text) > LAYOUT_FORMAT:
-        raise SpoolFormat(f"{root} is no spool of this release or an older one")
+    if not text.isdigit():
+        raise SpoolFormat(f"{root}/format does not hold a format number")
+    if int(text) > LAYOUT_FORMAT:
+        raise SpoolFormat(
+            f"{root}/format says format {int(text)}; this release knows up to {LAYOUT_FORMAT}"
+        )
     return int(text)
 
 

@@ -284,6 +284,21 @@ def test_what_no_worker_can_start_with_ends_the_start(setting: str, reason: str)
     assert "Traceback" not in ended.stderr
 
 
+def test_spool_of_a_newer_release_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "format").write_text("99\n")
+    command = [sys.executable, "-m", "fastmta", "run", "--set", "listen.smtp.bind=127.0.0.1:0"]
+    ended = subprocess.run(
+        [*command, "--set", f"spool.directory={tmp_path}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 78
+    assert f"{tmp_path}/format says format 99; this release knows up to" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["format"]
+
+
 def test_limits_of_strangers(tmp_path: Path) -> None:
     with (
         Receiver() as receiver,
