@@ -4,13 +4,13 @@ Purpose   A message is answered 250 after the flush that covers its record, and 
           any crash. The log is the queue; LMDB is only its index.
 In        `Message`s to accept, outcomes to record, messages that nobody in memory needs.
 Out       Calls when a record is durable; mail due for a next hop; mail past its lifetime.
-Holds     One directory per shard: segments of the hot log (truth), the index (derived), a lock,
-          large contents in files, copies of damaged regions. In memory: the live messages that
-          somebody holds, one group of records being flushed while the next one fills, and of large
-          contents what is not written yet, 16 MiB and one piece of each at most.
+Holds     One directory per shard: segments of the hot log and of the cold one (truth), the index
+          (derived), a lock, large contents in files, copies of damaged regions. In memory: the live
+          messages that somebody holds, one group of records being flushed while the next one fills,
+          and of large contents what is not written yet, 16 MiB and one piece of each at most.
 Never     Acknowledges before the flush; retries a failed flush; indexes beyond the durable
-          position; appends to or truncates an old segment; touches a segment that is still needed;
-          decides what is delivered when.
+          position; appends to or truncates an old segment; reuses one before what is live in it
+          is durable in the cold log; decides what is delivered when.
 Fails     A group that could not be written or flushed goes to another segment, and is acknowledged
           when it is durable there; the spool is then not healthy until it has shown for a while
           that it works (`is_healthy`, `attach(on_health)`). If that fails too, `SpoolError` reaches
