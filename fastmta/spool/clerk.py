@@ -39,7 +39,7 @@ CHECKPOINT_OCTETS = 8 * 1024 * 1024  # ... unless it moves this far
 
 
 Ordered: TypeAlias = Callable[[int, int, frozenset[bytes]], Rebuild]
-Indexed: TypeAlias = Callable[[Rebuild, Rebuilt], None]
+Indexed: TypeAlias = Callable[[Rebuilt], None]
 
 
 class Clerk:
@@ -282,11 +282,11 @@ class Clerk:
             work = self._order(self._writer.end, self._trimmer.cold_end, skip)
             self._indexer.rebuild(work)
 
-    def rebuilt(self, work: Rebuild, result: Rebuilt) -> None:
+    def rebuilt(self, result: Rebuilt) -> None:
         """The index is back: write what the ledger kept, then answer what was asked."""
         self._failed_rebuilds = 0
         self.is_indexed = True
-        self._on_indexed(work, result)
+        self._on_indexed(result)
         self._submit(self._prepare())
         if self._asking and self._serving is None:
             self._serving = self._loop.call_soon(self._serve)

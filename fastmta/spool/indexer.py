@@ -107,7 +107,7 @@ class Owner(Protocol):
     def step_failed(self, trim: Trim, problem: Exception | None) -> None:
         """A step came to nothing; None: there is no segment to write to yet."""
 
-    def rebuilt(self, work: Rebuild, result: Rebuilt) -> None:
+    def rebuilt(self, result: Rebuilt) -> None:
         """The index holds all that the logs told; the next commit makes it complete."""
 
     def rebuild_failed(self, problem: Exception) -> None:
@@ -250,7 +250,7 @@ class Indexer:
                 self._condemn()
             self._tell(owner.rebuild_failed, problem)
         else:
-            self._tell(owner.rebuilt, work, result)
+            self._tell(owner.rebuilt, result)
 
     def _break(self, problem: Exception) -> None:
         self._condemn()

@@ -55,6 +55,7 @@ class Spool:
         self._maker = maker
         self._emit = emit
         self._is_damaged = self._is_attached = False
+        self._is_counted = False  # what of the backlog stands in which segment
         self.doubt = DoubtTable(layout.doubt, emit)
         try:
             self._candidates = candidates(layout, self.doubt.left)
@@ -66,6 +67,7 @@ class Spool:
         self._boot = found.boot
         self._logs = logs = found.logs
         self._hops = found.hops
+        self._is_counted = found.is_indexed
         self._told: Callable[[], None] | None = None
         self._reviewing: Callable[[list[bytes]], None] | None = None
         self._id_prefix = found.boot << 12 | options.shard
@@ -381,9 +383,10 @@ class Spool:
         """As `_heed`, from another thread."""
         self._writer.loop.call_soon_threadsafe(self._heed, event)
 
-    def _on_indexed(self, work: Rebuild, result: Rebuilt) -> None:
+    def _on_indexed(self, result: Rebuilt) -> None:
         self._hops = result.hops
-        if not work.end:  # nothing was known before
+        if not self._is_counted:  # it may have taken more than one try
+            self._is_counted = True
             self._ledger.live_count += result.messages
             take_counts(self._logs, result.live)
         text = f"the index was rebuilt from the log: {result.messages} messages"
