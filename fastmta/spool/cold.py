@@ -76,7 +76,7 @@ class ColdLog:
     def commit(self) -> int:
         """Write and flush the open group; its position. 0: it is empty.
 
-        Raises NoSpare (the group stays), SpoolError (it is forgotten).
+        Raises NoSpare (then it is for `discard`), SpoolError (it is forgotten).
         """
         log = self._log
         if not log.open_count:

@@ -105,7 +105,8 @@ class Owner(Protocol):
         """A step of the trimmer is done."""
 
     def step_failed(self, trim: Trim, problem: Exception | None) -> None:
-        """A step came to nothing; None: there is no segment to write to yet."""
+        """A step came to nothing, and the trimming is over; None: there was no segment to write
+        to."""
 
     def rebuilt(self, result: Rebuilt) -> None:
         """The index holds all that the logs told; the next commit makes it complete."""
@@ -223,15 +224,11 @@ class Indexer:
         try:
             step = trim.step(self._index, self._cold)
         except NoSpare:
+            self._stop_trimming()  # what is in the group would be old when there is a place for it
             self._tell(owner.step_failed, trim, None)
         except (SpoolError, OSError) as problem:
-            trim.close()
-            self._cold.discard()
+            self._stop_trimming()
             self._tell(owner.step_failed, trim, problem)
-        except BaseException:
-            trim.close()
-            self._cold.discard()
-            raise
         else:
             self._tell(owner.stepped, trim, step)
 
@@ -257,7 +254,14 @@ class Indexer:
         assert self._owner is not None
         self._tell(self._owner.broken, problem)
 
+    def _stop_trimming(self) -> None:
+        if self._trimming is not None:
+            self._trimming.close()
+            self._trimming = None
+        self._cold.discard()
+
     def _condemn(self) -> None:
+        self._stop_trimming()  # nobody asks for the rest of it
         self._is_broken = True
         self._index.close()
 

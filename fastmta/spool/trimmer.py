@@ -104,14 +104,14 @@ class Trimmer:
             self._on_moved()
 
     def failed(self, trim: Trim, problem: Exception | None) -> None:
-        """A step came to nothing; None: there is no segment to write to yet."""
+        """A step came to nothing; None: there was no segment to write to. It begins anew later."""
         if trim is not self._trim:
             return
+        self._trim = None
         self._ledger.moved(())
         if problem is not None:
             text = f"{trim.segment.path} could not be trimmed: {problem}"
             self._emit(Notice("spool", text, Severity.WARNING))
-            self._trim = None
             self._hopeless.add(trim.segment)
         self._timer = self._loop.call_later(AGAIN_S, self._resume)
 

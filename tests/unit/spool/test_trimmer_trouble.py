@@ -6,17 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from fastmta.spool.index import Index
 from fastmta.spool.rebuild import Rebuild
 from tests.support.spool import Shard, copy_crashed, delete_index
 from tests.unit.spool.test_trimmer import (
+    HOP,
+    LATER_NS,
     OPTIONS,
     check_all,
+    lose_index,
     old_mail,
     settle,
     shard,
 )
 
 __all__ = ["shard"]
+
+
+def turn(shard: Shard, count: int) -> None:
+    for _ in range(count):
+        shard.turn()
 
 
 def test_rebuilding_that_fails_at_first_costs_no_mail(
@@ -42,3 +51,62 @@ def test_rebuilding_that_fails_at_first_costs_no_mail(
         settle(again)
         check_all(again, contents)
         assert again.spool.live_count == len(contents)
+
+
+def test_no_spare_for_a_long_while(
+    shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try begins anew: the group does not grow, and what ends meanwhile is not moved."""
+    monkeypatch.setattr("fastmta.spool.trimmer.AGAIN_S", 0.0)
+    keeper = shard.spool._cold_keeper
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper, "take", lambda: None)
+        contents = old_mail(shard, 60)
+        ended = shard.fetch(HOP, LATER_NS)[0]
+        for message in ended[:3]:
+            turn(shard, 10)
+            shard.deliver(message)
+            del contents[message.id]
+        for message in ended[3:]:
+            shard.spool.release(message)
+        for _ in range(10):
+            shard.loop.run_until_complete(shard._tick())
+            turn(shard, 10)
+        assert not len(shard.spool._logs.cold)
+    settle(shard)
+    assert shard.spool.statistics.segments_trimmed > 0
+    check_all(shard, contents)
+    shard.check_counts()
+    live = sum(segment.live for segment in shard.spool._logs.all())
+    assert live == len(contents)
+    with lose_index(shard, tmp_path / "lost") as again:
+        check_all(again, contents)
+
+
+def test_index_that_fails_between_two_steps(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The segment that was being trimmed is nobody's then, and can be given back."""
+    monkeypatch.setattr("fastmta.spool.trimmer.PAUSE_S", 60.0)
+    contents = old_mail(shard, 60)
+    shard.commit()
+    deadline_s = shard.loop.time() + 10
+    while not any(segment.pins for segment in shard.spool._logs.hot):
+        assert shard.loop.time() < deadline_s
+        shard.turn()
+    monkeypatch.setattr("fastmta.spool.trimmer.PAUSE_S", 0.0)
+    commit, failed = Index.commit, []
+
+    def fail(self: Index, *values: object, **options: object) -> None:
+        if not failed:
+            failed.append(self)
+            raise OSError(5, "Input/output error")
+        commit(self, *values, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Index, "commit", fail)
+    shard.spool._clerk._submit(shard.spool._clerk._prepare())
+    while shard.spool.is_indexed:
+        shard.turn()
+    while not shard.spool.is_indexed:
+        shard.turn()
+    settle(shard)
+    assert not any(segment.pins for segment in shard.spool._logs.all())
+    check_all(shard, contents)
