@@ -41,7 +41,7 @@ def test_rebuilding_that_fails_at_first_costs_no_mail(
         tries.append(self)
         if len(tries) == 1:
             raise OSError(28, "No space left on device")
-        return run(self, *values)  # type: ignore[arg-type]
+        return run(self, *values)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(Rebuild, "run", run_or_fail)
     monkeypatch.setattr("fastmta.spool.opening.REBUILT_AT_ONCE_OCTETS", 0)
@@ -99,7 +99,7 @@ def test_index_that_fails_between_two_steps(shard: Shard, monkeypatch: pytest.Mo
         if not failed:
             failed.append(self)
             raise OSError(5, "Input/output error")
-        commit(self, *values, **options)  # type: ignore[arg-type]
+        commit(self, *values, **options)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(Index, "commit", fail)
     shard.spool._clerk._submit(shard.spool._clerk._prepare())
