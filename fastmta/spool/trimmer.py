@@ -30,6 +30,7 @@ HURRY_FACTOR = 3.0  # beyond this there is no pause between steps
 RATE_OCTETS = 20 * 1024 * 1024  # a second, copied
 PAUSE_S = 0.002  # at least, between two steps
 AGAIN_S = 1.0  # after the disk refused something
+FAILED_S = 60.0  # ... before the same segment is tried again
 
 
 class Trimmer:
@@ -50,7 +51,8 @@ class Trimmer:
         self._layout, self._statistics = layout, statistics
         self._trim: Trim | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._hopeless: set[Segment] = set()  # of them something cannot be moved
+        self._evacuated: set[Segment] = set()  # what is still live of them cannot be read
+        self._failed: dict[Segment, float] = {}  # when to try again
 
     def attach(
         self,
@@ -94,7 +96,9 @@ class Trimmer:
         self._statistics.trimmed_octets += step.octets
         if step.is_done:
             self._trim = None
-            if not trim.is_evacuation:
+            if trim.is_evacuation:
+                self._evacuated.add(trim.segment)
+            else:
                 trim.segment.is_trimmed = True
             self._statistics.segments_trimmed += 1
         else:
@@ -112,7 +116,7 @@ class Trimmer:
         if problem is not None:
             text = f"{trim.segment.path} could not be trimmed: {problem}"
             self._emit(Notice("spool", text, Severity.WARNING))
-            self._hopeless.add(trim.segment)
+            self._failed[trim.segment] = self._loop.time() + FAILED_S
         self._timer = self._loop.call_later(AGAIN_S, self._resume)
 
     def settled(self, moves: list[Move]) -> None:
@@ -134,12 +138,15 @@ class Trimmer:
     def _choose(self, checkpoint: int, is_cold_void: bool) -> Segment | None:
         hot = _head(self._logs.hot)
         cold = _head(self._logs.cold)
+        self._forget()
         for segment in self._logs.hot:
             if (
                 segment.is_suspect
                 and segment.live
                 and segment.end <= checkpoint
-                and segment not in self._hopeless
+                and not segment.is_trimmed
+                and segment not in self._evacuated
+                and segment not in self._failed
             ):
                 return segment
         if hot is not None and (
@@ -150,10 +157,17 @@ class Trimmer:
             cold = None
         if hot is not None and not hot.live and hot.strays != []:
             return hot  # it costs next to nothing and gives a whole segment back
-        heads = [each for each in (hot, cold) if each and each.live and each not in self._hopeless]
+        heads = [each for each in (hot, cold) if each and each.live and each not in self._failed]
         if not heads or not self._is_due():
             return None
         return min(heads, key=_live_part)
+
+    def _forget(self) -> None:
+        """Segments that were given back, and failures of some time ago."""
+        now_s, segments = self._loop.time(), set(self._logs.hot) if self._evacuated else set()
+        self._evacuated &= segments
+        for segment in [each for each, until_s in self._failed.items() if until_s <= now_s]:
+            del self._failed[segment]
 
     def _is_due(self) -> bool:
         if self.is_pressed:

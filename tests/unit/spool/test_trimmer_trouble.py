@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fastmta.spool.cold import ColdLog
 from fastmta.spool.index import Index
+from fastmta.spool.problem import SpoolError
 from fastmta.spool.rebuild import Rebuild
 from tests.support.spool import Shard, copy_crashed, delete_index
 from tests.unit.spool.test_trimmer import (
@@ -109,4 +111,54 @@ def test_index_that_fails_between_two_steps(shard: Shard, monkeypatch: pytest.Mo
         shard.turn()
     settle(shard)
     assert not any(segment.pins for segment in shard.spool._logs.all())
+    check_all(shard, contents)
+
+
+def test_evacuated_segment_with_damage_is_not_evacuated_again(shard: Shard) -> None:
+    contents = old_mail(shard, 30)
+    shard.commit()
+    segments = list(shard.spool._logs.hot)
+    suspect = segments[len(segments) // 2]
+    messages, _ = shard.fetch(HOP, LATER_NS)
+    victim = next(m for m in messages if suspect.base <= m.position < suspect.end)
+    for message in messages:
+        shard.spool.release(message)
+    with Path(suspect.path).open("r+b") as file:
+        file.seek(victim.position - suspect.base + 100)
+        file.write(b"\xff" * 8)
+    suspect.is_suspect = True
+    for _ in range(20):
+        shard.commit()
+        shard.trim()
+    before = shard.spool.statistics.segments_trimmed
+    for _ in range(20):
+        shard.commit()
+        shard.trim()
+    assert shard.spool.statistics.segments_trimmed < before + 10
+    del contents[victim.id]
+    check_all(shard, contents)
+
+
+def test_cold_log_that_fails_once_does_not_end_the_trimming(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmta.spool.trimmer.AGAIN_S", 0.0)
+    monkeypatch.setattr("fastmta.spool.trimmer.FAILED_S", 0.0)
+    commit, failed = ColdLog.commit, []
+
+    def fail(self: ColdLog) -> int:
+        if not failed:
+            failed.append(self)
+            raise SpoolError("Input/output error")
+        return commit(self)
+
+    monkeypatch.setattr(ColdLog, "commit", fail)
+    contents = old_mail(shard, 60)
+    settle(shard)
+    turn(shard, 50)
+    settle(shard)
+    assert failed
+    logs = shard.spool._logs
+    assert logs.octets() <= logs.live_octets() / 0.25 + 8 * OPTIONS.segment_octets
+    assert shard.spool.statistics.segments_trimmed > 0
     check_all(shard, contents)
