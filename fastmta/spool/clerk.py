@@ -177,12 +177,20 @@ class Clerk:
     @property
     def _is_cold_void(self) -> bool:
         """Whether nothing of the cold log could come back after a crash."""
+        if self._trimmer.is_active:  # its first group may be on the way to the disk
+            return False
         return not len(self._logs.cold) and not self._cold_keeper.is_voiding
 
     def _prepare(self) -> Batch:
-        batch = self._ledger.prepare(
-            self._writer.end, self._loop.time(), self._is_cold_void, not self._trimmer.is_active
-        )
+        """What the ledger has for the index. If it cannot be made (no memory) only the log has it:
+        the process must end before a checkpoint passes it."""
+        try:
+            batch = self._ledger.prepare(
+                self._writer.end, self._loop.time(), self._is_cold_void, not self._trimmer.is_active
+            )
+        except Exception as problem:
+            self._writer.fail(SpoolError(f"the changes of the index cannot be made: {problem!r}"))
+            raise
         batch.cold_end = self._trimmer.cold_end
         return batch
 

@@ -62,8 +62,11 @@ class ColdLog:
             raise SpoolError(f"a record cannot be moved: {problem}") from problem
 
     def append_fold(self, id: bytes, applied: int, states: bytes) -> None:
-        """Append all that is known of a message's recipients."""
-        self._log.append_fold(id, applied, states)
+        """Append all that is known of a message's recipients. Raises SpoolError: too large."""
+        try:
+            self._log.append_fold(id, applied, states)
+        except ValueError as problem:
+            raise SpoolError(f"the states of a message cannot be moved: {problem}") from problem
 
     def append_tomb(self, id: bytes) -> None:
         """Append that a message is final."""
@@ -87,6 +90,10 @@ class ColdLog:
             segment = self._keeper.take()
             if segment is None:
                 raise NoSpare
+            if HEADER_OCTETS + log.open_octets > segment.size_octets:
+                log.discard()
+                self._keeper.put_back(segment)
+                raise SpoolError("a record and the states of its message do not fit a segment")
             header = self._begin(segment)
         start = segment.base + self._fill
         octets = log.open_octets

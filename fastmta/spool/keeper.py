@@ -101,6 +101,10 @@ class Keeper:
         self._request()
         return spare
 
+    def put_back(self, spare: Segment) -> None:
+        """A spare that was taken and not written to."""
+        self._spares.appendleft(spare)
+
     def free(self, segments: list[Segment]) -> None:
         """Void these segments, in this order (oldest first), and keep them as spares."""
         self._freed += len(segments)

@@ -149,6 +149,8 @@ class Ledger:
     def lost(self, id: bytes, keys: Keys, position: int, octets: int) -> None:
         """The record of an indexed message is damaged on disk: it is live no more."""
         position = self._moving.get(id, position)
+        if self._ended is not None:
+            self._ended.add(id)
         self._gone.append((id, keys, position, octets))
         self._forget(position, octets)
         self._depart(id, True)

@@ -77,7 +77,7 @@ class Trimmer:
             return
         table = self._logs.hot if segment.base < COLD_BASE else self._logs.cold
         is_evacuation = segment.is_suspect and segment is not next(iter(table))
-        self._trim = Trim(segment, table, self._layout, self._emit, is_evacuation)
+        self._trim = Trim(segment, table, self._layout, self._emit_soon, is_evacuation)
         self._go_on()
 
     def stop(self) -> None:
@@ -122,6 +122,10 @@ class Trimmer:
     def settled(self, moves: list[Move]) -> None:
         """The index has the new places."""
         self._ledger.settled(moves)
+
+    def _emit_soon(self, event: Event) -> None:
+        """Emit from the index thread."""
+        self._loop.call_soon_threadsafe(self._emit, event)
 
     def _resume(self) -> None:
         self._timer = None
