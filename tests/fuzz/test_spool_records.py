@@ -21,7 +21,7 @@ from tests.fuzz.corpus import write_corpus
 from tests.support.long import LongRun
 
 KEPT = sanitized.ROOT / "build" / "fuzz"
-SECONDS = 10.0
+SECONDS = 20.0
 LONG_SECONDS = 60.0  # of one seed
 _SLACK_S = 120.0  # for a busy machine; also a mutant that never ends is found by it
 
