@@ -163,6 +163,34 @@ cdef class Log:
         group.count += 1
         return data + RECORD_OCTETS
 
+    cdef unsigned char *begin(
+        self, int kind, bytes id, size_t head_octets, size_t octets
+    ) except NULL:
+        """Room for a record of message `id`, which opens its payload; the payload's address.
+
+        `octets` of it are variable and bounded, behind a head of fixed size.
+        """
+        cdef unsigned char *payload
+        if PyBytes_GET_SIZE(id) != 16:
+            raise ValueError("a queue id has 16 octets")
+        if octets > self.record_octets_max:
+            raise ValueError("record too large")
+        payload = self.reserve(kind, head_octets + octets)
+        memcpy(payload, PyBytes_AS_STRING(id), 16)
+        return payload
+
+    cdef size_t append_states(
+        self, int kind, bytes id, uint64_t first, uint64_t second, bytes states
+    ) except? 0:
+        """Append a record of two numbers and the states of recipients."""
+        cdef size_t octets = PyBytes_GET_SIZE(states)
+        cdef size_t offset = self.groups[self.open_index].used
+        cdef unsigned char *payload = self.begin(kind, id, PAYLOAD_HEAD_OCTETS, octets)
+        put64(payload + 16, first)
+        put64(payload + 24, second)
+        memcpy(payload + PAYLOAD_HEAD_OCTETS, PyBytes_AS_STRING(states), octets)
+        return offset
+
     def append_message(
         self, bytes id not None, uint64_t arrived_at_ns, bytes envelope not None,
         bytes content not None
@@ -170,39 +198,23 @@ cdef class Log:
         """Append a MSG record; its offset in the open group."""
         cdef size_t envelope_octets = PyBytes_GET_SIZE(envelope)
         cdef size_t content_octets = PyBytes_GET_SIZE(content)
-        cdef size_t length = PAYLOAD_HEAD_OCTETS + envelope_octets + content_octets
         cdef size_t offset = self.groups[self.open_index].used
-        cdef unsigned char *payload
-        if PyBytes_GET_SIZE(id) != 16:
-            raise ValueError("a queue id has 16 octets")
-        if envelope_octets + content_octets > self.record_octets_max:
-            raise ValueError("record too large")
-        payload = self.reserve(KIND_MESSAGE, length)
-        memcpy(payload, PyBytes_AS_STRING(id), 16)
+        cdef unsigned char *payload = self.begin(
+            KIND_MESSAGE, id, PAYLOAD_HEAD_OCTETS, envelope_octets + content_octets
+        )
         put64(payload + 16, arrived_at_ns)
         put32(payload + 24, <uint32_t>envelope_octets)
         put32(payload + 28, <uint32_t>content_octets)
-        memcpy(payload + 32, PyBytes_AS_STRING(envelope), envelope_octets)
-        memcpy(payload + 32 + envelope_octets, PyBytes_AS_STRING(content), content_octets)
+        payload += PAYLOAD_HEAD_OCTETS
+        memcpy(payload, PyBytes_AS_STRING(envelope), envelope_octets)
+        memcpy(payload + envelope_octets, PyBytes_AS_STRING(content), content_octets)
         return offset
 
     def append_state(
         self, bytes id not None, uint64_t position, uint64_t recorded_at_ns, bytes states not None
     ):
         """Append a STATE record for the message at `position`; its offset in the open group."""
-        cdef size_t octets = PyBytes_GET_SIZE(states)
-        cdef size_t offset = self.groups[self.open_index].used
-        cdef unsigned char *payload
-        if PyBytes_GET_SIZE(id) != 16:
-            raise ValueError("a queue id has 16 octets")
-        if octets > self.record_octets_max:
-            raise ValueError("record too large")
-        payload = self.reserve(KIND_STATE, PAYLOAD_HEAD_OCTETS + octets)
-        memcpy(payload, PyBytes_AS_STRING(id), 16)
-        put64(payload + 16, position)
-        put64(payload + 24, recorded_at_ns)
-        memcpy(payload + 32, PyBytes_AS_STRING(states), octets)
-        return offset
+        return self.append_states(KIND_STATE, id, position, recorded_at_ns, states)
 
     def append_reference(
         self, bytes id not None, uint64_t arrived_at_ns, bytes envelope not None,
@@ -211,13 +223,9 @@ cdef class Log:
         """Append a REF record; its offset in the open group."""
         cdef size_t octets = PyBytes_GET_SIZE(envelope)
         cdef size_t offset = self.groups[self.open_index].used
-        cdef unsigned char *payload
-        if PyBytes_GET_SIZE(id) != 16:
-            raise ValueError("a queue id has 16 octets")
-        if octets > self.record_octets_max:
-            raise ValueError("record too large")
-        payload = self.reserve(KIND_REFERENCE, REFERENCE_HEAD_OCTETS + octets)
-        memcpy(payload, PyBytes_AS_STRING(id), 16)
+        cdef unsigned char *payload = self.begin(
+            KIND_REFERENCE, id, REFERENCE_HEAD_OCTETS, octets
+        )
         put64(payload + 16, arrived_at_ns)
         put32(payload + 24, <uint32_t>octets)
         put32(payload + 28, content_checksum)
@@ -228,30 +236,11 @@ cdef class Log:
 
     def append_fold(self, bytes id not None, uint64_t applied, bytes states not None):
         """Append a FOLD: `states` holds everything recorded below `applied` in the hot log."""
-        cdef size_t octets = PyBytes_GET_SIZE(states)
-        cdef size_t offset = self.groups[self.open_index].used
-        cdef unsigned char *payload
-        if PyBytes_GET_SIZE(id) != 16:
-            raise ValueError("a queue id has 16 octets")
-        if octets > self.record_octets_max:
-            raise ValueError("record too large")
-        payload = self.reserve(KIND_FOLD, PAYLOAD_HEAD_OCTETS + octets)
-        memcpy(payload, PyBytes_AS_STRING(id), 16)
-        put64(payload + 16, applied)
-        put64(payload + 24, 0)
-        memcpy(payload + 32, PyBytes_AS_STRING(states), octets)
-        return offset
+        return self.append_states(KIND_FOLD, id, applied, 0, states)
 
     def append_tomb(self, bytes id not None):
         """Append a TOMB: what the cold log holds of this message is void."""
-        cdef size_t offset = self.groups[self.open_index].used
-        cdef unsigned char *payload
-        if PyBytes_GET_SIZE(id) != 16:
-            raise ValueError("a queue id has 16 octets")
-        payload = self.reserve(KIND_TOMB, PAYLOAD_HEAD_OCTETS)
-        memset(payload, 0, PAYLOAD_HEAD_OCTETS)
-        memcpy(payload, PyBytes_AS_STRING(id), 16)
-        return offset
+        return self.append_states(KIND_TOMB, id, 0, 0, b"")
 
     def append_copy(self, int kind, const unsigned char[::1] payload not None):
         """Append a record with the payload of another one, a MSG or REF that moves."""
