@@ -16,6 +16,8 @@ cdef enum:
 cdef enum:
     CR = 13
     LF = 10
+    SPACE = 32
+    TAB = 9
 
 
 cdef inline unsigned int word_of(const unsigned char *p) noexcept nogil:
@@ -66,3 +68,41 @@ cdef inline int scan_line(
         return TOO_LONG
     count[0] = 0
     return NEED_MORE
+
+
+cdef inline Py_ssize_t skip_line(
+    const unsigned char *begin, Py_ssize_t size, bint *is_after_cr
+) noexcept nogil:
+    """How many octets there are up to CR LF, that included; 0 when it is not among them.
+
+    `is_after_cr` tells whether the octet before `begin` is a CR, and then whether the last one is.
+    """
+    cdef const unsigned char *pos = begin
+    cdef const unsigned char *end = begin + size
+    cdef const unsigned char *lf
+    while pos < end:
+        lf = <const unsigned char *>memchr(pos, LF, <size_t>(end - pos))
+        if lf == NULL:
+            is_after_cr[0] = end[-1] == CR
+            return 0
+        if lf[-1] == CR if lf > begin else is_after_cr[0]:
+            return lf - begin + 1
+        is_after_cr[0] = False
+        pos = lf + 1
+    return 0
+
+
+cdef inline Py_ssize_t split_line(
+    const unsigned char *line, Py_ssize_t size, Py_ssize_t *begin, Py_ssize_t *end
+) noexcept nogil:
+    """How long the first word is; the argument, without blanks around it, is [begin, end)."""
+    cdef Py_ssize_t word = 0
+    while word < size and line[word] != SPACE and line[word] != TAB:
+        word += 1
+    begin[0] = word
+    while begin[0] < size and (line[begin[0]] == SPACE or line[begin[0]] == TAB):
+        begin[0] += 1
+    end[0] = size
+    while end[0] > begin[0] and (line[end[0] - 1] == SPACE or line[end[0] - 1] == TAB):
+        end[0] -= 1
+    return word

@@ -14,7 +14,12 @@ from libc.string cimport memchr, memcpy, memmove
 cimport cython
 
 from command_line cimport (
-    BARE_CR_OR_LF, COMMAND, CR, DONE, LF, NEED_MORE, NUL, TOO_LONG, scan_line, verb_of,
+    BARE_CR_OR_LF, COMMAND, CR, DONE, LF, NEED_MORE, NUL, TOO_LONG, scan_line, skip_line,
+    split_line, verb_of,
+)
+from content_step cimport (
+    BEGIN_LINE, BEGIN_LINE_LF, END_OF_DATA, LONE_CR, LONE_LF, MIDDLE, PUT_DOT, PUT_LINE_END,
+    PUT_OCTET, step,
 )
 from octet_run cimport Line, clean_run
 
@@ -33,21 +38,6 @@ cdef enum:
     VIOLATION_LINE_TOO_LONG = 16
     VIOLATION_NORMALIZED = 32
     REFUSING = 31
-
-cdef enum:
-    DOT = 46
-    SPACE = 32
-    TAB = 9
-
-cdef enum:
-    BEGIN_LINE = 0  # CR LF, or nothing at all
-    BEGIN_LINE_LF = 1  # a lone LF (repaired): a line begins, but not one that can end the data
-    MIDDLE = 2  # anything else
-    SEEN_CR = 3  # a CR in the middle of a line
-    SEEN_DOT = 4  # BEGIN_LINE, then "."
-    SEEN_DOT_CR = 5  # BEGIN_LINE, then "." CR
-    SEEN_LF_DOT = 6  # BEGIN_LINE_LF, then "."
-    SEEN_LF_DOT_CR = 7  # BEGIN_LINE_LF, then "." CR
 
 cdef enum:
     SIZE_HINT_MAX = 262144  # what a client announces is not allocated beyond this
@@ -79,10 +69,12 @@ cdef class Framing:
     # Commands.
     cdef Py_ssize_t _line_octets_max, _argument_begin, _argument_end
     cdef bint _is_skipping, _skip_after_cr
+    cdef Py_ssize_t _skip_left
     cdef int _skip_answer, _verb
     cdef readonly bytes line
     # Content.
-    cdef bint _is_reading_content, _is_normalizing, _has_content
+    cdef bint _is_reading_content, _is_chunked, _is_normalizing, _has_content
+    cdef Py_ssize_t _chunk_left
     cdef int _state
     cdef readonly int violations
     cdef readonly Py_ssize_t content_size
@@ -97,9 +89,7 @@ cdef class Framing:
         self._content = NULL
         self._is_in_place = False
         self.line = b""
-        if line_octets_max < 16:
-            raise ValueError("line_octets_max is at least 16")
-        self._line_octets_max = line_octets_max
+        self.set_line_octets_max(line_octets_max)
 
     def __dealloc__(self):
         if self._is_in_place:
@@ -118,6 +108,12 @@ cdef class Framing:
     def __sizeof__(self):
         """The object and what it owns, for the test of idle sessions."""
         return object.__sizeof__(self) + self._rest_capacity + self._content_capacity
+
+    def set_line_octets_max(self, Py_ssize_t line_octets_max):
+        """The limit of the lines that are not read yet."""
+        if line_octets_max < 16:
+            raise ValueError("line_octets_max is at least 16")
+        self._line_octets_max = line_octets_max
 
     def feed(self, buffer, Py_ssize_t count=-1):
         """Take the first `count` octets of `buffer` (all of them when negative), in place."""
@@ -196,14 +192,22 @@ cdef class Framing:
             if answer == BARE_CR_OR_LF:
                 return BARE_CR_OR_LF
 
+    def skip(self, Py_ssize_t size):
+        """Drop the next `size` octets, whatever they are; no command is found before."""
+        if self._is_reading_content or self._is_skipping:
+            raise RuntimeError("skip() in the middle of a line or content")
+        if size < 0:
+            raise ValueError("size is negative")
+        self._skip_octets(size)
+
     def begin_content(
         self, bytes prefix not None, Py_ssize_t size_max, bint is_normalizing,
         Py_ssize_t size_hint=0,
     ):
         """From the next octet on content is read, which will stand behind `prefix`."""
-        if self._is_reading_content or self._is_skipping:
+        if self._is_reading_content or self._is_chunked or self._is_skipping:
             raise RuntimeError("begin_content() in the middle of a line or content")
-        self._drop_content()
+        self._free_content()
         self._is_reading_content = True
         self._has_content = True
         self._prefix = prefix
@@ -217,36 +221,50 @@ cdef class Framing:
         self.content_size = 0
         self.violations = 0
 
+    def begin_chunked_content(
+        self, bytes prefix not None, Py_ssize_t size_max, bint is_normalizing,
+        Py_ssize_t size_hint=0,
+    ):
+        """Like begin_content(), for a content that comes in chunks (RFC 3030 2)."""
+        self.begin_content(prefix, size_max, is_normalizing, size_hint)
+        self._is_reading_content = False
+        self._is_chunked = True
+
+    def begin_chunk(self, Py_ssize_t size):
+        """The next `size` octets are content, whatever they are."""
+        if not self._is_chunked or self._is_reading_content or self._is_skipping:
+            raise RuntimeError("begin_chunk() in the middle of something, or without content")
+        if size < 0:
+            raise ValueError("size is negative")
+        self._is_reading_content = True
+        self._chunk_left = size
+
     def read_content(self):
-        """Consume content. DONE at CR LF . CR LF (RFC 5321 4.1.1.4), which is nowhere else."""
-        cdef Py_ssize_t run
-        cdef const unsigned char *begin
-        cdef bint is_done
+        """Consume content. DONE at CR LF . CR LF (RFC 5321 4.1.1.4), which is nowhere else.
+
+        Of a chunked content: DONE at the end of the chunk.
+        """
         if not self._is_reading_content:
             raise RuntimeError("read_content() without begin_content()")
-        while self._pos < self._end:
-            if self._state == BEGIN_LINE or self._state == MIDDLE:
-                begin = self._data + self._pos
-                run = clean_run(
-                    begin, self._end - self._pos, self._state == BEGIN_LINE, &self._line
-                )
-                if self._line.is_too_long:
-                    self._refuse(VIOLATION_LINE_TOO_LONG)
-                if run > 0:
-                    self._store(begin, run)
-                    self._state = BEGIN_LINE if begin[run - 1] == LF else MIDDLE
-                    self._pos += run
-                    continue
-            is_done = self._read_octet(self._data[self._pos])
-            self._pos += 1
-            if is_done:
-                self._is_reading_content = False
-                return DONE
-        return NEED_MORE
+        if self._is_chunked:
+            return self._read_chunk()
+        if not self._read_to(self._end):
+            return NEED_MORE
+        self._is_reading_content = False
+        return DONE
+
+    def end_chunks(self):
+        """The last chunk is read: what is open at its end is settled; see the twin."""
+        if not self._is_chunked or self._is_reading_content:
+            raise RuntimeError("end_chunks() in a chunk, or without content")
+        if self._state != BEGIN_LINE and self._state != BEGIN_LINE_LF:
+            self._read_octet(CR)
+            self._read_octet(LF)
+        self._is_chunked = False
 
     def take_piece(self):
         """What is gathered of a content that goes on; the next piece begins behind it."""
-        if not (self._is_reading_content and self._has_content):
+        if not (self._has_content and (self._is_reading_content or self._is_chunked)):
             raise RuntimeError("no content to take a piece of")
         self._size_hint = 0
         piece = self._take_gathered()
@@ -255,11 +273,20 @@ cdef class Framing:
 
     def discard_content(self):
         """Read the content on to its end, and keep nothing of it."""
-        self._drop_content()
+        self._free_content()
+
+    def drop_content(self):
+        """Forget the content wherever it stands; see the twin."""
+        self._free_content()
+        if self._is_chunked:
+            self._is_chunked = False
+            if self._is_reading_content:
+                self._is_reading_content = False
+                self._skip_octets(self._chunk_left)
 
     def take_content(self):
         """The prefix and the canonical content, or what no piece had of them; see the twin."""
-        if self._is_reading_content or not self._has_content:
+        if self._is_reading_content or self._is_chunked or not self._has_content:
             raise RuntimeError("no content to take")
         self._has_content = False
         return self._take_gathered()
@@ -325,44 +352,72 @@ cdef class Framing:
         return 0
 
     cdef int _take_line(self, const unsigned char *begin, Py_ssize_t size) except -1:
-        cdef Py_ssize_t word = 0
-        cdef Py_ssize_t end = size
+        cdef Py_ssize_t word
         if memchr(begin, 0, <size_t>size) != NULL:
             return NUL
-        while word < size and begin[word] != SPACE and begin[word] != TAB:
-            word += 1
+        word = split_line(begin, size, &self._argument_begin, &self._argument_end)
         self.line = PyBytes_FromStringAndSize(<const char *>begin, size)
         self._verb = verb_of(begin) if word == 4 else 0
         if self._verb == 0:
             self._verb = VERB_OF.get(self.line[:word].upper(), 0)
-        while word < end and (begin[word] == SPACE or begin[word] == TAB):
-            word += 1
-        while end > word and (begin[end - 1] == SPACE or begin[end - 1] == TAB):
-            end -= 1
-        self._argument_begin = word
-        self._argument_end = end
         return COMMAND
 
     cdef bint _skip_line(self) noexcept:
-        """Consume up to CR LF; False when it is not here yet."""
+        """Consume what is to be dropped; False when the rest of it is not here yet."""
+        cdef Py_ssize_t count = 0
+        if self._skip_left > 0:
+            self._skip_octets(self._skip_left)
+        elif self._pos < self._end:
+            count = skip_line(
+                self._data + self._pos, self._end - self._pos, &self._skip_after_cr
+            )
+            self._pos = self._pos + count if count > 0 else self._end
+            self._is_skipping = count == 0
+        return not self._is_skipping
+
+    cdef int _skip_octets(self, Py_ssize_t size) noexcept:
+        """Consume what is here of so many octets; what is not here will be skipped."""
+        cdef Py_ssize_t here = min(size, self._end - self._pos)
+        self._pos += here
+        self._skip_left = size - here
+        self._skip_answer = NEED_MORE
+        self._is_skipping = size > here
+        return 0
+
+    cdef int _read_chunk(self) except -1:
+        cdef Py_ssize_t size = min(self._chunk_left, self._end - self._pos)
+        self._read_to(self._pos + size)  # no end of data: dots mean nothing in a chunk
+        self._chunk_left -= size
+        if self._chunk_left > 0:
+            return NEED_MORE
+        self._is_reading_content = False
+        return DONE
+
+    cdef bint _read_to(self, Py_ssize_t end) except -1:
+        """Consume content up to `end`; True at the end of data."""
+        cdef Py_ssize_t run
         cdef const unsigned char *begin
-        cdef const unsigned char *lf
-        while self._pos < self._end:
-            begin = self._data + self._pos
-            lf = <const unsigned char *>memchr(begin, LF, <size_t>(self._end - self._pos))
-            if lf == NULL:
-                self._skip_after_cr = self._data[self._end - 1] == CR
-                self._pos = self._end
-                return False
-            self._pos += lf - begin + 1
-            if lf[-1] == CR if lf > begin else self._skip_after_cr:
-                self._is_skipping = False
+        cdef bint is_done
+        while self._pos < end:
+            if self._state == BEGIN_LINE or self._state == MIDDLE:
+                begin = self._data + self._pos
+                run = clean_run(begin, end - self._pos, self._state == BEGIN_LINE, &self._line)
+                if self._line.is_too_long:
+                    self._refuse(VIOLATION_LINE_TOO_LONG)
+                if run > 0:
+                    self._store(begin, run)
+                    self._state = BEGIN_LINE if begin[run - 1] == LF else MIDDLE
+                    self._pos += run
+                    continue
+            is_done = self._read_octet(self._data[self._pos])
+            self._pos += 1
+            if is_done:
                 return True
-            self._skip_after_cr = False
         return False
 
     cdef bint _read_octet(self, unsigned char octet) except -1:
-        """One step of the automaton (see the twin); True at the end of data."""
+        """One step of the automaton; True at the end of data."""
+        cdef int does = step(&self._state, octet, not self._is_chunked)
         self._line.octets += 1
         if self._line.octets > LINE_OCTETS_HARD:
             self._refuse(VIOLATION_LINE_TOO_LONG)
@@ -370,60 +425,32 @@ cdef class Framing:
             self._line.octets = 0
         elif octet == 0:
             self._refuse(VIOLATION_NUL)
-        if self._state in (SEEN_CR, SEEN_DOT_CR, SEEN_LF_DOT_CR):
-            if octet == LF:
-                return self._read_line_end()
-            self._repair(VIOLATION_BARE_CR, b" ", 1)
-            self._state = MIDDLE
-        if octet == CR:
-            if self._state == SEEN_DOT:
-                self._state = SEEN_DOT_CR
-            elif self._state == SEEN_LF_DOT:
-                self._state = SEEN_LF_DOT_CR
-            else:
-                self._state = SEEN_CR
-        elif octet == LF:
-            if self._state == SEEN_DOT or self._state == SEEN_LF_DOT:
-                self._repair(VIOLATION_BARE_LF, b".\r\n", 3)
-            else:
-                self._repair(VIOLATION_BARE_LF, b"\r\n", 2)
-            self._state = BEGIN_LINE_LF
-        elif octet == DOT and self._state == BEGIN_LINE:
-            self._state = SEEN_DOT
-        elif octet == DOT and self._state == BEGIN_LINE_LF:
-            self._state = SEEN_LF_DOT
-        else:
-            # RFC 5321 4.5.2: a leading "." before something else is not content.
-            self._store(&octet, 1)
-            self._state = MIDDLE
-        return False
-
-    cdef bint _read_line_end(self) except -1:
-        """LF behind CR."""
-        if self._state == SEEN_DOT_CR:
-            return True
-        if self._state == SEEN_LF_DOT_CR:
-            self._store(b".\r\n", 3)
-        else:
+        if does & LONE_CR:
+            self._repair(VIOLATION_BARE_CR)
+            self._store(b" ", 1)
+        if does & PUT_DOT:
+            self._store(b".", 1)
+        if does & LONE_LF:
+            self._repair(VIOLATION_BARE_LF)
+        if does & PUT_LINE_END:
             self._store(b"\r\n", 2)
-        self._state = BEGIN_LINE
-        return False
+        if does & PUT_OCTET:
+            self._store(&octet, 1)
+        return does == END_OF_DATA
 
-    cdef int _repair(
-        self, int violation, const unsigned char *replacement, Py_ssize_t size
-    ) except -1:
+    cdef int _repair(self, int violation) noexcept:
         if self._is_normalizing:
             self.violations |= VIOLATION_NORMALIZED
         else:
             self._refuse(violation)
-        return self._store(replacement, size)
+        return 0
 
     cdef int _refuse(self, int violation) noexcept:
         self.violations |= violation
-        self._drop_content()
+        self._free_content()
         return 0
 
-    cdef int _drop_content(self) noexcept:
+    cdef int _free_content(self) noexcept:
         Py_XDECREF(self._content)
         self._content = NULL
         self._prefix = None

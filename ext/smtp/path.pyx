@@ -182,7 +182,7 @@ cdef object parse_plain(const unsigned char *p, Py_ssize_t size, Py_ssize_t pos,
     return NONE, path, parameters
 
 
-def parse_mail(bytes argument not None):
+def parse_mail(bytes argument not None, bint is_utf8=False):
     """The argument of MAIL: (Problem, reverse-path, parameters)."""
     cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(argument)
     cdef Py_ssize_t size = len(argument)
@@ -193,10 +193,10 @@ def parse_mail(bytes argument not None):
         parsed = parse_plain(p, size, 5, True)
         if parsed is not None:
             return parsed
-    return parse_mail_slowly(argument)
+    return parse_mail_slowly(argument, is_utf8)
 
 
-def parse_rcpt(bytes argument not None):
+def parse_rcpt(bytes argument not None, bint is_utf8=False):
     """The argument of RCPT: (Problem, forward-path, parameters)."""
     cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(argument)
     cdef Py_ssize_t size = len(argument)
@@ -204,4 +204,4 @@ def parse_rcpt(bytes argument not None):
         parsed = parse_plain(p, size, 3, False)
         if parsed is not None:
             return parsed
-    return parse_rcpt_slowly(argument)
+    return parse_rcpt_slowly(argument, is_utf8)

@@ -4,7 +4,8 @@ Purpose   The one parser in front of everything: what is behind it is canonical.
 In        Octets as they arrived, in pieces of any size.
 Out       Verbs and arguments, canonical paths and contents (CR LF, no dot-stuffing), replies.
 Holds     Per session: octets not yet consumed, and the content that is being read. Bounded.
-Never     I/O, clocks, logging, policy; never ends data anywhere but at CR LF . CR LF.
+Never     I/O, clocks, logging, policy; never ends data anywhere but at CR LF . CR LF, or where the
+          count of a BDAT says; never gives out a path that is not printable UTF-8.
 Fails     Bad octets are answers (NEED_MORE, TOO_LONG, Violation, Problem, ReplyProblem), not
           exceptions; `LineEndError` says that a stored content must not be sent; RuntimeError and
           ValueError mean broken use.

@@ -1,5 +1,6 @@
 """Service extensions (RFC 5321 2.2): what our server offers, what another one offered."""
 
+import re
 from functools import lru_cache
 
 import msgspec
@@ -19,6 +20,7 @@ class Extensions(msgspec.Struct, frozen=True, gc=False):
     smtputf8: bool = False  # RFC 6531
     starttls: bool = False  # RFC 3207
     auth: tuple[str, ...] = ()  # RFC 4954; mechanisms in upper case
+    rcpt_max: int = 0  # RFC 9422 4.2: recipients per message, 0: not said
 
 
 NO_EXTENSIONS = Extensions()
@@ -35,25 +37,56 @@ _FLAGS = {
 _SIZE_DIGITS_MAX = 20  # RFC 1870 4
 
 
-@lru_cache(maxsize=16)
-def r250_ehlo(
-    hostname: str,
-    size_max: int,
-    *,
-    has_starttls: bool = False,
-    auth_mechanisms: tuple[str, ...] = (),
-    is_chunking: bool = False,
-) -> Reply:
-    """Our answer to EHLO, keywords in Postfix's order. `size_max` 0 means no fixed limit."""
-    lines = [hostname, "PIPELINING", f"SIZE {size_max}" if size_max else "SIZE", "VRFY"]
-    if has_starttls:
+_LIMIT_MAX = 999_999  # RFC 9422 4: six digits
+_LIMIT = re.compile(r"[1-9][0-9]{0,5}")
+
+
+class Offer(msgspec.Struct, frozen=True, gc=False):
+    """What our server offers one client in its reply to EHLO (or LHLO)."""
+
+    hostname: str
+    size_max: int = 0  # RFC 1870; 0: no fixed limit
+    has_starttls: bool = False  # RFC 3207
+    auth_mechanisms: tuple[str, ...] = ()  # RFC 4954
+    xclient: tuple[str, ...] = ()  # attributes, Postfix XCLIENT_README
+    xforward: tuple[str, ...] = ()  # attributes, Postfix XFORWARD_README
+    is_dsn: bool = False  # RFC 3461
+    is_utf8: bool = False  # RFC 6531
+    is_chunking: bool = False  # RFC 3030
+    mail_max: int = 0  # RFC 9422 4.1: messages per session, 0: not said
+    rcpt_max: int = 0  # RFC 9422 4.2: recipients per message, 0: not said
+    discarded: frozenset[str] = frozenset()  # keywords in upper case that are not shown
+
+
+@lru_cache(maxsize=64)
+def r250_ehlo(offer: Offer) -> Reply:
+    """Our answer to EHLO, keywords in Postfix's order."""
+    lines = ["PIPELINING", f"SIZE {offer.size_max}" if offer.size_max else "SIZE", "VRFY"]
+    if offer.has_starttls:
         lines.append("STARTTLS")
-    if auth_mechanisms:
-        lines.append("AUTH " + " ".join(auth_mechanisms))
+    for keyword, words in (
+        ("AUTH", offer.auth_mechanisms),
+        ("XCLIENT", offer.xclient),
+        ("XFORWARD", offer.xforward),
+    ):
+        if words:
+            lines.append(" ".join((keyword, *words)))
     lines += ["ENHANCEDSTATUSCODES", "8BITMIME"]
-    if is_chunking:
+    if offer.is_dsn:
+        lines.append("DSN")
+    if offer.is_utf8:
+        lines.append("SMTPUTF8")
+    if offer.is_chunking:
         lines.append("CHUNKING")
-    return Reply(250, "", tuple(lines))
+    limits = [
+        f"{name}={limit}"
+        for name, limit in (("MAILMAX", offer.mail_max), ("RCPTMAX", offer.rcpt_max))
+        if 0 < limit <= _LIMIT_MAX
+    ]
+    if limits:
+        lines.append(" ".join(("LIMITS", *limits)))
+    shown = [line for line in lines if line.split(" ")[0] not in offer.discarded]
+    return Reply(250, "", (offer.hostname, *shown))
 
 
 def parse_extensions(reply: Reply) -> Extensions:
@@ -66,6 +99,7 @@ def _parse_lines(lines: tuple[str, ...]) -> Extensions:
     values: dict[str, bool] = {}
     size: int | None = None
     auth: list[str] = []
+    rcpt_max = 0
     for line in lines[1:]:  # the first one greets
         keyword, *arguments = line.upper().replace("=", " ").split(" ")
         arguments = [argument for argument in arguments if argument]
@@ -75,7 +109,17 @@ def _parse_lines(lines: tuple[str, ...]) -> Extensions:
             size = _parse_size(arguments)
         elif keyword == "AUTH":  # also "AUTH=LOGIN", which old servers say
             auth += [argument for argument in arguments if argument not in auth]
-    return Extensions(size=size, auth=tuple(auth), **values)
+        elif keyword == "LIMITS":
+            rcpt_max = _parse_rcpt_max(line.upper().split(" "))
+    return Extensions(size=size, auth=tuple(auth), rcpt_max=rcpt_max, **values)
+
+
+def _parse_rcpt_max(words: list[str]) -> int:
+    """The value of RCPTMAX; 0 when it is not there once, or malformed."""
+    values = [word.removeprefix("RCPTMAX=") for word in words if word.startswith("RCPTMAX=")]
+    if len(values) != 1 or _LIMIT.fullmatch(values[0]) is None:
+        return 0
+    return int(values[0])
 
 
 def _parse_size(arguments: list[str]) -> int:

@@ -27,20 +27,27 @@ class Framing:
     """Finds commands and contents in the octets of one session."""
 
     def __init__(self, line_octets_max: int = COMMAND_LINE_OCTETS_MAX) -> None:
-        if line_octets_max < 16:
-            raise ValueError("line_octets_max is at least 16")
-        self._line_octets_max = line_octets_max
+        self.set_line_octets_max(line_octets_max)
         self._rest = bytearray()
         self._is_skipping = False  # consume up to the next CR LF ...
         self._skip_answer = NEED_MORE  # ... and answer this there (NEED_MORE: said already)
         self._skip_after_cr = False
+        self._skip_left = 0  # or consume so many octets
         self._is_reading_content = False
+        self._is_chunked = False  # from begin_chunked_content() to end_chunks()
+        self._chunk_left = 0
         self._content: bytearray | None = None
         self.verb = Verb.UNKNOWN
         self.line = b""
         self.argument = b""
         self.content_size = 0
         self.violations = 0
+
+    def set_line_octets_max(self, line_octets_max: int) -> None:
+        """The limit of the lines that are not read yet (RFC 4954 4: a response may be longer)."""
+        if line_octets_max < 16:
+            raise ValueError("line_octets_max is at least 16")
+        self._line_octets_max = line_octets_max
 
     def feed(self, buffer: bytes | bytearray | memoryview, count: int = -1) -> None:
         """Take the first `count` octets of `buffer` (all of them when negative).
@@ -108,6 +115,24 @@ class Framing:
         self.argument = line[end:].strip(b" \t")
         return COMMAND
 
+    def skip(self, size: int) -> None:
+        """Drop the next `size` octets, whatever they are; no command is found before.
+
+        For the octets of a chunk that is refused: nothing of them is kept.
+        """
+        if self._is_reading_content or self._is_skipping:
+            raise RuntimeError("skip() in the middle of a line or content")
+        if size < 0:
+            raise ValueError("size is negative")
+        self._skip_octets(size)
+
+    def _skip_octets(self, size: int) -> None:
+        """Consume what is here of so many octets; what is not here will be skipped."""
+        self._skip_left = size - len(self._rest[:size])
+        del self._rest[:size]
+        self._is_skipping = self._skip_left > 0
+        self._skip_answer = NEED_MORE
+
     def _skip(self, count: int, answer: int, *, after_cr: bool) -> None:
         del self._rest[:count]
         self._is_skipping = True
@@ -115,7 +140,10 @@ class Framing:
         self._skip_after_cr = after_cr
 
     def _skip_line(self) -> bool:
-        """Consume up to CR LF; False when it is not here yet."""
+        """Consume what is to be dropped; False when the rest of it is not here yet."""
+        if self._skip_left > 0:
+            self._skip_octets(self._skip_left)
+            return not self._is_skipping
         for pos, octet in enumerate(self._rest):
             if octet == LF and self._skip_after_cr:
                 del self._rest[: pos + 1]
@@ -133,7 +161,7 @@ class Framing:
         `size_max` (0: none) limits the canonical content, prefix not counted. `size_hint` is what
         the client announced.
         """
-        if self._is_reading_content or self._is_skipping:
+        if self._is_reading_content or self._is_chunked or self._is_skipping:
             raise RuntimeError("begin_content() in the middle of a line or content")
         self._is_reading_content = True
         self._content = bytearray(prefix)
@@ -144,24 +172,62 @@ class Framing:
         self.content_size = 0
         self.violations = 0
 
+    def begin_chunked_content(
+        self, prefix: bytes, size_max: int, is_normalizing: bool, size_hint: int = 0
+    ) -> None:
+        """Like begin_content(), for a content that comes in chunks (RFC 3030 2).
+
+        Each chunk begins with begin_chunk() and is read by read_content(); between two of them
+        there are commands. A "." is an octet like others. What is wrong with lone CR and LF, NUL,
+        lines and size is asked of all chunks together: CR and LF may be in different ones.
+        """
+        self.begin_content(prefix, size_max, is_normalizing, size_hint)
+        self._is_reading_content = False
+        self._is_chunked = True
+
+    def begin_chunk(self, size: int) -> None:
+        """The next `size` octets are content, whatever they are."""
+        if not self._is_chunked or self._is_reading_content or self._is_skipping:
+            raise RuntimeError("begin_chunk() in the middle of something, or without content")
+        if size < 0:
+            raise ValueError("size is negative")
+        self._is_reading_content = True
+        self._chunk_left = size
+
     def read_content(self) -> int:
-        """Consume content. DONE at CR LF . CR LF (RFC 5321 4.1.1.4), which is nowhere else."""
+        """Consume content. DONE at CR LF . CR LF (RFC 5321 4.1.1.4), which is nowhere else.
+
+        Of a chunked content: DONE at the end of the chunk.
+        """
         if not self._is_reading_content:
             raise RuntimeError("read_content() without begin_content()")
-        for pos, octet in enumerate(self._rest):
-            self._line_octets += 1
-            if self._line_octets > LINE_OCTETS_HARD:
-                self._refuse(Violation.LINE_TOO_LONG)
-            if octet == LF:
-                self._line_octets = 0
-            if octet == 0:
-                self._refuse(Violation.NUL)
-            if self._read_octet(octet):
+        window = self._rest[: self._chunk_left] if self._is_chunked else self._rest
+        for pos, octet in enumerate(window):
+            if self._take_octet(octet):
                 del self._rest[: pos + 1]
                 self._is_reading_content = False
                 return DONE
-        self._rest.clear()
-        return NEED_MORE
+        del self._rest[: len(window)]
+        if not self._is_chunked:
+            return NEED_MORE
+        self._chunk_left -= len(window)
+        if self._chunk_left > 0:
+            return NEED_MORE
+        self._is_reading_content = False
+        return DONE
+
+    def end_chunks(self) -> None:
+        """The last chunk is read: the content is done, and take_content() gives it.
+
+        A last line without its CR LF gets it, as if the client had sent it; a CR at the very end
+        is a lone one.
+        """
+        if not self._is_chunked or self._is_reading_content:
+            raise RuntimeError("end_chunks() in a chunk, or without content")
+        if self._state not in (BEGIN_LINE, BEGIN_LINE_LF):
+            self._take_octet(CR)
+            self._take_octet(LF)
+        self._is_chunked = False
 
     def take_piece(self) -> bytes:
         """What is gathered of a content that goes on; the next piece begins behind it.
@@ -170,7 +236,7 @@ class Framing:
         then gives they are the same octets. Raises RuntimeError when there is no content to take
         from: it is done, refused or discarded.
         """
-        if not self._is_reading_content or self._content is None:
+        if self._content is None or not (self._is_reading_content or self._is_chunked):
             raise RuntimeError("no content to take a piece of")
         piece, self._content = bytes(self._content), bytearray()
         return piece
@@ -179,15 +245,39 @@ class Framing:
         """Read the content on to its end, and keep nothing of it."""
         self._content = None
 
+    def drop_content(self) -> None:
+        """Forget the content wherever it stands, or do nothing when there is none.
+
+        A chunked content is over: what is still to come of its chunk is skipped, then there are
+        commands. One with an end of data is read on to it, as after discard_content().
+        """
+        self._content = None
+        if self._is_chunked:
+            self._is_chunked = False
+            if self._is_reading_content:
+                self._is_reading_content = False
+                self._skip_octets(self._chunk_left)
+
     def take_content(self) -> bytes:
         """The prefix and the canonical content, once, when it is done and not refused.
 
         After pieces were taken: what comes behind the last of them.
         """
-        if self._is_reading_content or self._content is None:
+        if self._is_reading_content or self._is_chunked or self._content is None:
             raise RuntimeError("no content to take")
         content, self._content = bytes(self._content), None
         return content
+
+    def _take_octet(self, octet: int) -> bool:
+        """What an octet is by itself, then what it is in its place; True at the end of data."""
+        self._line_octets += 1
+        if self._line_octets > LINE_OCTETS_HARD:
+            self._refuse(Violation.LINE_TOO_LONG)
+        if octet == LF:
+            self._line_octets = 0
+        if octet == 0:
+            self._refuse(Violation.NUL)
+        return self._read_octet(octet)
 
     def _read_octet(self, octet: int) -> bool:
         """One step of the automaton; True at the end of data."""
@@ -200,11 +290,8 @@ class Framing:
         if octet == LF:
             self._read_bare_lf()
             return False
-        if state == BEGIN_LINE and octet == DOT:
-            self._state = SEEN_DOT
-            return False
-        if state == BEGIN_LINE_LF and octet == DOT:
-            self._state = SEEN_LF_DOT
+        if octet == DOT and not self._is_chunked and state in (BEGIN_LINE, BEGIN_LINE_LF):
+            self._state = SEEN_DOT if state == BEGIN_LINE else SEEN_LF_DOT
             return False
         # After a leading "." comes something else: RFC 5321 4.5.2, the "." is not content.
         self._store(bytes((octet,)))

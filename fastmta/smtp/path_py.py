@@ -9,6 +9,10 @@ characters are refused.
 A canonical path is octets that may stand between angle brackets on the wire as they are:
 `local-part@domain`, the local part quoted only when it has to be (RFC 5321 4.1.2), the domain in
 lower case. A path without a domain ends in "@". The null reverse-path is b"".
+
+With SMTPUTF8 (RFC 6531 3.3) octets above 127 may stand in local parts, in labels and in parameter
+values. They are UTF-8 of printable text; a local part is composed (NFC) and otherwise left alone, a
+domain becomes A-labels: what is one address is one path.
 """
 
 import re
@@ -16,6 +20,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from .limit import DOMAIN_OCTETS_MAX, LABEL_OCTETS_MAX, LOCAL_PART_OCTETS_MAX
 from .problem import Parameters, Problem
+from .utf8 import is_text, normalize, to_alabels
 
 Parsed = tuple[int, bytes, Parameters]
 
@@ -24,60 +29,73 @@ _UNBRACKETED = re.compile(rb'((?:[^"\\<> \t]|\\.|"(?:[^"\\]|\\.)*+")++)', re.DOT
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _NON_ASCII = re.compile(rb"[\x80-\xff]")
 _ROUTE = re.compile(rb"@[A-Za-z0-9._-]+(?: *, *@[A-Za-z0-9._-]+)* *: *")  # RFC 5321 4.1.2 A-d-l
-_ATEXT = rb"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"  # RFC 5322 3.2.3
+_ATEXT = rb"A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-"  # RFC 5322 3.2.3, RFC 6531 3.3
 _ATOM = re.compile(rb"(?:[" + _ATEXT + rb"]|\\[\x20-\x7e])++")
-_QUOTED = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*+)"')
+_QUOTED = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\x20-\x7e])*+)"')
 _ESCAPED = re.compile(rb"\\(.)")
 _DOT_STRING = re.compile(rb"[" + _ATEXT + rb"]+(?:\.[" + _ATEXT + rb"]+)*")
 _NEEDS_ESCAPE = re.compile(rb'(["\\])')
-_SPACED_DOT = re.compile(rb" *\. *")
 _LABEL = re.compile(rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _NOT_NUMERIC = re.compile(rb"[A-Za-z_-]")
 _LITERAL = re.compile(rb"\[(?:[Ii][Pp][Vv]6:([0-9A-Fa-f:.]+)|([0-9.]+))\]")
-_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e]+))?")
+_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e\x80-\xff]+))?")
+_SMTPUTF8 = re.compile(rb"[ \t]SMTPUTF8(?![^ \t])", re.IGNORECASE)
 
 
-def parse_mail(argument: bytes) -> Parsed:
-    """The argument of MAIL: (Problem, reverse-path, parameters)."""
-    return _parse(argument, b"FROM:", may_be_null=True)
+def parse_mail(argument: bytes, is_utf8: bool = False) -> Parsed:
+    """The argument of MAIL: (Problem, reverse-path, parameters).
+
+    `is_utf8`: SMTPUTF8 was offered, and may be among the parameters.
+    """
+    return _parse(argument, b"FROM:", is_mail=True, is_utf8=is_utf8)
 
 
-def parse_rcpt(argument: bytes) -> Parsed:
-    """The argument of RCPT: (Problem, forward-path, parameters)."""
-    return _parse(argument, b"TO:", may_be_null=False)
+def parse_rcpt(argument: bytes, is_utf8: bool = False) -> Parsed:
+    """The argument of RCPT: (Problem, forward-path, parameters).
+
+    `is_utf8`: SMTPUTF8 was among the parameters of MAIL.
+    """
+    return _parse(argument, b"TO:", is_mail=False, is_utf8=is_utf8)
 
 
-def _parse(argument: bytes, word: bytes, *, may_be_null: bool) -> Parsed:
+def _parse(argument: bytes, word: bytes, *, is_mail: bool, is_utf8: bool) -> Parsed:
     if argument[: len(word)].upper() != word:
         return Problem.SYNTAX, b"", ()
     rest = argument[len(word) :].lstrip(b" \t")
     if not rest:
         return Problem.SYNTAX, b"", ()
     found = (_BRACKETED if rest.startswith(b"<") else _UNBRACKETED).match(rest)
-    if found is None:
-        return _refused(Problem.BAD_ADDRESS, rest)
-    address = found.group(1)
-    tail = rest[found.end() :]
-    if tail and tail[:1] not in b" \t":
+    address = rest if found is None else found.group(1)
+    tail = rest if found is None else rest[found.end() :]
+    if found is not None and tail and tail[:1] not in b" \t":
         return Problem.SYNTAX, b"", ()
-    if _CONTROL.search(address) or _NON_ASCII.search(address):
-        return _refused(Problem.BAD_ADDRESS, address)
+    if is_mail and is_utf8:
+        is_utf8 = _SMTPUTF8.search(tail) is not None
+    if found is None or not _is_printable(address, is_utf8):
+        return _refused(address, is_utf8)
     problem, path = Problem.NONE, b""
-    if address or not may_be_null:
+    if address or not is_mail:
         problem, path = _parse_path(address)
     if problem not in (Problem.NONE, Problem.SOURCE_ROUTE):
         return problem, b"", ()
-    wrong, parameters = _parse_parameters(tail)
+    wrong, parameters = _parse_parameters(tail, is_utf8)
     if wrong != Problem.NONE:
         return wrong, b"", ()
     return problem, path, parameters
 
 
-def _refused(problem: Problem, address: bytes) -> Parsed:
+def _is_printable(octets: bytes, is_utf8: bool) -> bool:
+    """Nothing in it but what the grammars of paths and values are about."""
+    if _NON_ASCII.search(octets) is None:
+        return _CONTROL.search(octets) is None
+    return is_utf8 and is_text(octets)
+
+
+def _refused(address: bytes, is_utf8: bool) -> Parsed:
     """A refused address is NON_ASCII only when nothing worse is in it."""
-    if _NON_ASCII.search(address) and not _CONTROL.search(address):
+    if _NON_ASCII.search(address) and not _CONTROL.search(address) and not is_utf8:
         return Problem.NON_ASCII, b"", ()
-    return problem, b"", ()
+    return Problem.BAD_ADDRESS, b"", ()
 
 
 def _parse_path(address: bytes) -> tuple[Problem, bytes]:
@@ -150,6 +168,8 @@ def _parse_local_part(octets: bytes) -> tuple[bytes | None, bytes]:
 
 def _encode_local_part(value: bytes) -> bytes:
     """Quoted only when it has to be (RFC 5321 4.1.2)."""
+    if _NON_ASCII.search(value):
+        value = normalize(value, LOCAL_PART_OCTETS_MAX)
     if _DOT_STRING.fullmatch(value):
         return value
     return b'"' + _NEEDS_ESCAPE.sub(rb"\\\1", value) + b'"'
@@ -159,7 +179,10 @@ def _parse_domain(octets: bytes) -> bytes:
     """The canonical domain or address literal, b"" when it is neither."""
     if octets.startswith(b"["):
         return _parse_literal(octets)
-    name = _SPACED_DOT.sub(b".", octets).lower()
+    if _NON_ASCII.search(octets):
+        octets = to_alabels(octets)
+    # Part by part: a pattern for dots between spaces would look at the same spaces again and again.
+    name = b".".join([part.strip(b" ") for part in octets.split(b".")]).lower()
     if name.endswith(b"."):
         name = name[:-1]  # the root's label is not part of a name on the wire, RFC 5321 2.3.5
     if len(name) > DOMAIN_OCTETS_MAX or not _NOT_NUMERIC.search(name):
@@ -191,7 +214,7 @@ def _parse_literal(octets: bytes) -> bytes:
         return b""
 
 
-def _parse_parameters(octets: bytes) -> tuple[Problem, Parameters]:
+def _parse_parameters(octets: bytes, is_utf8: bool) -> tuple[Problem, Parameters]:
     """RFC 5321 4.1.2 Mail-parameters and Rcpt-parameters."""
     parameters = []
     seen = set()
@@ -199,7 +222,7 @@ def _parse_parameters(octets: bytes) -> tuple[Problem, Parameters]:
         if not word:
             continue
         found = _PARAMETER.fullmatch(word)
-        if found is None:
+        if found is None or not _is_printable(word, is_utf8):
             return Problem.BAD_PARAMETER, ()
         keyword = found.group(1).upper()
         if keyword in seen:

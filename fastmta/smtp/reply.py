@@ -3,6 +3,7 @@
 Names carry number and meaning; texts are the ones of Postfix, because scripts look for them.
 """
 
+import binascii
 import re
 from functools import lru_cache
 
@@ -76,6 +77,11 @@ def _shown(octets: bytes) -> str:
     return octets[:100].decode("ascii", "replace")
 
 
+def _named(name: str) -> str:
+    """A client or a user inside a reply's text, such that it fits (RFC 5321 4.5.3.1.5)."""
+    return name[:150]
+
+
 # Positive completion.
 R250_OK = _one(250, "2.0.0", "Ok")
 R250_SENDER_OK = _one(250, "2.1.0", "Ok")
@@ -104,14 +110,33 @@ R501_BAD_SIZE = _one(501, "5.5.4", "Bad message size syntax")
 R501_BAD_BODY = _one(501, "5.5.4", "Bad message body syntax")
 R501_BAD_PARAMETER = _one(501, "5.5.4", "Bad parameter syntax")
 R501_REPEATED_PARAMETER = _one(501, "5.5.4", "Parameter given twice")
+R501_LHLO_SYNTAX = _one(501, "", "Syntax: LHLO hostname")
+R501_STARTTLS_SYNTAX = _one(501, "5.5.4", "Syntax: STARTTLS")
+R501_AUTH_SYNTAX = _one(501, "5.5.4", "Syntax: AUTH mechanism")
+R501_BDAT_SYNTAX = _one(501, "5.5.4", "Syntax: BDAT count [LAST]")
+R501_XCLIENT_SYNTAX = _one(501, "5.5.4", "Syntax: XCLIENT attribute=value...")
+R501_XFORWARD_SYNTAX = _one(501, "5.5.4", "Syntax: XFORWARD attribute=value...")
+R501_NEED_ATTRIBUTE = _one(501, "5.5.4", "Error: attribute=value expected")
+R501_ATTRIBUTE_TOO_LONG = _one(501, "5.5.4", "Error: attribute value too long")
+R501_BAD_RET = _one(501, "5.5.4", "Bad RET parameter syntax")
+R501_BAD_ENVID = _one(501, "5.5.4", "Bad ENVID parameter syntax")
+R501_BAD_NOTIFY = _one(501, "5.5.4", "Error: Bad NOTIFY parameter syntax")
+R501_BAD_ORCPT = _one(501, "5.5.4", "Error: Bad ORCPT parameter syntax")
+R501_BAD_AUTH_PARAMETER = _one(501, "5.5.4", "Bad AUTH parameter syntax")
 R502_NOT_IMPLEMENTED = _one(502, "5.5.1", "Error: command not implemented")
 R553_NEED_SMTPUTF8 = _one(553, "5.6.7", "Must declare SMTPUTF8 to send unicode address")
 
 # Sequence.
 R503_NEED_HELO = _one(503, "5.5.1", "Error: send HELO/EHLO first")
+R503_NEED_LHLO = _one(503, "5.5.1", "Error: send LHLO first")
 R503_NEED_MAIL = _one(503, "5.5.1", "Error: need MAIL command")
 R503_NEED_RCPT = _one(503, "5.5.1", "Error: need RCPT command")
 R503_NESTED_MAIL = _one(503, "5.5.1", "Error: nested MAIL command")
+R503_MAIL_IN_PROGRESS = _one(503, "5.5.1", "Error: MAIL transaction in progress")
+R503_MAIL_AFTER_BDAT = _one(503, "5.5.1", "Error: MAIL after BDAT")
+R503_RCPT_AFTER_BDAT = _one(503, "5.5.1", "Error: RCPT after BDAT")
+R503_DATA_AFTER_BDAT = _one(503, "5.5.1", "Error: DATA after BDAT")
+R503_BDAT_AFTER_ERROR = _one(503, "5.5.1", "Error: BDAT after an error: send RSET")
 R554_NO_VALID_RECIPIENTS = _one(554, "5.5.1", "Error: no valid recipients")
 R554_SYNCHRONIZATION = _one(554, "5.5.0", "Error: SMTP protocol synchronization")
 
@@ -120,6 +145,28 @@ R452_TOO_MANY_RECIPIENTS = _one(452, "4.5.3", "Error: too many recipients")
 R452_STORAGE_FULL = _one(452, "4.3.1", "Insufficient system storage")
 R552_TOO_BIG = _one(552, "5.3.4", "Message size exceeds fixed limit")
 R552_CONTENT_TOO_BIG = _one(552, "5.3.4", "Error: message too large")
+R552_CHUNK_TOO_BIG = _one(552, "5.3.4", "Chunk exceeds message size limit")
+R554_TOO_MANY_CHUNKS = _one(554, "5.5.1", "Error: too many small chunks")
+
+# TLS (RFC 3207) and who may do what.
+R554_TLS_ACTIVE = _one(554, "5.5.1", "Error: TLS already active")
+R530_NEED_STARTTLS = _one(530, "5.7.0", "Must issue a STARTTLS command first")
+R530_AUTH_REQUIRED = _one(530, "5.7.0", "Authentication required")
+R550_NOT_AUTHORIZED = _one(550, "5.7.0", "Error: insufficient authorization")
+
+# Authentication (RFC 4954 6).
+R235_AUTHENTICATED = _one(235, "2.7.0", "Authentication successful")
+R500_RESPONSE_TOO_LONG = _one(500, "5.5.6", "SASL response limit exceeded")
+R501_BAD_RESPONSE = _one(501, "5.5.2", "Error: SASL response is not base64")
+R501_AUTH_ABORTED = _one(501, "5.7.0", "Authentication aborted")
+R503_AUTH_NOT_ENABLED = _one(503, "5.5.1", "Error: authentication not enabled")
+R503_ALREADY_AUTHENTICATED = _one(503, "5.5.1", "Error: already authenticated")
+R535_BAD_MECHANISM = _one(
+    535, "5.7.8", "Error: authentication failed: Invalid authentication mechanism"
+)
+R538_NEED_ENCRYPTION = _one(
+    538, "5.7.11", "Encryption required for requested authentication mechanism"
+)
 
 # Verdicts on a content.
 R451_QUEUE_WRITE = _one(451, "4.3.0", "Error: queue file write error")
@@ -131,7 +178,6 @@ R554_LINE_TOO_LONG = _one(554, "5.6.0", "Error: text line too long")
 R554_TOO_MANY_HOPS = _one(554, "5.4.0", "Error: too many hops")
 R554_HEADER_TOO_LONG = _one(554, "5.6.0", "Error: header section too long")
 R550_SOURCE_ROUTE = _one(550, "5.7.1", "Source routes are not accepted")
-R530_NEED_STARTTLS = _one(530, "5.7.0", "Must issue a STARTTLS command first")
 
 
 @lru_cache(maxsize=16)
@@ -151,9 +197,24 @@ def r250_queued_octets(queue_id: bytes) -> bytes:
     return b"250 2.0.0 Ok: queued as %b\r\n" % queue_id
 
 
+def r250_chunk(size_octets: int) -> Reply:
+    """Answer to BDAT that was not the last one (RFC 3030 2)."""
+    return _one(250, "2.0.0", f"Ok: {size_octets} bytes")
+
+
+def r250_bdat_queued(size_octets: int, queue_id: bytes) -> Reply:
+    """Answer to BDAT LAST: the message is ours from here on (RFC 5321 6.1)."""
+    return _one(250, "2.0.0", f"Ok: {size_octets} bytes queued as {_shown(queue_id)}")
+
+
 def r252_verified(argument: bytes) -> Reply:
     """Answer to VRFY: nothing is disclosed (RFC 5321 7.3)."""
     return _one(252, "2.0.0", _shown(argument))
+
+
+def r334_challenge(challenge: bytes) -> Reply:
+    """The server's turn in an exchange (RFC 4954 4); `challenge` is not encoded yet."""
+    return _one(334, "", binascii.b2a_base64(challenge, newline=False).decode("ascii"))
 
 
 def r421_too_many_errors(hostname: str) -> Reply:
@@ -168,7 +229,13 @@ def r421_timeout(hostname: str) -> Reply:
 
 def r421_too_many_connections(hostname: str, client: str) -> Reply:
     """The session does not begin: this client has enough of them."""
-    return _one(421, "4.7.0", f"{hostname} Error: too many connections from {client}")
+    return _one(421, "4.7.0", f"{hostname} Error: too many connections from {_named(client)}")
+
+
+def r421_too_many_tls(hostname: str, client: str) -> Reply:
+    """The session ends: this client begins TLS too often."""
+    text = f"{hostname} Error: too many new TLS sessions from {_named(client)}"
+    return _one(421, "4.7.0", text)
 
 
 def r421_busy(hostname: str) -> Reply:
@@ -191,6 +258,31 @@ def r421_too_much_work(hostname: str) -> Reply:
     return _one(421, "4.7.0", f"{hostname} Error: session limit reached")
 
 
+def r450_too_much_mail(client: str) -> Reply:
+    """Answer to MAIL: this client has had its messages for now."""
+    return _one(450, "4.7.1", f"Error: too much mail from {_named(client)}")
+
+
+def r450_too_many_recipients(client: str) -> Reply:
+    """Answer to RCPT: this client has had its recipients for now."""
+    return _one(450, "4.7.1", f"Error: too many recipients from {_named(client)}")
+
+
+def r450_too_many_auth(client: str) -> Reply:
+    """Answer to AUTH: this client has tried too often."""
+    return _one(450, "4.7.1", f"Error: too many AUTH commands from {_named(client)}")
+
+
+def r454_auth(reason: str) -> Reply:
+    """We cannot say now whether the credentials are right (RFC 4954 6)."""
+    return _one(454, "4.7.0", f"Temporary authentication failure: {_named(reason)}")
+
+
+def r535(reason: str) -> Reply:
+    """The credentials are wrong, whatever it was (RFC 4954 6)."""
+    return _one(535, "5.7.8", f"Error: authentication failed: {_named(reason)}")
+
+
 def r500_line_too_long(hostname: str) -> Reply:
     """A command line above the limit (RFC 5321 4.5.3.1.4)."""
     return _one(500, "5.5.2", f"{hostname} Error: command too long")
@@ -209,3 +301,19 @@ def r555_unsupported_option(keyword: bytes) -> Reply:
 def r501_need_domain(address: bytes) -> Reply:
     """An address without a domain from a client that may not use one (RFC 5321 2.3.5)."""
     return _one(501, "5.5.4", f"<{_shown(address)}>: need a fully-qualified address")
+
+
+def r501_bad_attribute(name: str, value: bytes) -> Reply:
+    """An attribute of XCLIENT or XFORWARD with a value that it cannot have."""
+    return _one(501, "5.5.4", f"Bad {name} syntax: {_shown(value)}")
+
+
+def r501_unknown_attribute(verb: str, name: bytes) -> Reply:
+    """XCLIENT or XFORWARD with an attribute that was not offered."""
+    return _one(501, "5.5.4", f"Bad {verb} attribute name: {_shown(name)}")
+
+
+def r553_not_owned(reverse_path: bytes, login: str) -> Reply:
+    """The user may not send as this address."""
+    text = f"<{_shown(reverse_path)}>: Sender address rejected: not owned by user {_named(login)}"
+    return _one(553, "5.7.1", text)

@@ -6,12 +6,15 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastmta.smtp import Violation, _framing, content_py, framing_py
-from tests.support.wire import pieces_of, read_wire
+from fastmta.smtp import Verb, Violation, _framing, content_py, framing_py
+from fastmta.smtp.frame import REFUSING
+from tests.support.wire import chunked, pieces_of, read_wire
 
 TOKENS = (
     b"\r\n", b"\r", b"\n", b".", b"..", b"\0", b" ", b"a", b"x" * 63, b"y" * 64, b"z" * 130,
     b"\r\n.\r\n", b"\r\n.", b"\xff", b"DATA\r\n", b"MAIL FROM:<a@b>\r\n", b"NOOP\t", b"v" * 2050,
+    b"BDAT 0\r\n", b"BDAT 1\r\n", b"BDAT 3\r\n", b"BDAT 70\r\n", b"BDAT 2 LAST\r\n", b"RSET\r\n",
+    b"BDAT 0 LAST\r\n", b"SKIP 1\r\n", b"SKIP 90\r\n",
 )  # fmt: skip
 WIRE = st.one_of(
     st.lists(st.sampled_from(TOKENS), max_size=20).map(b"".join),
@@ -46,7 +49,7 @@ def test_twin_equality_and_split_invariance(
 ) -> None:
     """Whatever the octets, wherever they are cut, whole or in pieces: the same, no exception."""
     wire = b"DATA\r\n" + octets if is_content else octets
-    options = {"is_normalizing": is_normalizing, "size_max": size_max}
+    options = {"is_normalizing": is_normalizing, "size_max": size_max, "is_chunking": True}
     expected = said(framing_py.Framing, wire, [], **options)
     assert said(framing_py.Framing, wire, cuts, **options) == expected
     assert said(_framing.Framing, wire, [], **options) == expected
@@ -77,6 +80,44 @@ def read_by_oracle(octets: bytes, is_normalizing: bool) -> tuple[int, bytes, byt
         line[1:] if line[:1] == b"." and line != b"." else line for line in lines
     )
     return int(violations), content, rest
+
+
+@settings(deadline=None)
+@given(WIRE, CUTS, CUTS, st.booleans(), st.sampled_from((-1, 0, 63)))
+def test_chunks_are_their_concatenation(
+    octets: bytes, borders: list[int], cuts: list[int], is_normalizing: bool, held_max: int
+) -> None:
+    """Wherever the chunks end and wherever the wire is cut; and both what an oracle says."""
+    wire = chunked(octets, sorted(border % (len(octets) + 1) for border in borders)) + b"QUIT\r\n"
+    violations, content = read_chunks_by_oracle(octets, is_normalizing)
+    stored = None if violations & REFUSING else content
+    for framing_class in (framing_py.Framing, _framing.Framing):
+        found = said(
+            framing_class,
+            wire,
+            cuts,
+            is_chunking=True,
+            is_normalizing=is_normalizing,
+            held_max=held_max,
+        )
+        assert found[-2] == (violations, len(content), stored)
+        assert found[-1][0] == Verb.QUIT
+
+
+def read_chunks_by_oracle(octets: bytes, is_normalizing: bool) -> tuple[int, bytes]:
+    """Violations and canonical content, by search and replace."""
+    bare_cr = re.search(rb"\r(?!\n)", octets) is not None
+    bare_lf = re.search(rb"(?<!\r)\n", octets) is not None
+    violations = Violation.NUL if b"\0" in octets else Violation(0)
+    if is_normalizing:
+        violations |= Violation.NORMALIZED if bare_cr or bare_lf else Violation(0)
+    else:
+        violations |= Violation.BARE_CR if bare_cr else Violation(0)
+        violations |= Violation.BARE_LF if bare_lf else Violation(0)
+    content = re.sub(rb"(?<!\r)\n", b"\r\n", re.sub(rb"\r(?!\n)", b" ", octets))
+    if content and not content.endswith(b"\n"):
+        content += b"\r\n"
+    return int(violations), content
 
 
 @settings(deadline=None)

@@ -1,5 +1,6 @@
 """Paths, contents and replies: the compiled functions say what their twins say, for any octets."""
 
+import re
 from typing import Any
 
 from hypothesis import given, settings
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from fastmta.smtp import Problem, _content, _path, _reply, content_py, path_py, reply_py
 from fastmta.smtp.content_py import LineEndError
+from fastmta.smtp.utf8 import is_text
 from tests.support.wire import pieces_of
 
 PATH_TOKENS = (
@@ -30,6 +32,52 @@ def test_paths(argument: bytes, word: bytes) -> None:
         (_path.parse_rcpt, path_py.parse_rcpt),
     ):
         assert compiled(octets) == twin(octets)
+
+
+SPACED = st.lists(st.sampled_from((" ", "  ", ".", "a", "ü", "。", "-")), max_size=12).map("".join)
+
+
+@settings(deadline=None)
+@given(SPACED)
+def test_spaces_around_dots_are_no_part_of_a_domain(domain: str) -> None:
+    bare = re.sub(" *[.。] *", ".", domain)
+    for parse in (_path.parse_rcpt, path_py.parse_rcpt):
+        expected = parse(f"TO:<x@{bare}>".encode(), True)
+        assert parse(f"TO:<x@{domain}>".encode(), True) == expected
+
+
+UTF8_TOKENS = (
+    *PATH_TOKENS, "ö".encode(), "o\u0308".encode(), b"\xc3", b"\xb6", b"\xed\xa0\x80",
+    "。".encode(), "例え".encode(), "\u212a".encode(), "\u037e".encode(), "\u0338".encode(),
+    "\u200d".encode(), "א".encode(), "\u2028".encode(), b"xn--", b" SMTPUTF8",
+    " ORCPT=utf-8;ü".encode(),
+)  # fmt: skip
+UTF8_ARGUMENTS = st.one_of(
+    st.lists(st.sampled_from(UTF8_TOKENS), max_size=10).map(b"".join),
+    st.lists(st.sampled_from(UTF8_TOKENS), max_size=6).map(lambda t: b"<a" + b"".join(t) + b">"),
+    st.tuples(st.text(max_size=8), st.text(max_size=8)).map(lambda t: f"<{t[0]}@{t[1]}>".encode()),
+)
+
+
+@settings(deadline=None)
+@given(UTF8_ARGUMENTS, st.booleans(), st.booleans())
+def test_paths_beyond_ascii(argument: bytes, is_utf8: bool, is_declared: bool) -> None:
+    """Twins agree; what is accepted is UTF-8 of printable text with an ASCII domain, and stays."""
+    octets = argument + (b" SMTPUTF8" if is_declared else b"")
+    mail = path_py.parse_mail(b"FROM:" + octets, is_utf8)
+    assert _path.parse_mail(b"FROM:" + octets, is_utf8) == mail
+    found = path_py.parse_rcpt(b"TO:" + octets, is_utf8)
+    assert _path.parse_rcpt(b"TO:" + octets, is_utf8) == found
+    problem, path, _ = found
+    if not is_utf8:
+        assert path.isascii()
+    if problem != Problem.NONE:
+        return
+    assert is_text(path)
+    domain = path.rpartition(b"@")[2]
+    assert domain.isascii()
+    if domain:
+        assert _path.parse_rcpt(b"TO:<" + path + b">", True) == (Problem.NONE, path, ())
 
 
 @settings(deadline=None)

@@ -3,14 +3,27 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fastmta.smtp import Extensions, reply
-from fastmta.smtp.extension import parse_extensions, r250_ehlo
+from fastmta.smtp.extension import Offer, parse_extensions, r250_ehlo
 from fastmta.smtp.limit import REPLY_LINE_OCTETS_MAX, REPLY_LINES_MAX, REPLY_OCTETS_MAX
 from fastmta.smtp.reply import Reply
 from fastmta.smtp.reply_py import KNOWN_REPLIES_MAX, ReplyProblem
 from tests.support.wire import every_cut, load_cases, pieces_of
 
+FULL = Offer(
+    "mx",
+    has_starttls=True,
+    auth_mechanisms=("PLAIN", "LOGIN"),
+    xclient=("NAME", "ADDR"),
+    xforward=("NAME",),
+    is_dsn=True,
+    is_utf8=True,
+    is_chunking=True,
+    mail_max=20,
+    rcpt_max=1000,
+)
 CONSTANTS = {name: value for name, value in vars(reply).items() if isinstance(value, Reply)}
 
 
@@ -118,7 +131,7 @@ def test_reply_constant(name: str) -> None:
 
 
 def test_what_we_say_our_reader_reads(reader_class: Any) -> None:
-    for value in (*CONSTANTS.values(), r250_ehlo("mx.example", 1000)):
+    for value in (*CONSTANTS.values(), r250_ehlo(FULL)):
         assert reader_class().feed(value.octets) == [value]
     (queued,) = reader_class().feed(reply.r250_queued_octets(b"0Ab"))
     assert queued == Reply(250, "2.0.0", ("Ok: queued as 0Ab",))
@@ -133,6 +146,34 @@ def test_wire_form_and_text() -> None:
     assert reply.R500_BAD_SYNTAX.replaced_by("Other").text == "500 5.5.2 Other"
 
 
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (reply.r250_chunk(70), "250 2.0.0 Ok: 70 bytes"),
+        (reply.r250_bdat_queued(7, b"0Ab"), "250 2.0.0 Ok: 7 bytes queued as 0Ab"),
+        (reply.r334_challenge(b"Username:"), "334 VXNlcm5hbWU6"),
+        (reply.r334_challenge(b""), "334 "),
+        (
+            reply.r421_too_many_tls("h", "c[1]"),
+            "421 4.7.0 h Error: too many new TLS sessions from c[1]",
+        ),
+        (reply.r450_too_much_mail("c[1]"), "450 4.7.1 Error: too much mail from c[1]"),
+        (reply.r450_too_many_recipients("c"), "450 4.7.1 Error: too many recipients from c"),
+        (reply.r450_too_many_auth("c"), "450 4.7.1 Error: too many AUTH commands from c"),
+        (reply.r454_auth("busy"), "454 4.7.0 Temporary authentication failure: busy"),
+        (reply.r535("bad"), "535 5.7.8 Error: authentication failed: bad"),
+        (reply.r501_bad_attribute("ADDR", b"x"), "501 5.5.4 Bad ADDR syntax: x"),
+        (reply.r501_unknown_attribute("XCLIENT", b"X"), "501 5.5.4 Bad XCLIENT attribute name: X"),
+        (
+            reply.r553_not_owned(b"a@b", "u"),
+            "553 5.7.1 <a@b>: Sender address rejected: not owned by user u",
+        ),
+    ],
+)
+def test_text_of_a_made_reply(made: Reply, text: str) -> None:
+    assert made.text == text
+
+
 @pytest.mark.parametrize("hostile", [b"a\r\n250 Ok", b"\x1b[2J", b"\xff" * 500, b"\0"])
 def test_nothing_of_a_client_breaks_a_reply(hostile: bytes) -> None:
     for made in (
@@ -141,6 +182,18 @@ def test_nothing_of_a_client_breaks_a_reply(hostile: bytes) -> None:
         reply.r252_verified(hostile),
         reply.r501_need_domain(hostile),
         reply.R500_BAD_SYNTAX.replaced_by(hostile.decode("latin-1")),
+        reply.r250_bdat_queued(1, hostile),
+        reply.r334_challenge(hostile[:300]),
+        reply.r421_too_many_connections("h" * 255, hostile.decode("latin-1")),
+        reply.r421_too_many_tls("h" * 255, hostile.decode("latin-1")),
+        reply.r450_too_much_mail(hostile.decode("latin-1")),
+        reply.r450_too_many_recipients(hostile.decode("latin-1")),
+        reply.r450_too_many_auth(hostile.decode("latin-1")),
+        reply.r454_auth(hostile.decode("latin-1")),
+        reply.r535(hostile.decode("latin-1")),
+        reply.r501_bad_attribute("ADDR", hostile),
+        reply.r501_unknown_attribute("XCLIENT", hostile),
+        reply.r553_not_owned(hostile, hostile.decode("latin-1")),
     ):
         assert made.octets.count(b"\n") == made.octets.count(b"\r") == 1
         assert all(32 <= octet < 127 for octet in made.octets[:-2])
@@ -167,27 +220,71 @@ def test_classes_of_codes() -> None:
 
 
 def test_our_reply_to_ehlo_in_postfix_order() -> None:
-    assert r250_ehlo("mx.example", 100).octets == (
+    assert r250_ehlo(Offer("mx.example", 100)).octets == (
         b"250-mx.example\r\n250-PIPELINING\r\n250-SIZE 100\r\n250-VRFY\r\n"
         b"250-ENHANCEDSTATUSCODES\r\n250 8BITMIME\r\n"
     )
-    full = r250_ehlo("mx", 0, has_starttls=True, auth_mechanisms=("PLAIN",), is_chunking=True)
-    assert full.lines == (
+    assert r250_ehlo(FULL).lines == (
         "mx",
         "PIPELINING",
         "SIZE",
         "VRFY",
         "STARTTLS",
-        "AUTH PLAIN",
+        "AUTH PLAIN LOGIN",
+        "XCLIENT NAME ADDR",
+        "XFORWARD NAME",
         "ENHANCEDSTATUSCODES",
         "8BITMIME",
+        "DSN",
+        "SMTPUTF8",
+        "CHUNKING",
+        "LIMITS MAILMAX=20 RCPTMAX=1000",
+    )
+    assert r250_ehlo(FULL) is r250_ehlo(replace(FULL))
+
+
+def test_a_discarded_keyword_is_not_shown() -> None:
+    hidden = frozenset(("VRFY", "DSN", "AUTH", "LIMITS", "SIZE"))
+    assert r250_ehlo(replace(FULL, discarded=hidden)).lines == (
+        "mx",
+        "PIPELINING",
+        "STARTTLS",
+        "XCLIENT NAME ADDR",
+        "XFORWARD NAME",
+        "ENHANCEDSTATUSCODES",
+        "8BITMIME",
+        "SMTPUTF8",
         "CHUNKING",
     )
 
 
+@pytest.mark.parametrize(
+    ("mail_max", "rcpt_max", "expected"),
+    [
+        (0, 0, None),
+        (1, 0, "LIMITS MAILMAX=1"),
+        (0, 999_999, "LIMITS RCPTMAX=999999"),
+        (1_000_000, 5, "LIMITS RCPTMAX=5"),  # RFC 9422 4: a limit has six digits
+        (1_000_000, 1_000_000, None),
+    ],
+)
+def test_limits_that_can_be_said(mail_max: int, rcpt_max: int, expected: str | None) -> None:
+    last = r250_ehlo(Offer("mx", mail_max=mail_max, rcpt_max=rcpt_max)).lines[-1]
+    assert last == (expected or "8BITMIME")
+
+
 def test_our_own_extensions_are_understood() -> None:
-    assert parse_extensions(r250_ehlo("mx", 100, has_starttls=True)) == Extensions(
-        pipelining=True, size=100, eightbit=True, enhanced=True, starttls=True
+    assert parse_extensions(r250_ehlo(FULL)) == Extensions(
+        pipelining=True,
+        size=0,
+        eightbit=True,
+        enhanced=True,
+        chunking=True,
+        dsn=True,
+        smtputf8=True,
+        starttls=True,
+        auth=("PLAIN", "LOGIN"),
+        rcpt_max=1000,
     )
 
 
@@ -206,6 +303,12 @@ def test_our_own_extensions_are_understood() -> None:
         (("mx", "PIPELININGX", "X-PIPELINING", ""), Extensions()),
         (("mx", "AUTH plain LOGIN", "AUTH=LOGIN"), Extensions(auth=("PLAIN", "LOGIN"))),
         (("mx", "CHUNKING", "SMTPUTF8"), Extensions(chunking=True, smtputf8=True)),
+        (("mx", "limits MAILMAX=9 rcptmax=100"), Extensions(rcpt_max=100)),
+        (("mx", "LIMITS XRCPTMAX=5 RCPTDOMAINMAX=1"), Extensions()),
+        (("mx", "LIMITS RCPTMAX=0"), Extensions()),
+        (("mx", "LIMITS RCPTMAX=1000000"), Extensions()),
+        (("mx", "LIMITS RCPTMAX 5", "LIMITS RCPTMAX=5 RCPTMAX=6"), Extensions()),
+        (("mx", "LIMITS"), Extensions()),
     ],
 )
 def test_extensions(lines: tuple[str, ...], expected: Extensions) -> None:
