@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from .security import LoginRefused, TlsStarted
+
 
 class Severity(enum.Enum):
     """Word in front of a notice's text, as in Postfix's logs; INFO has none."""
@@ -57,6 +59,8 @@ class MessageReceived(msgspec.Struct, frozen=True, gc=False):
     client: str
     message_id_field: bytes  # value of Message-ID, empty when there is none
     login: str = ""
+    mechanism: str = ""  # that the client logged in with
+    origin: str = ""  # end of the `client=` line, as XFORWARD told: ", orig_client=name[address]"
 
 
 class MessageActive(msgspec.Struct, frozen=True, gc=False):
@@ -121,6 +125,8 @@ Event: TypeAlias = (
     | ClientDisconnected
     | CommandRefused
     | MessageReceived
+    | TlsStarted
+    | LoginRefused
     | MessageActive
     | RecipientTried
     | MessageExpired

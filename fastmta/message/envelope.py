@@ -13,6 +13,26 @@ class ClientIdentity(msgspec.Struct, frozen=True, array_like=True, gc=False):
     helo: bytes = b""  # argument of EHLO or HELO as given
     protocol: str = "ESMTP"  # RFC 3848 keyword of the Received field's "with" clause
     login: str = ""  # authenticated user, if any
+    tls: str = ""  # protocol, cipher and bits as the Received field shows them; "": no TLS
+
+
+class DSNRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the client asked for with DSN parameters (RFC 3461 4). New fields go at the end."""
+
+    returned: str = ""  # RET: "FULL", "HDRS", or "" when it was not given
+    envelope_id: bytes = b""  # ENVID as given, still xtext
+    # By recipient index; shorter than forward_paths when the last ones gave none.
+    notify: tuple[str, ...] = ()  # NOTIFY in upper case: "NEVER", "SUCCESS,FAILURE"; "" not given
+    original_recipients: tuple[bytes, ...] = ()  # ORCPT as given, `type;xtext`; b"" not given
+
+    def notify_of(self, index: int) -> str:
+        """NOTIFY of one recipient; "" when it was not given."""
+        return self.notify[index] if index < len(self.notify) else ""
+
+    def original_recipient_of(self, index: int) -> bytes:
+        """ORCPT of one recipient; b"" when it was not given."""
+        known = self.original_recipients
+        return known[index] if index < len(known) else b""
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -23,3 +43,5 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     client: ClientIdentity
     is_8bit: bool = False  # MAIL said BODY=8BITMIME
     tenant: str = ""  # who the mail is counted for
+    is_utf8: bool = False  # MAIL said SMTPUTF8 (RFC 6531 3.4)
+    dsn: DSNRequest | None = None  # None: no DSN parameter was given (RFC 3461 4)
