@@ -210,15 +210,22 @@ cdef class Block:
         cdef bytes message_id_field = event.message_id_field
         cdef str client = event.client
         cdef str login = event.login
+        cdef str mechanism = event.mechanism
+        cdef str origin = event.origin
         if client:
             self.accepted += 1
             self.put_front(self._smtpd)
             self.put_octets(queue_id)
             self.put_literal(b": client=", 9)
             self.put_text(client)
+            if mechanism:
+                self.put_literal(b", sasl_method=", 14)
+                self.put_text(mechanism)
             if login:
                 self.put_literal(b", sasl_username=", 16)
                 self.put_text(login)
+            if origin:
+                self.put_text(origin)
             self.end_line()
         self.put_front(self._cleanup)
         self.put_octets(queue_id)

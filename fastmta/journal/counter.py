@@ -10,6 +10,8 @@ class Counters:
     connections: int = 0  # accepted
     connections_lost: int = 0  # ended without QUIT
     rejected: int = 0  # commands and contents refused
+    tls_sessions: int = 0  # handshakes with clients that were completed
+    logins_refused: int = 0  # AUTH commands
     accepted: int = 0  # messages answered 250
     recipients: int = 0  # of messages that became active, again after a restart
     content_octets: int = 0  # likewise

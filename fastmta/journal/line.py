@@ -14,6 +14,7 @@ from fastmta.event import (
     Notice,
     Severity,
 )
+from fastmta.event.security import LoginRefused, TlsStarted
 from fastmta.smtp.twin import IS_PURE
 
 from .counter import Counters
@@ -24,9 +25,22 @@ else:
     from ._line import Block  # an ImportError here is a broken build: let it stop us
 
 _VERBS = (
-    *("helo", "ehlo", "xclient", "xforward", "starttls", "auth", "mail", "rcpt", "data", "bdat"),
+    *(
+        "helo",
+        "ehlo",
+        "lhlo",
+        "xclient",
+        "xforward",
+        "starttls",
+        "auth",
+        "mail",
+        "rcpt",
+        "data",
+        "bdat",
+    ),
     *("rset", "noop", "vrfy", "etrn", "quit", "help", "unknown"),
 )
+_LOGIN_CHARACTERS_MAX = 100  # of what a client named as mechanism or login, as Postfix cuts it
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -57,6 +71,8 @@ class LineRenderer:
             ClientConnected: self._connected,
             ClientDisconnected: self._disconnected,
             CommandRefused: self._refused,
+            TlsStarted: self._tls_started,
+            LoginRefused: self._login_refused,
             MessageExpired: self._expired,
             BounceQueued: self._bounce_queued,
             Notice: self._notice,
@@ -139,6 +155,28 @@ class LineRenderer:
         if event.helo:
             line += f" helo=<{_text(event.helo)}>"
         self._block.add(line)
+
+    def _tls_started(self, event: TlsStarted) -> None:
+        """A client's certificate is known by its fingerprint only: we check no chain."""
+        self._counters.tls_sessions += 1
+        facts = event.facts
+        trust = "Anonymous"
+        if facts.fingerprint:
+            trust = "Trusted" if facts.is_verified else "Untrusted"
+        self._block.add(
+            f"{self._smtpd}{trust} TLS connection established from {event.client}: "
+            f"{event.facts.text}"
+        )
+
+    def _login_refused(self, event: LoginRefused) -> None:
+        """The line that programs ban clients by."""
+        self._counters.logins_refused += 1
+        reason = event.reason or "(reason unavailable)"
+        login = event.login[:_LOGIN_CHARACTERS_MAX] or "(unavailable)"
+        self._block.add(
+            f"{self._smtpd}warning: {event.client}: SASL {event.mechanism[:_LOGIN_CHARACTERS_MAX]} "
+            f"authentication failed: {reason}, sasl_username={login}"
+        )
 
     def _expired(self, event: MessageExpired) -> None:
         self._counters.expired += 1

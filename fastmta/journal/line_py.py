@@ -67,8 +67,10 @@ class Block:
             queue_id = _text(event.queue_id)
             if event.client:  # our own messages, DSNs, have none
                 self.accepted += 1
-                login = f", sasl_username={event.login}" if event.login else ""
-                self.add(f"{self._front('smtpd')}{queue_id}: client={event.client}{login}")
+                login = f", sasl_method={event.mechanism}" if event.mechanism else ""
+                login += f", sasl_username={event.login}" if event.login else ""
+                front = self._front("smtpd")
+                self.add(f"{front}{queue_id}: client={event.client}{login}{event.origin}")
             value = _text(event.message_id_field) or "<>"
             self.add(f"{self._front('cleanup')}{queue_id}: message-id={value}")
         elif isinstance(event, MessageActive):

@@ -21,8 +21,10 @@ from fastmta.event import (
     RecipientTried,
     Severity,
 )
+from fastmta.event.security import LoginRefused, TlsStarted
 from fastmta.journal import LineRenderer, Origin, _line, line, line_py
 from fastmta.journal.number import render_delay
+from fastmta.smtp.tls import TlsFacts
 
 QUEUE_ID = b"0001abcdEFGH0007"
 CLIENT = "client.example[192.0.2.7]"
@@ -132,6 +134,30 @@ def test_rare_lines(renderer: LineRenderer) -> None:
     assert counters.warnings == 1
 
 
+def test_lines_of_tls_and_logins(renderer: LineRenderer) -> None:
+    facts = TlsFacts("TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256", 128, "mx.example")
+    login = "x" * 300
+    assert lines_of(
+        renderer,
+        TlsStarted(CLIENT, facts),
+        LoginRefused(CLIENT, "PLAIN", "joe", "authentication failure"),
+        LoginRefused(CLIENT, login, login, ""),
+        MessageReceived(QUEUE_ID, CLIENT, b"", "joe", "LOGIN"),
+    ) == [
+        "smtpd[42]: Anonymous TLS connection established from client.example[192.0.2.7]: TLSv1.2 "
+        "with cipher ECDHE-RSA-AES128-GCM-SHA256 (128/128 bits)",
+        "smtpd[42]: warning: client.example[192.0.2.7]: SASL PLAIN authentication failed: "
+        "authentication failure, sasl_username=joe",
+        f"smtpd[42]: warning: client.example[192.0.2.7]: SASL {'x' * 100} authentication failed: "
+        f"(reason unavailable), sasl_username={'x' * 100}",
+        "smtpd[42]: 0001abcdEFGH0007: client=client.example[192.0.2.7], sasl_method=LOGIN, "
+        "sasl_username=joe",
+        "cleanup[42]: 0001abcdEFGH0007: message-id=<>",
+    ]
+    counters = renderer.counters
+    assert (counters.tls_sessions, counters.logins_refused, counters.warnings) == (1, 2, 0)
+
+
 def test_refusals(renderer: LineRenderer) -> None:
     reply = "554 5.7.1 <r@example.org>: Relay access denied"
     assert lines_of(
@@ -181,7 +207,9 @@ EVIL_OCTETS = EVIL.encode()
         ClientConnected(EVIL),
         ClientDisconnected(EVIL, {}, EVIL, EVIL),
         CommandRefused(EVIL, EVIL, EVIL, b"", EVIL_OCTETS, EVIL_OCTETS, EVIL, EVIL_OCTETS),
-        MessageReceived(EVIL_OCTETS, EVIL, EVIL_OCTETS, EVIL),
+        MessageReceived(EVIL_OCTETS, EVIL, EVIL_OCTETS, EVIL, EVIL),
+        TlsStarted(EVIL, TlsFacts(EVIL, EVIL, 1, EVIL, EVIL)),
+        LoginRefused(EVIL, EVIL, EVIL, EVIL),
         MessageActive(EVIL_OCTETS, EVIL_OCTETS, 1, 1),
         tried(EVIL, queue_id=EVIL_OCTETS, forward_path=EVIL_OCTETS, remote=EVIL, status=EVIL),
         tried(EVIL, kind=EVIL, transport=EVIL),

@@ -12,7 +12,7 @@ count = st.integers(0, 2**48)
 delay = st.floats(-1e12, 1e12, allow_nan=False)
 events = st.lists(
     st.one_of(
-        st.builds(MessageReceived, octets, text, octets, text),
+        st.builds(MessageReceived, octets, text, octets, text, text),
         st.builds(MessageActive, octets, octets, count, st.integers(0, 2**31)),
         st.builds(
             RecipientTried,
