@@ -11,6 +11,7 @@ import uvloop
 from fastmta.delivery import Courier, DeliveryOptions, TimeLimits
 from fastmta.event import Event
 from fastmta.message import AttemptResult, ClientIdentity, ContentFile, Envelope, Job, Message
+from fastmta.message.envelope import DSNRequest
 from fastmta.route import Site, Target
 
 CONTENT = b"Received: by relay.example\r\nSubject: test\r\n\r\nfirst line\r\n.second line\r\n"
@@ -23,9 +24,12 @@ def make_job(
     *,
     reverse_path: bytes = b"sender@example.com",
     is_8bit: bool = False,
+    is_utf8: bool = False,
+    dsn: DSNRequest | None = None,
 ) -> Job:
     """A job for every recipient of a new message."""
-    envelope = Envelope(reverse_path, tuple(forward_paths), ClientIdentity(), is_8bit)
+    paths = tuple(forward_paths)
+    envelope = Envelope(reverse_path, paths, ClientIdentity(), is_8bit, "", is_utf8, dsn)
     message = Message(b"00000001000000A1", envelope, content or b"", 0)
     message.content = content
     return Job(message, b"smtp:example.org", tuple(range(len(forward_paths))))
@@ -101,9 +105,10 @@ class FakeContents:
         self.open_count += 1
         loop.call_soon(done, FakeSource(self, self.octets), None)
 
-    def job(self, *forward_paths: bytes) -> Job:
+    def job(self, *forward_paths: bytes, is_utf8: bool = False) -> Job:
         """A job for a message with this content."""
-        job = make_job(forward_paths or (b"one@example.org", b"two@example.org"), None)
+        paths = forward_paths or (b"one@example.org", b"two@example.org")
+        job = make_job(paths, None, is_utf8=is_utf8)
         job.message.file = ContentFile("/spool/big/1-x", len(self.octets), 0, 1)
         job.message.size_octets = len(self.octets)
         return job

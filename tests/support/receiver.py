@@ -63,6 +63,7 @@ class Transaction:
     forward_paths: list[bytes]  # the accepted ones
     wire_content: bytes  # as it came, without the final dot line
     is_accepted: bool
+    rcpt_parameters: list[bytes] = field(default_factory=list)  # of those
 
     @property
     def content(self) -> bytes:
@@ -197,6 +198,7 @@ class _Server:
         self._reverse_path: bytes | None = None
         self._parameters = b""
         self._forward_paths: list[bytes] = []
+        self._rcpt_parameters: list[bytes] = []
 
     def run(self) -> None:
         try:
@@ -220,10 +222,12 @@ class _Server:
             if self._act(verb, b"250 2.1.0 Ok\r\n"):
                 self._reverse_path = path.removeprefix(b"<")
                 self._parameters = parameters[1:]
-                self._forward_paths = []
+                self._forward_paths, self._rcpt_parameters = [], []
         elif verb == "RCPT":
             if self._act(verb, b"250 2.1.5 Ok\r\n"):
-                self._forward_paths.append(line[8:].removeprefix(b"<").removesuffix(b">"))
+                path, _, parameters = line[8:].partition(b"> ")
+                self._rcpt_parameters.append(parameters)
+                self._forward_paths.append(path.removeprefix(b"<").removesuffix(b">"))
         elif verb == "DATA":
             if self._act(verb, self._data_reply()):
                 self._read_content()
@@ -266,6 +270,7 @@ class _Server:
                     self._forward_paths,
                     wire_content,
                     accepted,
+                    self._rcpt_parameters,
                 )
             ),
         )

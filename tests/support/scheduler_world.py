@@ -321,6 +321,7 @@ class World:
         self.randomness = 0.5  # no jitter
         self.accepted: dict[bytes, Message] = {}
         self.ended: dict[bytes, float] = {}  # by order of an operator: id, when it was answered
+        self.wants_reports = True  # whoever sends; otherwise NOTIFY=NEVER
         self.options = options or Options()
         self._count = 0
         self.scheduler = self.new_scheduler()
@@ -373,7 +374,7 @@ class World:
 
     def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
         assert failures
-        if not message.envelope.reverse_path:
+        if not message.envelope.reverse_path or not self.wants_reports:
             return None
         dsn = self._message(b"", (message.envelope.reverse_path,))
         self.accepted[dsn.id] = dsn

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fastmta.delivery.dialog import Dialog
 from fastmta.delivery.options import DeliveryOptions
 from fastmta.delivery.state import State, Step
-from fastmta.delivery.transaction import Transaction
+from fastmta.delivery.transaction import Extras, Transaction
 from fastmta.delivery.trouble import Peer
 from fastmta.route import Target
 
@@ -28,10 +28,16 @@ def make_dialog() -> Dialog:
 
 
 def make_transaction(
-    paths: Sequence[bytes] = PATHS, content: bytes = CONTENT, *, is_8bit: bool = False
+    paths: Sequence[bytes] = PATHS,
+    content: bytes = CONTENT,
+    *,
+    is_8bit: bool = False,
+    extras: Extras | None = None,
 ) -> Transaction:
     """One message for `paths`."""
-    return Transaction(b"sender@example.com", list(paths), content, len(content), is_8bit)
+    transaction = Transaction(b"sender@example.com", list(paths), content, len(content), is_8bit)
+    transaction.extras = extras
+    return transaction
 
 
 def sent(dialog: Dialog) -> bytes:
