@@ -10,9 +10,10 @@ Why       Rooms take their own settings as arguments; only daemon and cli know t
 """
 
 from .address import Endpoint, Network
+from .inbound import Listen
 from .load import load
 from .problem import ConfigError, Problem
-from .schema import Config, Delivery, Limits, Listen, Relay, Retry, Spool
+from .schema import Config, Delivery, Limits, Relay, Retry, Spool
 
 __all__ = [
     "Config",

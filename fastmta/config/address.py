@@ -10,6 +10,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+TRUSTED = "trusted"  # stands for the networks of relay.trusted_networks
 SMTP_PORT = 25  # RFC 5321 2.3.5
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 
@@ -86,6 +87,15 @@ class TrustedNetwork(Kind):
         except ValueError:
             raise ValueError(f'"{text}" is not a network such as 10.0.0.0/8') from None
         raise ValueError(f'"{text}" has bits set behind the mask; did you mean {wider}?')
+
+
+class ExemptNetwork(TrustedNetwork):
+    """An IP network or address, or the word for those that are trusted."""
+
+    shape = 'network such as `10.0.0.0/8`, or `"trusted"`'
+
+    def check(self, value: object) -> Network | str:  # type: ignore[override]  # one value more
+        return TRUSTED if value == TRUSTED else super().check(value)
 
 
 class IPAddress(Kind):

@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args
 
-from .schema import Config, Key, Listen
+from .inbound import Listen
+from .key import Key
+from .schema import Config
 
 LISTENER = re.compile(r"[a-z][a-z0-9-]*(?:_[a-z0-9-]+)*")
 

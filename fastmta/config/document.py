@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .catalogue import ENTRIES, SECTIONS, Entry, Section
+from .inbound import KINDS
 
 DOCUMENT_PATH = "docs/configuration.md"
 SAMPLE_PATH = "conf/fastmta.toml"
@@ -40,14 +41,33 @@ because container platforms make such names up; `FASTMTA_A__B` that is no key st
 
 A list may also be written as a single value. Keys that end in `_s` are seconds; keys that end in
 `_octets` take a number of octets or text such as `"25 MiB"`. "Over all workers" means that each
-worker gets its share, rounded up and at least 1.
+worker gets its share, rounded up and at least 1; only what one client may do is counted exactly
+(`limits.connections_per_client`, `client_limits`).
 
 """
+
+_KINDS_HEAD = """\
+## Kinds of listener
+
+What `tls = "auto"`, `login = "auto"` and `headers.add_missing = "submission"` mean by
+`listen.<name>.kind`. The port is where clients look for it; `bind` says where it is.
+
+| kind | port | tls | login | From, Date, Message-ID |
+|---|---|---|---|---|"""
 
 
 def render_document() -> str:
     """The text of `docs/configuration.md`."""
-    return _INTRODUCTION + "\n".join(_chapters())
+    return _INTRODUCTION + _kinds() + "\n".join(_chapters())
+
+
+def _kinds() -> str:
+    rows = [
+        f"| `{name}` | {kind.port} | `{kind.tls}` | `{kind.login}` | "
+        f"{'added' if kind.is_adding_fields else 'stay missing'} |"
+        for name, kind in KINDS.items()
+    ]
+    return "\n".join([_KINDS_HEAD, *rows, "", ""])
 
 
 def _chapters() -> Iterator[str]:

@@ -22,6 +22,10 @@ class Kind:
         """Value of `text` as it stands in an environment variable; raises ValueError."""
         return self.check(text)
 
+    def from_file(self, text: str) -> object:
+        """Value of what stands in the file of a `..._FILE` variable; raises ValueError."""
+        return self.from_text(text.rstrip("\r\n"))
+
     def check(self, value: object) -> object:
         """The canonical value; raises ValueError when `value` is not of this kind."""
         return plain_text(value)
@@ -87,6 +91,43 @@ class Choice(Kind):
             known = ", ".join(self.words)
             raise ValueError(f'"{word}" is not one of: {known}{suggest(word, self.words)}')
         return word
+
+
+class Text(Kind):
+    """Any text of one line."""
+
+
+class Keyword(Kind):
+    """The name of a service extension."""
+
+    shape = "EHLO keyword"
+
+    def check(self, value: object) -> str:
+        word = plain_text(value).upper()
+        if not re.fullmatch(r"[A-Z0-9][A-Z0-9-]{0,63}", word):
+            raise ValueError(f'"{value}" is not an EHLO keyword such as CHUNKING')
+        return word
+
+
+class Flag(Kind):
+    """Yes or no."""
+
+    shape = "`true` or `false`"
+
+    def from_text(self, text: str) -> bool:
+        if text.lower() in ("true", "yes", "on", "1"):
+            return True
+        if text.lower() in ("false", "no", "off", "0"):
+            return False
+        raise ValueError(f'must be true or false, not "{text}"')
+
+    def check(self, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"must be true or false, not {value!r}")
+        return value
+
+    def render(self, value: object) -> str:
+        return "true" if value else "false"
 
 
 class Integer(Kind):

@@ -13,7 +13,7 @@ from .problem import Problem, suggest
 
 _PREFIX = "FASTMTA_"
 _FILE_SUFFIX = "_FILE"
-_SECRET_OCTETS_MAX = 64 * 1024
+_SECRET_CHARACTERS_MAX = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -35,6 +35,10 @@ class Layer:
     def take_text(self, entry: Entry, dotted: str, place: str, text: str) -> None:
         """Check `text` of the environment or a flag."""
         self._take(dotted, place, entry.key.kind.from_text, text)
+
+    def take_content(self, entry: Entry, dotted: str, place: str, text: str) -> None:
+        """Check `text` of a file that a variable names."""
+        self._take(dotted, place, entry.key.kind.from_file, text)
 
     def _take(self, dotted: str, place: str, read: Callable[[Any], object], value: object) -> None:
         self.places[dotted] = place
@@ -162,12 +166,14 @@ def _read_variable(layer: Layer, environ: Mapping[str, str], variable: str) -> N
     else:
         try:
             with open(environ[variable], encoding="utf-8") as file:
-                text = file.read(_SECRET_OCTETS_MAX)
+                text = file.read(_SECRET_CHARACTERS_MAX + 1)
+            if len(text) > _SECRET_CHARACTERS_MAX:
+                raise OSError(f"longer than {_SECRET_CHARACTERS_MAX} characters")
         except (OSError, UnicodeDecodeError) as error:
             problem = Problem("environment", variable, f"{environ[variable]}: {error}")
             layer.problems.append(problem)
         else:
-            layer.take_text(entry, dotted, place, text.rstrip("\r\n"))
+            layer.take_content(entry, dotted, place, text)
 
 
 def _dotted(variable: str) -> str:

@@ -6,7 +6,7 @@
 
 import ipaddress
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from .address import (
     Domain,
@@ -18,12 +18,15 @@ from .address import (
     Socket,
     TrustedNetwork,
 )
+from .credential import Fingerprint
+from .inbound import Auth, ClientLimits, Hooks, Listen, Tls
+from .key import DAY_S, KIB, MIB, Key
 from .kind import (
     Choice,
     FieldName,
     FilePath,
+    Flag,
     Integer,
-    Kind,
     Listing,
     Number,
     Octets,
@@ -33,19 +36,9 @@ from .kind import (
 )
 from .problem import Problem
 
-KIB = 1 << 10
 PAGE_OCTETS = 4096
-MIB = 1 << 20
 RELAY_HOSTS_MAX = 16  # as many does one next hop hold
 RECORD_SLACK_OCTETS = 64 * KIB  # room for the envelope and framing of the largest record
-DAY_S = 86400.0
-
-
-class Key(NamedTuple):
-    """What the schema knows of a key beside its Python type and default."""
-
-    kind: Kind
-    doc: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,32 +146,8 @@ class Pressure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listen:
-    """One listener. The name after `listen.` is yours to choose; it shows up in messages."""
-
-    bind: Annotated[
-        tuple[Endpoint, ...],
-        Key(
-            Listing(Socket(), least=1),
-            "Addresses to listen on; port 0 takes a free one and the start-up line says which.",
-        ),
-    ] = (Endpoint("127.0.0.1", 2525),)
-    kind: Annotated[
-        str, Key(Choice("relay"), "What the listener is for: `relay` takes mail by SMTP.")
-    ] = "relay"
-    line_endings: Annotated[
-        str,
-        Key(
-            Choice("auto", "reject", "normalize"),
-            "A bare CR or LF in content: `reject` refuses the message, `normalize` repairs it "
-            "before it is stored, `auto` repairs for trusted networks and refuses for others.",
-        ),
-    ] = "auto"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one client may ask of us. Counts over all workers are divided between them."""
+    """What one client may ask of us. Workers share `content_octets` and `connections`."""
 
     message_octets: Annotated[
         int,
@@ -227,7 +196,9 @@ class Limits:
         int,
         Key(
             Integer(1, 1_000_000),
-            "Connections at a time from one address, over all workers; trusted networks are free.",
+            "Connections at a time of one client (421 above it): an address, or what "
+            "`client_limits.prefix_v4` and `prefix_v6` make one, counted exactly over all workers. "
+            "`client_limits.exceptions` are free.",
         ),
     ] = 50
 
@@ -245,6 +216,14 @@ class Relay:
         Key(
             Listing(Domain(may_cover_subdomains=True)),
             "Mail to these domains is taken from anyone; `.example.com` means its subdomains.",
+        ),
+    ] = ()
+    client_fingerprints: Annotated[
+        tuple[str, ...],
+        Key(
+            Listing(Fingerprint()),
+            "Clients whose certificate, accepted by `tls.client_ca`, is one of these may send to "
+            "anyone.",
         ),
     ] = ()
     host: Annotated[
@@ -359,6 +338,18 @@ class Headers:
         "bcc",
         "resent-bcc",
     )
+    add_missing: Annotated[
+        str,
+        Key(
+            Choice("submission", "always", "never"),
+            "Where From, Date and Message-ID are added when they are missing: on submission "
+            "listeners, on all, or nowhere.",
+        ),
+    ] = "submission"
+    name_login: Annotated[
+        bool,
+        Key(Flag(), "Whether our Received field says as whom the client logged in."),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -438,13 +429,17 @@ class Config:
     ] = ""
     spool: Spool = field(default_factory=Spool)
     listen: dict[str, Listen] = field(default_factory=lambda: {"smtp": Listen()})
+    tls: Tls = field(default_factory=Tls)
+    auth: Auth = field(default_factory=Auth)
     limits: Limits = field(default_factory=Limits)
+    client_limits: ClientLimits = field(default_factory=ClientLimits)
     pressure: Pressure = field(default_factory=Pressure)
     relay: Relay = field(default_factory=Relay)
     delivery: Delivery = field(default_factory=Delivery)
     retry: Retry = field(default_factory=Retry)
     dns: Dns = field(default_factory=Dns)
     headers: Headers = field(default_factory=Headers)
+    hooks: Hooks = field(default_factory=Hooks)
     rewrite: Rewrite = field(default_factory=Rewrite)
     notify: Notify = field(default_factory=Notify)
     journal: Journal = field(default_factory=Journal)

@@ -1,9 +1,9 @@
 """What only the whole configuration can show: keys that contradict each other."""
 
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from .address import Endpoint, split_next_hop
+from .address import Endpoint, Network, split_next_hop
 from .problem import Problem
 from .schema import RECORD_SLACK_OCTETS, Config
 
@@ -29,6 +29,7 @@ def check_whole(
     check.check_order()
     check.check_spool()
     check.check_listeners()
+    check.check_clients()
     check.check_relay()
     check.check_source()
     check.check_names()
@@ -93,6 +94,70 @@ class _Check:
                     self.wrong.append(self._problem(dotted, text))
                 owners.setdefault(endpoint, dotted)
 
+    def check_clients(self) -> None:
+        """TLS, logins and hooks that lack what they need."""
+        config = self._config
+        auth = config.auth
+        has_users = any(
+            (auth.users, auth.accounts_file, auth.dovecot, auth.hook, auth.token_hook)
+        ) or bool(config.hooks.aiosmtpd)  # a handler may have auth_* methods
+        for name, listen in config.listen.items():
+            dotted = f"listen.{name}"
+            if not has_users and listen.login_level != "off" and listen.login != "auto":
+                text = "needs users: set auth.accounts_file, auth.users, auth.dovecot or auth.hook"
+                self.wrong.append(self._problem(f"{dotted}.login", text))
+            elif not has_users and listen.login_level == "required":
+                text = (
+                    f"{listen.kind} takes mail of users who log in, and there are none: set "
+                    "auth.accounts_file, auth.users, auth.dovecot or auth.hook"
+                )
+                self.wrong.append(self._problem(f"{dotted}.kind", text))
+            if listen.kind == "submissions" and listen.tls_level != "implicit":
+                text = f'"{listen.tls}" contradicts kind "submissions", which is implicit TLS'
+                self.wrong.append(self._problem(f"{dotted}.tls", text))
+            if listen.login_level != "off" and listen.tls_level == "none" and not auth.without_tls:
+                text = "offers no AUTH without TLS: set tls, or auth.without_tls = true"
+                self.wrong.append(self._problem(f"{dotted}.tls", text, f"{dotted}.login", dotted))
+        self._check_logins()
+        if config.tls.key and not config.tls.certificate:
+            self.wrong.append(self._problem("tls.key", "needs tls.certificate"))
+        self._check_certificates()
+        for name in ("arguments", "authenticator"):
+            if getattr(config.hooks, name) and not config.hooks.aiosmtpd:
+                self.wrong.append(self._problem(f"hooks.{name}", "needs hooks.aiosmtpd"))
+
+    def _check_logins(self) -> None:
+        """Sources of users that nobody could log in by."""
+        auth = self._config.auth
+        if auth.token_hook and not {"XOAUTH2", "OAUTHBEARER"} & set(auth.mechanisms):
+            text = "needs XOAUTH2 or OAUTHBEARER in auth.mechanisms"
+            self.wrong.append(self._problem("auth.token_hook", text))
+        if any(listen.login_level != "off" for listen in self._config.listen.values()):
+            return
+        for name in ("accounts_file", "users", "dovecot", "hook", "token_hook"):
+            if getattr(auth, name):
+                text = (
+                    'no listener offers logins: set listen.<name>.kind = "submission", or '
+                    'listen.<name>.login = "offered"'
+                )
+                self.doubtful.append(self._problem(f"auth.{name}", text))
+
+    def _check_certificates(self) -> None:
+        config = self._config
+        is_asking = False
+        for name, listen in config.listen.items():
+            level = listen.certificate_level(config.tls.client_ca)
+            is_asking = is_asking or level != "none"
+            if level != "none" and not config.tls.client_ca:
+                text = "needs tls.client_ca: a PEM with the clients' certificates or their CA"
+                self.wrong.append(self._problem(f"listen.{name}.client_certificates", text))
+        if config.relay.client_fingerprints and not is_asking:
+            text = (
+                "no listener asks clients for a certificate: set tls.client_ca (a PEM with the "
+                'certificates or their CA) and listen.<name>.client_certificates = "ask"'
+            )
+            self.wrong.append(self._problem("relay.client_fingerprints", text))
+
     def check_relay(self) -> None:
         """A relay that is one of our listeners would hand us our own mail."""
         if "relay.host" in self._bad:
@@ -123,10 +188,18 @@ class _Check:
                 "EHLO name"
             )
             self.doubtful.append(self._problem("hostname", text))
-        for network in self._config.relay.trusted_networks:
+        relay = "lets everyone send to anyone through this server (open relay)"
+        self._warn_of_all("relay.trusted_networks", self._config.relay.trusted_networks, relay)
+        for name, listen in self._config.listen.items():
+            front_end = "lets everyone say who it is, and so send to anyone (open relay)"
+            self._warn_of_all(f"listen.{name}.proxies", listen.proxies, front_end)
+            self._warn_of_all(f"listen.{name}.xclient", listen.xclient, front_end)
+
+    def _warn_of_all(self, dotted: str, networks: Iterable[Network], text: str) -> None:
+        """Everybody is in a network of no bits."""
+        for network in networks:
             if network.prefixlen == 0:
-                text = f"{network} lets everyone send to anyone through this server (open relay)"
-                self.doubtful.append(self._problem("relay.trusted_networks", text))
+                self.doubtful.append(self._problem(dotted, f"{network} {text}"))
 
 
 def _addresses_of_ours(host: str, hostname: str) -> tuple[str, ...]:

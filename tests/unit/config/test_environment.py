@@ -73,6 +73,53 @@ def test_secret_from_file(tmp_path: Path) -> None:
     assert "FASTMTA_HOSTNAME_FILE" in of(missing)[0]
 
 
+def users_of(environ: dict[str, str]) -> tuple[str, ...]:
+    own = {"FASTMTA_HOSTNAME": "a.example", "FASTMTA_LISTEN__X__BIND": "127.0.0.1:25"}
+    own["FASTMTA_LISTEN__X__LOGIN"] = "offered"
+    return load(None, own | environ).auth.users
+
+
+@pytest.mark.parametrize(
+    ("content", "users"),
+    [
+        ("dave:pa55,word\n", ("dave:pa55,word",)),
+        ("dave:pa55,word", ("dave:pa55,word",)),
+        ("dave:a\r\n\r\ncarol:b,c:d\r\n", ("dave:a", "carol:b,c:d")),
+        ("dave: two  words \n\n", ("dave: two  words ",)),
+        ("\n", ()),
+    ],
+)
+def test_users_of_a_file_stand_one_a_line(
+    tmp_path: Path, content: str, users: tuple[str, ...]
+) -> None:
+    (tmp_path / "users").write_bytes(content.encode())
+    assert users_of({"FASTMTA_AUTH__USERS_FILE": str(tmp_path / "users"), **USERS}) == users
+
+
+# So that a list without users is no problem of its own.
+USERS = {"FASTMTA_AUTH__HOOK": "m:f"}
+
+
+def test_users_of_a_variable() -> None:
+    assert users_of({"FASTMTA_AUTH__USERS": "dave:a, carol:b"}) == ("dave:a", "carol:b")
+    assert users_of({"FASTMTA_AUTH__USERS": "dave:a,b\ncarol:c"}) == ("dave:a,b", "carol:c")
+
+
+def test_password_with_a_comma_is_told_where_to_stand_and_not_quoted() -> None:
+    (problem,) = of({"FASTMTA_AUTH__USERS": "dave:pa55,w0rd", **USERS})
+    assert problem.startswith("environment: FASTMTA_AUTH__USERS: auth.users: must be name:password")
+    assert "FASTMTA_AUTH__USERS_FILE" in problem
+    assert "w0rd" not in problem
+    assert "pa55" not in problem
+
+
+def test_a_file_that_is_too_long_is_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("".join(f"user{number}:password\n" for number in range(5000)))
+    (problem,) = of({"FASTMTA_AUTH__USERS_FILE": str(path), **USERS})
+    assert problem.endswith("longer than 65536 characters")
+
+
 def test_a_key_called_file_is_not_taken_for_a_secret() -> None:
     environ = {"FASTMTA_JOURNAL__FILE": "/var/log/mail.log", "FASTMTA_HOSTNAME": "a.example"}
     assert load(None, environ).journal.file == "/var/log/mail.log"

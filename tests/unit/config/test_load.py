@@ -145,6 +145,102 @@ def test_warnings_do_not_stop(tmp_path: Path) -> None:
     assert "open relay" in config.warnings[1].text
 
 
+@pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0"])
+@pytest.mark.parametrize(
+    ("key", "is_warned"), [("xclient", True), ("proxies", True), ("xforward", False)]
+)
+def test_front_ends_that_are_everybody(
+    tmp_path: Path, key: str, is_warned: bool, everybody: str
+) -> None:
+    text = f'[listen.mx]\nbind = "127.0.0.1:25"\n{key} = ["10.0.0.1", "{everybody}"]\n'
+    found = [str(problem) for problem in load_text(tmp_path, text).warnings]
+    place = f"{tmp_path}/fastmta.toml:3: listen.mx.{key}: {everybody} "
+    assert [each.startswith(place) and "open relay" in each for each in found] == [True] * is_warned
+
+
+LISTENER = '[listen.mx]\nbind = "127.0.0.1:25"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f'{LISTENER}login = "offered"\n', ":3: listen.mx.login: needs users: set auth.acco"),
+        (f'{LISTENER}kind = "submission"\n', ":3: listen.mx.kind: submission takes mail of users"),
+        (
+            f'{LISTENER}kind = "submissions"\ntls = "may"\n[auth]\nusers = ["a:b"]\n',
+            ':4: listen.mx.tls: "may" contradicts kind "submissions"',
+        ),
+        (
+            f'{LISTENER}login = "offered"\ntls = "none"\n[auth]\nusers = ["a:b"]\n',
+            ":4: listen.mx.tls: offers no AUTH without TLS",
+        ),
+        (
+            f'{LISTENER}kind = "lmtp"\nlogin = "offered"\n[auth]\nusers = ["a:b"]\n',
+            ":4: listen.mx.login: offers no AUTH without TLS",
+        ),
+        ('[tls]\nkey = "/k"\n', ":2: tls.key: needs tls.certificate"),
+        (
+            f'{LISTENER}client_certificates = "ask"\n',
+            ":3: listen.mx.client_certificates: needs tls.client_ca",
+        ),
+        (
+            f'{LISTENER}[relay]\nclient_fingerprints = ["{"ab" * 32}"]\n',
+            ":4: relay.client_fingerprints: no listener asks clients for a certificate",
+        ),
+        ('[hooks]\narguments = "x"\n', ":2: hooks.arguments: needs hooks.aiosmtpd"),
+        ('[hooks]\nauthenticator = "m:f"\n', ":2: hooks.authenticator: needs hooks.aiosmtpd"),
+        (
+            f'{LISTENER}kind = "submission"\n[auth]\nmechanisms = ["PLAIN"]\ntoken_hook = "m:f"\n',
+            ":6: auth.token_hook: needs XOAUTH2 or OAUTHBEARER in auth.mechanisms",
+        ),
+        (
+            '[auth]\ndovecot = "run/auth"\n',
+            ':2: auth.dovecot: "run/auth" is neither an absolute pa',
+        ),
+    ],
+    ids=lambda value: value.partition(": ")[0][-30:] if value.startswith(":") else "",
+)
+def test_clients_that_lack_what_they_need(tmp_path: Path, text: str, problem: str) -> None:
+    (found,) = problems_of(tmp_path, text)
+    assert found.startswith(f"fastmta.toml{problem}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{LISTENER}kind = "submission"\n[auth]\naccounts_file = "/users"\n',
+        f'{LISTENER}kind = "submission"\n[hooks]\naiosmtpd = "m:f"\n',  # the trial knows more
+        f'{LISTENER}kind = "submission"\nlogin = "off"\n',
+        f'{LISTENER}kind = "submission"\n[auth]\nmechanisms = "XOAUTH2"\ntoken_hook = "m:f"\n',
+        f'{LISTENER}kind = "submission"\ntls = "none"\n[auth]\nusers = "a:b"\nwithout_tls = true\n',
+        f'{LISTENER}client_certificates = "ask"\n[tls]\nclient_ca = "/ca"\n'
+        f'[relay]\nclient_fingerprints = ["{"ab" * 32}"]\n',
+    ],
+)
+def test_clients_that_have_what_they_need(tmp_path: Path, text: str) -> None:
+    assert load_text(tmp_path, text).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accounts_file", "/users"),
+        ("users", "a:b"),
+        ("dovecot", "/run/auth"),
+        ("hook", "m:f"),
+        ("token_hook", "m:f"),
+    ],
+)
+def test_users_that_nobody_asks_for(tmp_path: Path, name: str, value: str) -> None:
+    text = f'{LISTENER}[auth]\n{name} = "{value}"\n'
+    (warning,) = load_text(tmp_path, text).warnings
+    assert str(warning).startswith(
+        f"{tmp_path}/fastmta.toml:4: auth.{name}: no listener offers log"
+    )
+    offered = text.replace("[auth]", 'login = "offered"\n[auth]')
+    assert load_text(tmp_path, offered).warnings == ()
+
+
 def test_flags_are_checked() -> None:
     overrides = ["dns.tries", "dns.trys=3", "dns.tries=x"]
     with pytest.raises(ConfigError) as caught:
