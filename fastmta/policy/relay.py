@@ -1,4 +1,7 @@
-"""Relay control: trusted networks may relay anywhere, everybody else to `relay.domains` only."""
+"""Relay control: trusted networks, logins and listed certificates may send to anyone.
+
+Everybody else may send to `relay.domains` only.
+"""
 
 import ipaddress
 from collections.abc import Iterable
@@ -20,13 +23,22 @@ class RelayPolicy:
     parents: frozenset[bytes]  # `.example.com` entries, without the dot
     origin: bytes  # appended to unqualified addresses of trusted clients
     postmaster: bytes  # where <postmaster> goes
+    fingerprints: frozenset[str] = frozenset()  # certificates of clients that may relay
     _known: dict[str, "RelayRights"] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def build(
-        cls, networks: Iterable[str], domains: Iterable[str], origin: str, postmaster: str
+        cls,
+        networks: Iterable[str],
+        domains: Iterable[str],
+        origin: str,
+        postmaster: str,
+        fingerprints: Iterable[str] = (),
     ) -> "RelayPolicy":
-        """Rules from configuration text; raises ValueError for a bad network."""
+        """Rules from configuration text; raises ValueError for a bad network.
+
+        `fingerprints` are SHA-256 in lower-case hex.
+        """
         names = [name.lower().encode("ascii") for name in domains]
         return cls(
             networks=tuple(ipaddress.ip_network(network, strict=False) for network in networks),
@@ -34,10 +46,13 @@ class RelayPolicy:
             parents=frozenset(name[1:] for name in names if name.startswith(b".")),
             origin=origin.lower().encode("ascii"),
             postmaster=postmaster.encode("ascii"),
+            fingerprints=frozenset(fingerprints),
         )
 
-    def admit(self, address: str) -> "RelayRights":
-        """Rights of a client."""
+    def admit(self, address: str, login: str = "", fingerprint: str = "") -> "RelayRights":
+        """Rights of a client; a login or a listed certificate makes it a trusted one."""
+        if login or (fingerprint and fingerprint in self.fingerprints):
+            return RelayRights(self, True, True)
         known = self._known.get(address)
         if known is None:
             if len(self._known) >= _KNOWN_MAX:
@@ -50,7 +65,7 @@ class RelayPolicy:
         is_trusted = any(
             ip in network for network in self.networks if network.version == ip.version
         )
-        return RelayRights(self, is_trusted)
+        return RelayRights(self, is_trusted, False)
 
     def accepts_domain(self, domain: bytes) -> bool:
         """Whether `domain` (lower case) is one that we relay for, from anyone."""
@@ -66,11 +81,12 @@ class RelayPolicy:
 class RelayRights:
     """What one client may do."""
 
-    __slots__ = ("is_trusted", "policy")
+    __slots__ = ("is_known", "is_trusted", "policy")
 
-    def __init__(self, policy: RelayPolicy, is_trusted: bool) -> None:
+    def __init__(self, policy: RelayPolicy, is_trusted: bool, is_known: bool) -> None:
         self.policy = policy
         self.is_trusted = is_trusted
+        self.is_known = is_known
 
     def reverse_path(self, path: bytes) -> bytes | Reply:
         """Null and qualified paths pass; unqualified (`local-part@`) ones get the origin."""

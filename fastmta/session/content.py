@@ -42,6 +42,10 @@ def examine_header(
         return replies.R554_HEADER_TOO_LONG
     if spans:
         content = _without(content, spans)
+    if content[start : start + 1] in (b" ", b"\t"):
+        # RFC 5322 2.2.3: it would go on with our Received field. An empty line ends the header
+        # section before it, as in Postfix.
+        content = b"\r\n".join((content[:start], content[start:]))
     return content, message_id
 
 

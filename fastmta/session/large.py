@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from functools import partial
 from typing import TypeAlias
 
 from fastmta.message import ContentFile, Message
@@ -12,7 +11,7 @@ from fastmta.smtp import Reply
 from fastmta.smtp import reply as replies
 
 from .content import examine_header
-from .port import Ports, Spill
+from .port import Accept, Ports, Spill
 from .transaction import Transaction
 
 Stored: TypeAlias = Callable[[Message, Exception | None], None]
@@ -34,8 +33,10 @@ class LargeContent:
         ports: Ports,
         transaction: Transaction,
         first: bytes,
+        complete: Callable[[bytes, bytes], tuple[bytes, bytes]],
         caught_up: Callable[[], None],
     ) -> None:
+        """`complete` takes and returns (first piece, Message-ID)."""
         self.refusal: Reply | None = None  # whatever follows is read and dropped
         self.message_id_field = b""
         self._spill: Spill | None = None
@@ -44,7 +45,7 @@ class LargeContent:
         if isinstance(examined, Reply):
             self.refusal = examined
             return
-        first, self.message_id_field = examined
+        first, self.message_id_field = complete(*examined)
         self._spill = ports.accept.begin_big(transaction.queue_id, caught_up)
         self._spill.write(first)
 
@@ -62,24 +63,38 @@ class LargeContent:
         """That was all: hand `message` over once its content is durable. Only without `refusal`."""
         spill, self._spill = self._spill, None
         assert spill is not None
-        message.content = None
-        spill.finish(partial(self._spilled, message, stored))
-
-    def _spilled(
-        self, message: Message, stored: Stored, file: ContentFile | None, error: Exception | None
-    ) -> None:
-        if file is None:
-            stored(message, error)
-            return
-        message.file = file
-        message.size_octets = file.size_octets
-        self._accept.accept(message, stored)
+        _finish(self._accept, spill, message, stored)
 
     def abandon(self) -> None:
         """It is not wanted any more."""
         spill, self._spill = self._spill, None
         if spill is not None:
             spill.abandon()
+
+
+def spill_whole(accept: Accept, message: Message, content: bytes, stored: Stored) -> None:
+    """A content that is here as a whole becomes a file; then `message` is handed over."""
+    spill = accept.begin_big(message.id, _nothing)
+    spill.write(content)
+    _finish(accept, spill, message, stored)
+
+
+def _nothing() -> None:
+    """Nobody waits for a spill that is written in one piece."""
+
+
+def _finish(accept: Accept, spill: Spill, message: Message, stored: Stored) -> None:
+    message.content = None
+
+    def spilled(file: ContentFile | None, error: Exception | None) -> None:
+        if file is None:
+            stored(message, error)
+            return
+        message.file = file
+        message.size_octets = file.size_octets
+        accept.accept(message, stored)
+
+    spill.finish(spilled)
 
 
 def failure_reply(error: Exception) -> Reply:

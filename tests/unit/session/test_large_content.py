@@ -97,11 +97,11 @@ def test_the_size_alone_decides_and_not_the_pieces(more: int, seed: int) -> None
 def test_nothing_of_it_stays_in_memory() -> None:
     room = ContentRoom(10_000_000)
     dialog = in_content(room=room)
-    idle = dialog.session._framing.__sizeof__()
+    idle = dialog.session.framing.__sizeof__()
     dialog.send(HEADER)
     for _ in range(20):
         dialog.send(b"z" * 1000 + b"\r\n")
-    assert dialog.session._framing.__sizeof__() <= idle
+    assert dialog.session.framing.__sizeof__() <= idle
     assert room.used <= ContentRoom.SPILLING_OCTETS
     dialog.send(b".\r\n")
     only_spill(dialog).answer()
@@ -228,8 +228,8 @@ def test_a_refused_record_is_answered_as_with_a_small_message() -> None:
 def test_no_memory_at_the_end_is_451_and_leaves_no_file() -> None:
     dialog = in_content()
     dialog.send(HEADER + body(5000))
-    poor: Any = PoorFraming(dialog.session._framing, "take_content", 1)
-    dialog.session._framing = poor
+    poor: Any = PoorFraming(dialog.session.framing, "take_content", 1)
+    dialog.session.framing = poor
     assert dialog.codes(b".\r\n") == ["451"]
     assert only_spill(dialog).is_abandoned
     assert dialog.codes(b"MAIL FROM:<>\r\n") == ["250"]

@@ -45,8 +45,11 @@ COMMANDS = {
     Verb.UNKNOWN: b"FROBNICATE\r\n",
     Verb.STARTTLS: b"STARTTLS\r\n",
     Verb.AUTH: b"AUTH PLAIN AAAA\r\n",
-    Verb.BDAT: b"BDAT 3 LAST\r\n",
+    Verb.BDAT: b"BDAT 3 LAST\r\nabc",
     Verb.EXPN: b"EXPN list\r\n",
+    Verb.XCLIENT: b"XCLIENT ADDR=192.0.2.1\r\n",
+    Verb.XFORWARD: b"XFORWARD ADDR=192.0.2.1\r\n",
+    Verb.LHLO: b"LHLO c\r\n",
 }
 C, R, M, P = State.CONNECTED, State.READY, State.MAIL, State.RCPT
 # verb: (code, state afterwards) by state before
@@ -58,14 +61,22 @@ EXPECTED = {
     Verb.DATA: {C: ("503", C), R: ("503", R), M: ("554", M), P: ("354", State.CONTENT)},
     Verb.RSET: {C: ("250", C), R: ("250", R), M: ("250", R), P: ("250", R)},
     Verb.NOOP: {C: ("250", C), R: ("250", R), M: ("250", M), P: ("250", P)},
-    Verb.VRFY: {C: ("503", C), R: ("252", R), M: ("252", M), P: ("252", P)},
+    Verb.VRFY: {C: ("252", C), R: ("252", R), M: ("252", M), P: ("252", P)},
     Verb.HELP: {C: ("214", C), R: ("214", R), M: ("214", M), P: ("214", P)},
     Verb.QUIT: dict.fromkeys((C, R, M, P), ("221", State.CLOSED)),
     Verb.UNKNOWN: {s: ("500", s) for s in (C, R, M, P)},
-    Verb.STARTTLS: {s: ("500", s) for s in (C, R, M, P)},
-    Verb.AUTH: {s: ("500", s) for s in (C, R, M, P)},
-    Verb.BDAT: {s: ("500", s) for s in (C, R, M, P)},
-    Verb.EXPN: {s: ("500", s) for s in (C, R, M, P)},
+    Verb.STARTTLS: {s: ("502", s) for s in (C, R, M, P)},
+    Verb.AUTH: {s: ("503", s) for s in (C, R, M, P)},
+    Verb.BDAT: {
+        C: ("503", C),
+        R: ("503", R),
+        M: ("554", State.BROKEN),
+        P: ("250", R),
+    },
+    Verb.EXPN: {s: ("502", s) for s in (C, R, M, P)},
+    Verb.XCLIENT: {C: ("550", C), R: ("550", R), M: ("503", M), P: ("503", P)},
+    Verb.XFORWARD: {C: ("550", C), R: ("550", R), M: ("503", M), P: ("503", P)},
+    Verb.LHLO: {s: ("500", s) for s in (C, R, M, P)},
 }
 
 
@@ -90,7 +101,11 @@ def test_ehlo_offers_what_is_implemented_in_postfix_order() -> None:
         "250-SIZE 26214400",
         "250-VRFY",
         "250-ENHANCEDSTATUSCODES",
-        "250 8BITMIME",
+        "250-8BITMIME",
+        "250-DSN",
+        "250-SMTPUTF8",
+        "250-CHUNKING",
+        "250 LIMITS MAILMAX=10000 RCPTMAX=1000",
     ]
 
 
@@ -448,3 +463,25 @@ def test_helo_text_cannot_break_the_received_field() -> None:
     content = dialog.accept.messages[0].content
     assert content is not None
     assert content.startswith(b"Received: from a?b??(c) (unknown [127.0.0.1])\r\n")
+
+
+@pytest.mark.parametrize("hello", [b"", b"HELO c\r\n"])
+def test_pipelining_that_was_not_offered_ends_the_session(hello: bytes) -> None:
+    dialog = Dialog()
+    dialog.send(hello)
+    assert dialog.codes(b"NOOP\r\nNOOP\r\n")[-1] == "554"
+    assert dialog.session.is_closing
+
+
+def test_after_helo_one_command_at_a_time_is_fine_and_so_is_one_behind_the_dot() -> None:
+    dialog = Dialog()
+    for line in (b"HELO c\r\n", MAIL, RCPT, b"DATA\r\n", CONTENT + b"NOOP\r\n"):
+        codes = dialog.codes(line)
+    assert codes == ["250", "250"]
+
+
+@pytest.mark.parametrize("verb", [b"RSET", b"QUIT"])
+def test_an_argument_where_there_is_none(verb: bytes) -> None:
+    dialog = in_state(M)
+    assert dialog.codes(verb + b" x\r\n") == ["501"]
+    assert dialog.session.state is M

@@ -59,13 +59,13 @@ class PoorFraming:
 
 def test_no_memory_at_the_end_of_a_content_is_451_for_that_message_only() -> None:
     dialog = in_state(P)
-    framing: Any = PoorFraming(dialog.session._framing, "take_content", 1)
-    dialog.session._framing = framing
+    framing: Any = PoorFraming(dialog.session.framing, "take_content", 1)
+    dialog.session.framing = framing
     dialog.send(b"DATA\r\n")
     assert dialog.send(CONTENT) == ["451 4.3.0 Error: local problem"]
     assert dialog.accept.messages == []
     assert dialog.session.state is State.READY
-    assert dialog.session._ports.room.used == 0
+    assert dialog.session.ports.room.used == 0
     for line in (MAIL, RCPT):
         dialog.send(line)
     dialog.send(b"DATA\r\n")
