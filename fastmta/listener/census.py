@@ -1,8 +1,19 @@
-"""How many clients a worker has: in total and by address, over all its listeners."""
+"""How many clients a worker has, over all its listeners, and whether one client has too many."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 _ROOM_AGAIN = 0.95  # of the limit
+
+
+class Clients(Protocol):
+    """Counts the connections of each client, over all workers."""
+
+    def enter(self, address: str) -> bool:
+        """One more; False: it has enough, and this one is not counted."""
+
+    def leave(self, address: str) -> None:
+        """One that entered has ended."""
 
 
 @dataclass(slots=True)
@@ -10,9 +21,8 @@ class Census:
     """Counts connections; whoever comes in must leave once."""
 
     connections_max: int = 10_000
-    per_client_max: int = 50  # trusted clients are exempt
+    clients: Clients | None = None
     count: int = 0
-    _per_client: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_full(self) -> bool:
@@ -24,20 +34,31 @@ class Census:
         """Still too full to let in those who wait, after nobody fitted."""
         return self.count > self.connections_max * _ROOM_AGAIN
 
-    def has_enough(self, address: str) -> bool:
-        """Whether this client has as many connections as one may have."""
-        return self._per_client.get(address, 0) >= self.per_client_max
+    def enter(self, address: str) -> bool:
+        """A connection of `address` begins; False: the client has enough, and it must not.
 
-    def enter(self, address: str) -> None:
-        """A connection of `address` begins."""
+        "": nobody knows yet whose it is, and it counts in total only.
+        """
+        if address and self.clients is not None and not self.clients.enter(address):
+            return False
         self.count += 1
-        self._per_client[address] = self._per_client.get(address, 0) + 1
+        return True
+
+    def rename(self, address: str, client: str) -> bool:
+        """The one that entered as `address` is `client`; False: that one has enough.
+
+        It stays what it was then, and leaves as that.
+        """
+        if self.clients is None:
+            return True
+        if not self.clients.enter(client):
+            return False
+        if address:
+            self.clients.leave(address)
+        return True
 
     def leave(self, address: str) -> None:
         """A connection of `address` has ended."""
         self.count -= 1
-        left = self._per_client[address] - 1
-        if left:
-            self._per_client[address] = left
-        else:
-            del self._per_client[address]
+        if address and self.clients is not None:
+            self.clients.leave(address)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, cast
 
-from fastmta.event import ClientConnected, CommandRefused
+from fastmta.event import ClientConnected, CommandRefused, Notice, Severity
 from fastmta.session import Ports, Session
+from fastmta.session.settings import Networks
 from fastmta.smtp import Reply
 from fastmta.smtp import reply as replies
+from fastmta.smtp.use import Use
 
 from .census import Census
 from .connection import Connection
@@ -21,6 +24,7 @@ from .door import Door, Spare
 from .wheel import Wheel
 
 _SCRATCH_OCTETS = 256 * 1024
+_PLAIN_OCTETS = 64 * 1024
 _SHUT_DOWN_POLL_S = 0.05
 # While clients are turned away: 50 a second, of each socket.
 _TURN_AWAY_INTERVAL_S = 0.1
@@ -41,6 +45,18 @@ class ListenerSettings:
     idle_s: float = 300.0  # RFC 5321 4.5.3.2.7
     session_s: float = 7200.0  # the longest life of a session; ended between transactions
     backlog: int = 1024  # clients that the kernel accepts ahead of us
+    is_implicit_tls: bool = False  # TLS from the first octet, RFC 8314 3.3
+    handshake_s: float = 30.0
+    proxies: Networks = field(default_factory=Networks)  # who begins with a PROXY header
+    proxy_s: float = 5.0  # how long for it (Postfix's smtpd_upstream_proxy_timeout)
+
+
+class TlsSource(Protocol):
+    """Where the context of a new TLS session comes from."""
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The present one."""
 
 
 class Listener:
@@ -60,11 +76,15 @@ class Listener:
         names: Names,
         census: Census,
         loop: asyncio.AbstractEventLoop,
+        tls: TlsSource | None = None,
     ) -> None:
         self._census = census
+        self._tls = tls
         self.ports = ports
         self.settings = settings
         self.scratch = memoryview(bytearray(_SCRATCH_OCTETS))
+        # What was decrypted; used as `scratch` is.
+        self.plain = memoryview(bytearray(_PLAIN_OCTETS if tls is not None else 0))
         self.now_s = loop.time
         self.call_later = loop.call_later
         self._names = names
@@ -200,14 +220,52 @@ class Listener:
         if self._census.is_full:
             self._turn_away_from_now_on()
             return self._refuse(address, replies.r421_busy(hostname))
-        if self._census.has_enough(address) and not self.ports.policy.admit(address).is_trusted:
-            return self._refuse(
-                address, replies.r421_too_many_connections(hostname, f"[{address}]")
-            )
-        self._census.enter(address)
+        if address in self.settings.proxies:  # whose connection it is we hear from it
+            connection.counted_as = ""
+        elif not self._may_connect(address):
+            return self._too_many(address)
+        if not self._census.enter(connection.counted_as):
+            return self._too_many(address)
         self._connections.add(connection)
         self._wheel.add(connection)
         return None
+
+    def _may_connect(self, address: str) -> bool:
+        quota = self.ports.quota
+        return quota is None or quota.spend(Use.CONNECTION, address)
+
+    def _too_many(self, address: str) -> Reply:
+        hostname = self.ports.settings.hostname
+        return self._refuse(address, replies.r421_too_many_connections(hostname, f"[{address}]"))
+
+    def rename(self, connection: Connection, client: str) -> Reply | None:
+        """Behind the proxy is `client`: count the connection as its, or say why not."""
+        if not self._may_connect(client) or not self._census.rename("", client):
+            return self._too_many(client)
+        connection.counted_as = client
+        return None
+
+    def may_start_tls(self, address: str) -> bool:
+        """Whether the client may begin one more handshake."""
+        quota = self.ports.quota
+        if quota is None or quota.spend(Use.TLS, address):
+            return True
+        hostname = self.ports.settings.hostname
+        self._refuse(address, replies.r421_too_many_tls(hostname, f"[{address}]"))
+        return False
+
+    def tls_context(self) -> ssl.SSLContext:
+        """The context of a new TLS session."""
+        assert self._tls is not None, "TLS is on offer only where there is a certificate"
+        return self._tls.context
+
+    def tell_tls(self, address: str, text: str) -> None:
+        """A TLS session broke; the reason is for the log, the client has its alert."""
+        self.ports.emit(Notice("smtpd", f"SSL_accept error from unknown[{address}]: {text}"))
+
+    def tell_proxy(self, address: str, text: str) -> None:
+        """A trusted proxy sent something else than a header."""
+        self.ports.emit(Notice("smtpd", f"PROXY header of [{address}]: {text}", Severity.WARNING))
 
     def _refuse(self, address: str, reply: Reply) -> Reply:
         self.ports.emit(CommandRefused(f"unknown[{address}]", "CONNECT", reply.text))
@@ -225,16 +283,19 @@ class Listener:
         """The verified name of the client."""
         self._names.client_name(address, done)
 
-    def session(self, address: str, name: str, output: Callable[[bytes], None]) -> Session:
+    def session(
+        self, address: str, name: str, output: Callable[[bytes], None], port: int
+    ) -> Session:
         """A session for one connection."""
-        return Session(self.ports, address, name, output)
+        return Session(self.ports, address, name, output, port)
 
     def connected(self, session: Session) -> None:
         """The client is about to be greeted."""
         self.ports.emit(ClientConnected(session.client))
 
     def watch(self, connection: Connection) -> None:
-        """Watch a connection's deadline again after it passed."""
+        """Watch a connection's deadline, which has passed or come nearer."""
+        self._wheel.discard(connection)
         self._wheel.add(connection)
 
     def _turn(self) -> None:

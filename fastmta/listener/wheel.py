@@ -18,8 +18,8 @@ class Wheel:
     """Holds timed things in buckets of one second; `turn` acts on those that are due.
 
     Moving a deadline back costs nothing: a thing is looked at when its old second comes, and goes
-    to a later bucket then. So activity never touches the wheel. A deadline acts within about one
-    second. Times are monotonic seconds.
+    to a later bucket then. So activity never touches the wheel. One that comes nearer has to be
+    discarded and added. A deadline acts within about one second. Times are monotonic seconds.
     """
 
     def __init__(self, now_s: Callable[[], float]) -> None:

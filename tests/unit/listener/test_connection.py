@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from fastmta.budget import ClientLimitOptions, ClientLimits, Tally, table_octets
 from fastmta.event import ClientDisconnected, Event
 from fastmta.listener.census import Census
 from fastmta.listener.connection import Connection
@@ -44,6 +46,7 @@ class FakeTransport:
         self.is_reading = True
         self.is_closed = False
         self.is_aborted = False
+        self.is_parted = False
         self.address = address
 
     def get_extra_info(self, name: str) -> tuple[str, int] | None:
@@ -55,6 +58,10 @@ class FakeTransport:
 
     def close(self) -> None:
         self.is_closed = True
+
+    def write_eof(self) -> None:
+        assert not self.is_closed
+        self.is_closed = self.is_parted = True
 
     def abort(self) -> None:
         self.is_closed = self.is_aborted = True
@@ -69,6 +76,15 @@ class FakeTransport:
     def resume_reading(self) -> None:
         assert not self.is_reading
         self.is_reading = True
+
+
+def limits_of(connections: int, **more: int) -> ClientLimits:
+    """So many connections of one client at a time; loopback is free."""
+    options = ClientLimitOptions(
+        connections=connections, exceptions=(ipaddress.ip_network("127.0.0.0/8"),), **more
+    )
+    tallies = [Tally(bytearray(table_octets(1)), 1, 0) for _ in range(2)]
+    return ClientLimits(options, *tallies, lambda: 1, bytes(32))
 
 
 class NoNames:
@@ -141,6 +157,7 @@ def test_input_during_a_commit_is_bounded() -> None:
 def test_the_penalty_for_errors_holds_replies_and_input_back() -> None:
     world = World(errors_soft=1)
     connection, transport = world.connect()
+    world.send(connection, b"EHLO c\r\n")
     world.send(connection, b"X\r\n")
     transport.written.clear()
     world.send(connection, b"X\r\nNOOP\r\n")
@@ -335,7 +352,7 @@ def test_a_transaction_does_not_prolong_a_session_for_ever() -> None:
 
 
 def test_connections_are_limited_per_stranger_and_in_total() -> None:
-    world = World(census=Census(connections_max=5, per_client_max=2))
+    world = World(census=Census(5, limits_of(2)))
     strangers = [world.connect("192.0.2.1") for _ in range(3)]
     assert [transport.is_closed for _, transport in strangers] == [False, False, True]
     assert strangers[2][1].written.startswith(b"421 4.7.0")
@@ -348,7 +365,7 @@ def test_connections_are_limited_per_stranger_and_in_total() -> None:
 
 
 def test_a_refused_connection_does_not_free_the_place_of_another() -> None:
-    world = World(census=Census(per_client_max=1))
+    world = World(census=Census(clients=limits_of(1)))
     world.connect("192.0.2.1")
     refused, _ = world.connect("192.0.2.1")
     refused.connection_lost(None)
@@ -356,7 +373,7 @@ def test_a_refused_connection_does_not_free_the_place_of_another() -> None:
 
 
 def test_listeners_of_a_worker_share_their_limits() -> None:
-    census = Census(connections_max=3, per_client_max=2)
+    census = Census(3, limits_of(2))
     one, other = World(census=census), World(census=census)
     one.connect("192.0.2.1")
     first, _ = other.connect("192.0.2.1")
