@@ -9,7 +9,7 @@ from fastmta.message import AttemptResult, Job, Outcome, OutcomeKind
 from fastmta.route import Site, Target
 
 from .content import Source
-from .transaction import Transaction
+from .transaction import Extras, Transaction
 
 Done: TypeAlias = Callable[[Job, AttemptResult], None]
 
@@ -26,6 +26,7 @@ class Attempt:
         "connect_s",
         "content",
         "done",
+        "has_ascii_header",
         "has_completed",
         "is_reusing",
         "is_starting",
@@ -48,6 +49,7 @@ class Attempt:
         self.done: Done | None = done  # None once it was called
         self.content = b""  # dot-stuffed
         self.source: Source | None = None  # of a large one, instead
+        self.has_ascii_header: bool | None = None  # of a large one; None: nobody looked
         self.outcomes: list[Outcome | None] | None = None  # by place, once there are any
         self.places: list[int] | None = None
         self.trouble: Outcome | None = None
@@ -69,7 +71,7 @@ class Attempt:
         paths = envelope.forward_paths
         if self.places is not None:
             indices = tuple([indices[place] for place in self.places])
-        return Transaction(
+        transaction = Transaction(
             envelope.reverse_path,
             [paths[index] for index in indices],
             self.content,
@@ -77,6 +79,11 @@ class Attempt:
             envelope.is_8bit,
             self.source,
         )
+        if envelope.is_utf8 or envelope.dsn is not None:
+            transaction.extras = Extras(
+                envelope.dsn, indices, envelope.is_utf8, self.has_ascii_header
+            )
+        return transaction
 
     def take(self, outcomes: list[Outcome | None]) -> bool:
         """Keep what a session found for the open places; whether some are deferred by it."""

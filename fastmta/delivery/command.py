@@ -1,13 +1,19 @@
 """What we say: a transaction to command lines (RFC 5321 4.1.1)."""
 
+import re
 from typing import Final
 
 from fastmta.smtp.extension import Extensions
+from fastmta.smtp.unitext import embed_unicode, encode_unitext
+from fastmta.smtp.xtext import encode_xtext
 
-from .transaction import Transaction
+from .transaction import Extras, Transaction
 
 RSET: Final = b"RSET\r\n"
 DATA: Final = b"DATA\r\n"
+_VALUE: Final = re.compile(rb"[!-<>-~]+")  # esmtp-value, RFC 5321 4.1.2
+_UTF8_VALUE: Final = re.compile(rb"[!-<>-~\x80-\xff]+")  # RFC 6531 3.3
+_ORCPT_OCTETS_MAX: Final = 500  # RFC 3461 4.2
 
 
 def encode_mail(transaction: Transaction, extensions: Extensions) -> bytes:
@@ -20,9 +26,14 @@ def encode_mail(transaction: Transaction, extensions: Extensions) -> bytes:
     return command
 
 
-def encode_rcpt(forward_path: bytes) -> bytes:
-    """RCPT."""
-    command = b"RCPT TO:<%b>\r\n" % forward_path
+def encode_rcpt(transaction: Transaction, place: int, extensions: Extensions) -> bytes:
+    """RCPT of one recipient, likewise."""
+    extras = transaction.extras
+    forward_path = transaction.forward_paths[place]
+    parameters = b""
+    if extras is not None and extras.dsn is not None and extensions.dsn:
+        parameters = _encode_recipient(extras, place, forward_path, extensions)
+    command = b"RCPT TO:<%b>%b\r\n" % (forward_path, parameters)
     _refuse_line_ends(command, 1)
     return command
 
@@ -30,6 +41,10 @@ def encode_rcpt(forward_path: bytes) -> bytes:
 def encode_flight(transaction: Transaction, extensions: Extensions) -> bytes:
     """MAIL, every RCPT and DATA in one piece (RFC 2920 3.1)."""
     paths = transaction.forward_paths
+    if transaction.extras is not None:
+        mail = encode_mail(transaction, extensions)
+        rcpts = [encode_rcpt(transaction, place, extensions) for place in range(len(paths))]
+        return b"".join((mail, *rcpts, DATA))
     flight = b"MAIL FROM:<%b>%b\r\nRCPT TO:<%b>\r\nDATA\r\n" % (
         transaction.reverse_path,
         _encode_parameters(transaction, extensions),
@@ -41,7 +56,57 @@ def encode_flight(transaction: Transaction, extensions: Extensions) -> bytes:
 
 def _encode_parameters(transaction: Transaction, extensions: Extensions) -> bytes:
     size = b"" if extensions.size is None else b" SIZE=%d" % transaction.size_octets
-    return size + b" BODY=8BITMIME" if transaction.is_8bit and extensions.eightbit else size
+    if transaction.is_8bit and extensions.eightbit:
+        size += b" BODY=8BITMIME"
+    extras = transaction.extras
+    return size if extras is None else size + _encode_extras(extras, extensions)
+
+
+def _encode_extras(extras: Extras, extensions: Extensions) -> bytes:
+    """SMTPUTF8, RET and ENVID. A server without DSN is told nothing of it (RFC 3461 5.2.2)."""
+    parameters = b" SMTPUTF8" if extras.is_utf8 and extensions.smtputf8 else b""
+    dsn = extras.dsn
+    if dsn is not None and extensions.dsn:
+        if dsn.returned:
+            parameters += b" RET=" + _checked(_VALUE, dsn.returned.encode())
+        if dsn.envelope_id:
+            parameters += b" ENVID=" + _checked(_VALUE, dsn.envelope_id)
+    return parameters
+
+
+def _encode_recipient(
+    extras: Extras, place: int, forward_path: bytes, extensions: Extensions
+) -> bytes:
+    """NOTIFY and ORCPT as they were given; an ORCPT of our own with a NOTIFY that came without.
+
+    What we add names the recipient as it was given to us (RFC 3461 5.2.1), and nothing at all when
+    it would be longer than an ORCPT may be.
+    """
+    dsn = extras.dsn
+    assert dsn is not None
+    index = extras.indices[place]
+    notify = dsn.notify_of(index)
+    original = dsn.original_recipient_of(index)
+    parameters = b" NOTIFY=" + _checked(_VALUE, notify.encode()) if notify else b""
+    if notify and not original:
+        if forward_path.isascii():
+            original = b"rfc822;" + encode_xtext(forward_path)
+        else:
+            original = b"utf-8;" + encode_unitext(forward_path)
+        if len(original) > _ORCPT_OCTETS_MAX:
+            return parameters
+    if original:
+        is_utf8 = extras.is_utf8 and extensions.smtputf8
+        original = original if is_utf8 else embed_unicode(original)  # RFC 6533 3
+        parameters += b" ORCPT=" + _checked(_UTF8_VALUE, original)
+    return parameters
+
+
+def _checked(pattern: re.Pattern[bytes], value: bytes) -> bytes:
+    """A value that may be a parameter's; no other leaves, whatever the spool holds."""
+    if pattern.fullmatch(value) is None:
+        raise ValueError("a parameter whose value would be more than that")
+    return value
 
 
 def _refuse_line_ends(octets: bytes, count: int) -> None:

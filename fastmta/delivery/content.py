@@ -13,6 +13,7 @@ from fastmta.message import ContentFile
 from fastmta.smtp import stuff
 from fastmta.smtp.content import LineEndError
 
+_HEADER_OCTETS_MAX = 4 * 1024 * 1024  # looked through; far more than is accepted by default
 _UNENDED_OCTETS_MAX = 128 * 1024  # of a line; twice what is accepted from a client
 
 
@@ -43,6 +44,47 @@ class Contents(Protocol):
         self, file: ContentFile, done: Callable[[Source | None, Exception | None], None]
     ) -> None:
         """Check all of it, then call `done`, later: with a source, or with what is wrong."""
+
+
+def is_ascii_header(content: bytes) -> bool:
+    """Whether the header section of `content` is pure ASCII; its body does not matter."""
+    if content.startswith(b"\r\n"):
+        return True
+    end = content.find(b"\r\n\r\n")
+    return content.isascii() if end < 0 else content[:end].isascii()
+
+
+class HeaderLook:
+    """Reads a large content as far as its header section goes: is that pure ASCII?
+
+    `done(answer, None)` or `done(False, error)`, once and later. A header section larger than any
+    that we accept is not looked through: the answer is then the one that promises less.
+    """
+
+    __slots__ = ("_done", "_octets_left", "_stream", "_tail")
+
+    def __init__(self, stream: Stream, done: Callable[[bool, Exception | None], None]) -> None:
+        self._stream = stream
+        self._done = done
+        self._tail = b"\r\n"  # before a content without any header section stands its empty line
+        self._octets_left = _HEADER_OCTETS_MAX
+        stream.read(self._take)
+
+    def _take(self, octets: bytes, error: Exception | None) -> None:
+        if error is not None:
+            self._done(False, error)
+            return
+        seen = self._tail + octets
+        end = seen.find(b"\r\n\r\n")
+        is_ascii = (seen if end < 0 else seen[:end]).isascii()
+        self._octets_left -= len(octets)
+        if end >= 0 or not octets or not is_ascii:
+            self._done(is_ascii, None)
+        elif self._octets_left <= 0:
+            self._done(False, None)
+        else:
+            self._tail = seen[-3:]
+            self._stream.read(self._take)
 
 
 class Feeder:

@@ -24,7 +24,7 @@ from fastmta.smtp.content import LineEndError
 from . import trouble
 from .attempt import Attempt, Done
 from .connection import Connection
-from .content import Contents, Source
+from .content import Contents, HeaderLook, Source
 from .options import DeliveryOptions
 from .pool import Pool
 from .state import State
@@ -153,11 +153,23 @@ class Courier:
                 self._settle(attempt, trouble.unreadable())
             elif self._is_closing:
                 self._interrupt(attempt)
+            elif attempt.job.message.envelope.is_utf8 and attempt.has_ascii_header is None:
+                HeaderLook(source.stream(), partial(self._looked, attempt))
+                self._opening.add(attempt)
             else:
                 self._use_a_session(attempt)
         except Exception as problem:
             self._break(attempt, problem)
         self._check_drained()
+
+    def _looked(self, attempt: Attempt, is_ascii: bool, error: Exception | None) -> None:
+        """Whether a large content can do without SMTPUTF8 is known, or it cannot be read."""
+        attempt.has_ascii_header = is_ascii
+        source, attempt.source = attempt.source, None
+        if error is not None and source is not None:
+            source.close()
+            source = None
+        self._opened(attempt, source, error)
 
     def _report_content(self, attempt: Attempt, error: Exception | None) -> None:
         text = f"content cannot be read: {error}"
@@ -318,7 +330,9 @@ class Courier:
             attempt.has_completed = True
         else:
             attempt.trouble = transaction.trouble
-        self._go_on(attempt, attempt.take(transaction.outcomes))
+        is_plain = transaction.extras is None
+        outcomes = transaction.outcomes if is_plain else transaction.all_outcomes()
+        self._go_on(attempt, attempt.take(outcomes))
 
     def session_over(self, connection: Connection) -> None:
         self._pool.drop(connection)

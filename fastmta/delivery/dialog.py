@@ -106,13 +106,15 @@ class Dialog:
     # What the holder says.
 
     def begin(self, transaction: Transaction) -> Step:
-        """Start `transaction`. DONE at once when the server already said it is too big."""
+        """Start `transaction`. DONE at once when EHLO's reply already decides about all of it."""
         assert self.state is State.IDLE
         assert not self.output
         self.transaction = transaction
         size_max = self._extensions.size
         if size_max and transaction.size_octets > size_max:
             transaction.decide_rest(trouble.too_big(self._peer, transaction.size_octets, size_max))
+            return Step.DONE
+        if transaction.extras is not None and self._withhold(transaction):
             return Step.DONE
         self.state = State.ENVELOPE
         self._due = _RSET if self._is_open_transaction else _MAIL
@@ -323,6 +325,28 @@ class Dialog:
 
     # Sending.
 
+    def _withhold(self, transaction: Transaction) -> bool:
+        """Decide what needs SMTPUTF8 at a server without it; True when that leaves nothing to send.
+
+        A message that turns out to be plain ASCII is sent without (RFC 6531 3.2).
+        """
+        extras = transaction.extras
+        assert extras is not None
+        if not extras.is_utf8 or self._extensions.smtputf8:
+            return False
+        if not (transaction.reverse_path.isascii() and transaction.has_ascii_header):
+            transaction.decide_rest(trouble.needs_utf8(self._peer, Scope.TRANSACTION))
+            return True
+        paths = transaction.forward_paths
+        places = [place for place, path in enumerate(paths) if not path.isascii()]
+        if places:
+            outcome = trouble.needs_utf8(self._peer, Scope.RECIPIENT)
+            if len(places) == len(paths):
+                transaction.decide_rest(outcome)
+                return True
+            transaction.withhold(places, outcome)
+        return False
+
     def _send_content(self) -> Step:
         """DATA was granted."""
         transaction = self.transaction
@@ -345,7 +369,7 @@ class Dialog:
         elif due == _MAIL:
             self.output.append(encode_mail(transaction, self._extensions))
         elif due < self._data_place:
-            self.output.append(encode_rcpt(transaction.forward_paths[due - 1]))
+            self.output.append(encode_rcpt(transaction, due - 1, self._extensions))
         else:
             self.output.append(DATA)
 

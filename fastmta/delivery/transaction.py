@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastmta.message import Outcome
+import msgspec
 
-from .content import Source
+from fastmta.message import Outcome
+from fastmta.message.envelope import DSNRequest
+
+from .content import Source, is_ascii_header
+
+
+class Extras(msgspec.Struct):
+    """What few messages have: DSN parameters (RFC 3461 4), or SMTPUTF8 (RFC 6531 3.4)."""
+
+    dsn: DSNRequest | None
+    indices: Sequence[int]  # of the envelope's recipients, one for each forward-path
+    is_utf8: bool
+    has_ascii_header: bool | None  # of a large content; None: look at the content
+    withheld: dict[int, Outcome] | None = None  # by the place that they had
 
 
 class Transaction:
@@ -14,11 +27,12 @@ class Transaction:
 
     `content` is dot-stuffed already; a large one is read from `source` instead. `outcomes` has one
     place per forward-path; a place stays None until that recipient's fate in this session is known,
-    and is written once.
+    and is written once. `extras` is None for nearly every message there is.
     """
 
     __slots__ = (
         "content",
+        "extras",
         "forward_paths",
         "is_8bit",
         "outcomes",
@@ -45,6 +59,7 @@ class Transaction:
         self.source = source
         self.size_octets = size_octets  # before stuffing, for SIZE (RFC 1870 6)
         self.is_8bit = is_8bit
+        self.extras: Extras | None = None
         self.outcomes: list[Outcome | None] = [None] * len(forward_paths)
         self.undecided = len(forward_paths)
         self.trouble: Outcome | None = None  # the host's fault, if that is what ended it
@@ -62,3 +77,31 @@ class Transaction:
             if decided is None:
                 outcomes[index] = outcome
         self.undecided = 0
+
+    def withhold(self, places: Sequence[int], outcome: Outcome) -> None:
+        """Decide some, not all, before anything is said; the others alone are said and counted."""
+        extras = self.extras
+        assert extras is not None
+        assert extras.withheld is None
+        extras.withheld = dict.fromkeys(places, outcome)
+        kept = [at for at in range(len(self.forward_paths)) if at not in extras.withheld]
+        assert kept
+        self.forward_paths = [self.forward_paths[at] for at in kept]
+        extras.indices = [extras.indices[at] for at in kept]
+        self.outcomes = [None] * len(kept)
+        self.undecided = len(kept)
+
+    def all_outcomes(self) -> list[Outcome | None]:
+        """For each forward-path that it was made with, withheld or not, in their order."""
+        withheld = None if self.extras is None else self.extras.withheld
+        if withheld is None:
+            return self.outcomes
+        decided = iter(self.outcomes)
+        count = len(self.outcomes) + len(withheld)
+        return [withheld[at] if at in withheld else next(decided) for at in range(count)]
+
+    @property
+    def has_ascii_header(self) -> bool:
+        """Whether the header section can do without SMTPUTF8; looks through it."""
+        known = None if self.extras is None else self.extras.has_ascii_header
+        return is_ascii_header(self.content) if known is None else known

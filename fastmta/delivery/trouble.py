@@ -99,6 +99,12 @@ def too_big(peer: Peer, size_octets: int, limit_octets: int) -> Outcome:
     return Outcome(FAILED, "5.3.4", text, Scope.TRANSACTION, peer.relay)
 
 
+def needs_utf8(peer: Peer, scope: Scope) -> Outcome:
+    """The server would not understand the addresses or the header section (RFC 6531 3.2)."""
+    text = f"SMTPUTF8 is required, but was not offered by host {peer.name}"
+    return Outcome(FAILED, "5.6.7", text, scope, peer.relay)
+
+
 def unreachable(peer: Peer, reason: str) -> Outcome:
     """No connection came about. `reason` as the system words it: `Connection refused`."""
     text = f"connect to {peer.relay}: {reason}"

@@ -10,6 +10,7 @@ from fastmta.message import (
     Message,
     Outcome,
 )
+from fastmta.message.envelope import DSNRequest
 from fastmta.message.trace import message_date
 
 from .report import ORIGINAL_OCTETS_MAX, delivery_report, notification, original
@@ -45,7 +46,8 @@ class Bouncer:
     def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
         """The notification that `failures` (recipient index, outcome) of `message` call for.
 
-        None for a message with null reverse-path: nobody is told (RFC 5321 6.1). Assumes canonical
+        None when nobody is told: for a message with null reverse-path (RFC 5321 6.1), and when
+        NOTIFY keeps each of these recipients out of a report (RFC 3461 4.1). Assumes canonical
         content, in memory or in a file; raises ValueError without it, and without failures.
         """
         envelope = message.envelope
@@ -53,8 +55,12 @@ class Bouncer:
             return None
         if not failures:
             raise ValueError("a report needs at least one failure")
+        failures = [each for each in failures if _is_wanted(envelope.dsn, each[0])]
+        if not failures:
+            return None
         content, is_large = self._original(message)
-        attached, is_8bit = original(envelope.reverse_path, content, is_large=is_large)
+        is_head = is_large or (envelope.dsn is not None and envelope.dsn.returned == "HDRS")
+        attached, is_8bit = original(envelope.reverse_path, content, is_head=is_head)
         parts = [
             notification(self._hostname, message, failures),
             delivery_report(self._hostname, message, failures),
@@ -71,6 +77,7 @@ class Bouncer:
                 client=ClientIdentity(),
                 is_8bit=is_8bit,
                 tenant=envelope.tenant,
+                is_utf8=not envelope.reverse_path.isascii(),
             ),
             content,
             self._queue_ns(),
@@ -125,3 +132,9 @@ class Bouncer:
             number += 1
             boundary = f"{number}.{first}"[:70]
         return boundary
+
+
+def _is_wanted(dsn: DSNRequest | None, index: int) -> bool:
+    """Whether the sender is to hear that recipient `index` failed (RFC 3461 4.1)."""
+    notify = "" if dsn is None else dsn.notify_of(index)
+    return not notify or "FAILURE" in notify.split(",")

@@ -3,12 +3,18 @@
 import re
 from collections.abc import Iterable
 
+from fastmta.smtp.unitext import embed_unicode
+from fastmta.smtp.xtext import decode_xtext
+
 CONTENT_LINE_OCTETS_MAX = 998  # RFC 5322 2.1.1, without CR LF
 WRAP_COLUMNS = 76
 WORD_OCTETS_MAX = 500
+PARAMETER_OCTETS_MAX = 500  # RFC 3461 4.2
+ADDRESS_OCTETS_MAX = 900  # of an original recipient, which stands in one line
 TEXT_OCTETS_MAX = 1_000  # of one reply or reason; RFC 3464 2.3.6 sets no limit
 _BAD_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _LONG_LINE = re.compile(rb"[^\r\n]{999}")
+_ADDRESS_TYPE = re.compile(rb"[A-Za-z0-9-]{1,40}")
 _FOLD = re.compile(rb"([^\r\n]{997})(?=[^\r\n])")
 
 
@@ -22,6 +28,27 @@ def plain(text: str) -> str:
 def plain_address(address: bytes) -> str:
     """`address` with "?" for all that is not ASCII print; spaces of a quoted string stay."""
     return "".join(c if " " <= c <= "~" else "?" for c in address.decode("latin-1"))
+
+
+def plain_xtext(xtext: bytes) -> str:
+    """What `xtext` stands for, with "?" for all that is not ASCII print."""
+    cut = xtext[:PARAMETER_OCTETS_MAX]
+    octets = decode_xtext(cut)
+    return plain_address(cut if octets is None else octets)
+
+
+def plain_original_recipient(value: bytes) -> str:
+    """An ORCPT value as the field shows it (RFC 3464 2.3.1): `type;address`; "" if none can be.
+
+    An address of type utf-8 (RFC 6533 3) is no xtext; its characters are named, as nothing but
+    ASCII may stand in this kind of report.
+    """
+    kind, separator, address = value[:PARAMETER_OCTETS_MAX].partition(b";")
+    if not separator or not address or _ADDRESS_TYPE.fullmatch(kind) is None:
+        return ""
+    is_unicode = kind.lower() == b"utf-8"
+    shown = plain_address(embed_unicode(address)) if is_unicode else plain_xtext(address)
+    return f"{kind.decode('ascii')};{shown}" if len(shown) <= ADDRESS_OCTETS_MAX else ""
 
 
 def wrap(text: str) -> str:

@@ -325,7 +325,7 @@ class Lifecycle:
             if dsn is not None:
                 events.append(MessageReceived(dsn.id, "", dsn.message_id_field))
                 events.append(BounceQueued(message.id, dsn.id))
-            else:
+            elif not message.envelope.reverse_path:
                 text = "undeliverable bounce dropped: it has no sender to tell"
                 events.append(Notice("bounce", text, Severity.INFO, message.id))
         self._engine.marks += 1

@@ -129,7 +129,8 @@ class Notify(Protocol):
     """Makes delivery status notifications."""
 
     def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
-        """The notification to the reverse-path; None when that is the null reverse-path."""
+        """The notification to the reverse-path; None when that is the null reverse-path, or when
+        the sender wants no word about these recipients."""
 
 
 class Resolve(Protocol):

@@ -146,6 +146,19 @@ def test_bounce_of_a_bounce_is_dropped_with_a_line() -> None:
     assert len(world.accepted) == 1
 
 
+def test_bounce_that_nobody_wants_is_not_made_and_no_line_says_so() -> None:
+    """As in Postfix: the lines of the attempt and of the removal, nothing else (RFC 3461 4.1)."""
+    world = World()
+    world.wants_reports = False
+    world.receivers.behaviours["x.example"] = answer(FAILED)
+    message = world.send(b"a@x.example")
+    world.run(1)
+    assert world.state(message) is FAILED_STATE
+    kinds = [type(event).__name__ for event in world.events]
+    assert kinds == ["MessageActive", "RecipientTried", "MessageRemoved"]
+    assert len(world.accepted) == 1
+
+
 def test_deferred_recipient_comes_back_after_300_s_doubling() -> None:
     world = World()
     world.receivers.behaviours["x.example"] = answer(DEFERRED)
