@@ -10,7 +10,9 @@ from fastmta import __version__
 from .option import EXIT_CONFIG, config_options, load_config
 from .queue import queue
 from .spool import spool
+from .user import user
 
+EXIT_PROBLEMS = 1
 _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
@@ -33,8 +35,21 @@ def run(path: str | None, overrides: tuple[str, ...]) -> None:
 @main.command()
 @config_options
 def check(path: str | None, overrides: tuple[str, ...]) -> None:
-    """Check the configuration; name every problem with file and line."""
-    for problem in load_config(path, overrides, 1).warnings:
+    """Check the configuration; name every problem with file and line.
+
+    Certificates, users, senders and hooks that it names are tried as a start would, which runs the
+    hooks' modules; nothing is made, no address is bound.
+    """
+    config = load_config(path, overrides, EXIT_PROBLEMS)
+    from fastmta.daemon.sockets import BadStart
+    from fastmta.daemon.trial import try_start
+
+    try:
+        said = try_start(config, has_files=False)
+    except BadStart as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_PROBLEMS)
+    for problem in (*config.warnings, *said):
         click.echo(f"warning: {problem}", err=True)
 
 
@@ -73,3 +88,4 @@ def version() -> None:
 
 main.add_command(queue)
 main.add_command(spool)
+main.add_command(user)

@@ -8,13 +8,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 
+from fastmta.budget import ClientLimitOptions, ClientLimits
 from fastmta.config import Config, Listen
+from fastmta.config.address import Network
+from fastmta.config.inbound import KINDS
 from fastmta.delivery import DeliveryOptions, TimeLimits
 from fastmta.listener import Census, ListenerSettings
 from fastmta.policy import RelayPolicy
 from fastmta.route import OwnHosts
 from fastmta.scheduler import Options, RetryPolicy, SiteOptions
+from fastmta.security import AuthOptions
 from fastmta.session import SessionSettings
+from fastmta.session.settings import Networks
 from fastmta.spool import Durability, SpoolOptions
 
 from .descriptor import Division
@@ -31,35 +36,99 @@ def share(limit: int, workers: int) -> int:
 def session_settings(config: Config, listen: Listen) -> SessionSettings:
     """Limits of a session of this listener."""
     limits = config.limits
+    add_missing = config.headers.add_missing
+    spill_octets = config.spool.big_octets
     return SessionSettings(
         hostname=config.hostname,
         message_octets_max=limits.message_octets,
-        inline_octets_max=config.spool.big_octets,
+        # A hook sees contents as a whole.
+        inline_octets_max=limits.message_octets if config.hooks.aiosmtpd else spill_octets,
+        spill_octets=spill_octets,
         recipients_max=limits.recipients,
         command_octets_max=limits.command_octets,
         errors_soft=limits.errors_soft,
         errors_hard=limits.errors_hard,
         junk_commands_max=limits.junk_commands,
         messages_max=limits.messages_per_session,
+        auth_failures_max=config.auth.failures_per_session,
         line_endings=listen.line_endings,
         drop_fields=frozenset(name.lower().encode("ascii") for name in config.headers.drop),
+        is_lmtp=listen.kind == "lmtp",
+        is_adding_fields=add_missing == "always"
+        or (add_missing == "submission" and KINDS[listen.kind].is_adding_fields),
+        is_login_required=listen.login_level == "required",
+        has_tls=listen.tls_level != "none",
+        is_tls_required=listen.tls_level == "encrypt",
+        has_auth=listen.login_level != "off",
+        is_naming_login=config.headers.name_login,
+        xclient=Networks(listen.xclient),
+        xforward=Networks(listen.xforward),
+        discarded=frozenset(listen.discard_keywords),
     )
 
 
-def listener_settings(config: Config, division: Division) -> ListenerSettings:
-    """Time limits of inbound connections."""
+def listener_settings(config: Config, listen: Listen, division: Division) -> ListenerSettings:
+    """Time limits of inbound connections, and what comes before SMTP."""
     return ListenerSettings(
         idle_s=config.limits.idle_s,
         session_s=config.limits.session_s,
         backlog=division.backlog,
+        is_implicit_tls=listen.tls_level == "implicit",
+        handshake_s=config.tls.handshake_s,
+        proxies=Networks(listen.proxies),
     )
 
 
-def census(config: Config, workers: int, division: Division) -> Census:
-    """One worker's part of the limits on connections, over all its listeners."""
-    return Census(
-        min(share(config.limits.connections, workers), division.inbound),
-        share(config.limits.connections_per_client, workers),
+def census(config: Config, workers: int, division: Division, clients: ClientLimits) -> Census:
+    """One worker's part of the limit on connections, over all its listeners."""
+    connections_max = min(share(config.limits.connections, workers), division.inbound)
+    return Census(connections_max, clients)
+
+
+def client_limit_options(config: Config) -> ClientLimitOptions:
+    """What a client may use up, over all workers."""
+    limits = config.client_limits
+    return ClientLimitOptions(
+        window_s=limits.window_s,
+        connections=config.limits.connections_per_client,
+        connection_rate=limits.connections,
+        messages=limits.messages,
+        recipients=limits.recipients,
+        tls_sessions=limits.tls_sessions,
+        auths=limits.auths,
+        auth_failures=limits.auth_failures,
+        failure_window_s=limits.auth_failure_s,
+        account_failures=limits.account_failures,
+        account_window_s=limits.account_failure_s,
+        login_messages=limits.login_messages,
+        login_recipients=limits.login_recipients,
+        prefix_v4=limits.prefix_v4,
+        prefix_v6=limits.prefix_v6,
+        exceptions=_exceptions(config),
+    )
+
+
+def _exceptions(config: Config) -> tuple[Network, ...]:
+    """Whose use is not counted, with the word for trusted networks spelled out."""
+    found: list[Network] = []
+    for each in config.client_limits.exceptions:
+        found += config.relay.trusted_networks if isinstance(each, str) else (each,)
+    return tuple(found)
+
+
+def auth_options(config: Config) -> AuthOptions:
+    """Who may log in."""
+    auth = config.auth
+    return AuthOptions(
+        mechanisms=auth.mechanisms,
+        is_plain_allowed=auth.without_tls,
+        users_file=auth.accounts_file,
+        users=auth.users,
+        dovecot=auth.dovecot,
+        password_hook=auth.hook,
+        token_hook=auth.token_hook,
+        senders_file=auth.senders_file,
+        is_sender_strict=auth.senders == "strict",
     )
 
 
@@ -84,6 +153,7 @@ def relay_policy(config: Config) -> RelayPolicy:
         config.relay.domains,
         config.rewrite.origin,
         config.notify.postmaster,
+        config.relay.client_fingerprints,
     )
 
 

@@ -11,11 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastmta.config import Config
 from fastmta.journal import check_file
 
+from .blame import tell_owner
 from .sockets import BadStart, Bound, open_sockets
+
+if TYPE_CHECKING:
+    from .inbound import Inbound
 
 EXIT_OK = 0
 EXIT_SPOOL_FAILED = 75  # EX_TEMPFAIL
@@ -72,7 +77,9 @@ def check_places(config: Config) -> None:
     if not made.is_dir():
         raise BadStart(f"spool.directory: cannot use {root}: {made} is no directory")
     if not os.access(made, os.W_OK | os.X_OK):
-        raise BadStart(f"spool.directory: cannot use {root}: {made} cannot be written")
+        raise BadStart(
+            f"spool.directory: cannot use {root}: {made} cannot be written{tell_owner(str(made))}"
+        )
     from fastmta.spool import SpoolFormat  # late, as in `run`
     from fastmta.spool.survey import read_format
 
@@ -91,8 +98,24 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _prepare(config: Config, workers: int) -> Inbound:
+    """What the workers share; waits for room on a full volume, as workers do. Raises BadStart."""
+    from .inbound import NoRoom, prepare_inbound
+
+    backoff_s = _BACKOFF_FIRST_S
+    while True:
+        try:
+            return prepare_inbound(config, workers)
+        except NoRoom as error:
+            sys.stderr.write(f"fastmta: {error}; trying again in {backoff_s:g} s\n")
+            sys.stderr.flush()
+            time.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+
+
 def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
+    from .trial import try_start
     from .worker import worker_main  # imported once here, so that forked workers share its pages
 
     raise_file_limit()
@@ -100,16 +123,18 @@ def run(config: Config) -> int:
     try:
         bound = open_sockets(config.listen, count)
         check_places(config)
+        inbound = _prepare(config, count)
+        warnings = [*config.warnings, *try_start(config, has_files=True)]
     except BadStart as error:
         sys.stderr.write(f"fastmta: {error}\n")
         return EXIT_BAD_START
-    for warning in config.warnings:
+    for warning in warnings:
         sys.stderr.write(f"fastmta: warning: {warning}\n")
     for each in bound:
         say(f"fastmta: listen.{each.name} on {each.address}")
 
     def start(index: int, leash: Leash) -> int:
-        return worker_main(config, index, count, bound, leash)
+        return worker_main(config, index, count, bound, leash, inbound)
 
     return Supervisor(count, bound, start, config.workers.stop_deadline_s).run()
 
@@ -124,6 +149,8 @@ class Supervisor:
     stop_deadline_s: float
     _workers: list[_Worker] = field(default_factory=list)
     _is_stopping: bool = False
+    _has_served: bool = False  # some worker was ready, so the configuration can be served
+    _exit_code: int = EXIT_OK
 
     def run(self) -> int:
         """The supervisor's life."""
@@ -191,6 +218,7 @@ class Supervisor:
             return
         for index in indices:
             self._workers[index].is_ready = True
+            self._has_served = True
             self._order(DROP, index)
         for worker in self._workers:  # those that died when there was nobody to serve for them
             if not worker.pid:
@@ -229,6 +257,10 @@ class Supervisor:
         os.close(worker.control_fd)
         worker.control_fd = -1
         if self._is_stopping:
+            return
+        if code == EXIT_BAD_START and not self._has_served:
+            self._exit_code = EXIT_BAD_START  # it has said why; another one would say the same
+            self._is_stopping = True
             return
         if now_s - worker.started_at_s > _STABLE_S:
             worker.backoff_s = _BACKOFF_FIRST_S
@@ -273,4 +305,4 @@ class Supervisor:
             if got is not None or left_s <= 1.0:
                 self._reap()
         say("fastmta: stopped")
-        return EXIT_OK
+        return self._exit_code

@@ -24,8 +24,10 @@ from fastmta.route import DnsCache, Resolver, ResolverOptions
 from fastmta.session import ContentRoom, Ports
 from fastmta.spool import SpoolError
 
+from .clients import Refresher, make_authenticator, make_hooks, make_limits
 from .clock import ClockFile, QueueClock
 from .descriptor import Division, divide
+from .inbound import Inbound
 from .intake import Intake
 from .memory import Memory
 from .names import TrustedNames
@@ -42,8 +44,8 @@ from .settings import (
     share,
 )
 from .shard import Shard, Surroundings
-from .sockets import Bound
-from .supervisor import ADOPT, EXIT_OK, EXIT_SPOOL_FAILED, Leash
+from .sockets import BadStart, Bound
+from .supervisor import ADOPT, EXIT_BAD_START, EXIT_OK, EXIT_SPOOL_FAILED, Leash
 from .watchman import Watchman
 
 _FLUSH_INTERVAL_S = 0.1  # of the journal
@@ -52,25 +54,37 @@ _GC_THRESHOLDS = (100_000, 50, 50)
 
 
 def worker_main(
-    config: Config, index: int, workers: int, bound: Sequence[Bound], leash: Leash
+    config: Config,
+    index: int,
+    workers: int,
+    bound: Sequence[Bound],
+    leash: Leash,
+    inbound: Inbound,
 ) -> int:
     """Run worker `index` of `workers` until SIGTERM or the supervisor's end; its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides about Ctrl-C
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Worker(config, index, workers, bound, leash).run())
+        return runner.run(Worker(config, index, workers, bound, leash, inbound).run())
 
 
 class Worker:
     """Constructs and wires; never looks at a message."""
 
     def __init__(
-        self, config: Config, index: int, workers: int, bound: Sequence[Bound], leash: Leash
+        self,
+        config: Config,
+        index: int,
+        workers: int,
+        bound: Sequence[Bound],
+        leash: Leash,
+        inbound: Inbound,
     ) -> None:
         self._config = config
         self._index = index
         self._workers = workers
         self._bound = bound
         self._leash = leash
+        self._inbound = inbound
         self._clock = QueueClock()
         self._clock_file = ClockFile(f"{config.spool.directory}/shard-{index:02d}")
         self._stopping = asyncio.Event()
@@ -91,6 +105,8 @@ class Worker:
             await self._serve(loop)
         except SpoolError as error:
             self._fail(f"spool: {error}")
+        except BadStart as error:  # what the trial could not find, or what is wrong since then
+            self._fail(str(error), EXIT_BAD_START)
         finally:
             self._journal.close()
         return self._exit_code
@@ -101,6 +117,13 @@ class Worker:
             DnsOptions(timeout_s=self._config.dns.timeout_s, tries=self._config.dns.tries),
         )
         cache = DnsCache(dns, time.monotonic)
+        config, emit = self._config, self._journal.emit
+        # First what other people's code and files may spoil: no shard is begun, then.
+        self._limits = make_limits(config, self._inbound, self._index)
+        self._authenticator = make_authenticator(
+            config, loop, emit, self._inbound.login_secret, self._limits.is_locked
+        )
+        self._hooks = make_hooks(config, loop, emit)
         said = self._clock_file.resume(self._clock)
         if said:
             self._journal.emit(Notice("master", said, Severity.WARNING))
@@ -113,16 +136,19 @@ class Worker:
             self._shards[0].scheduler.accepted,
             self._watchman.pressure,
             self._room,
-            message_octets_max=self._config.limits.message_octets,
-            large_octets=self._config.spool.big_octets,
+            message_octets_max=config.limits.message_octets,
+            large_octets=config.spool.big_octets,
         )
         for shard in self._shards:
             shard.start()
         self._listeners = self._make_listeners(loop, cache)
+        if self._authenticator is not None:
+            self._authenticator.start()
         for listener, each in zip(self._listeners, self._bound, strict=True):
             await listener.start([each.sockets[self._index]])
-        self._control = open_control(
-            self._config, self._index, self._shards, self._clock, loop, self._journal.emit
+        self._control = open_control(config, self._index, self._shards, self._clock, loop, emit)
+        self._refresher = Refresher(
+            config, self._inbound, self._limits, loop, emit, is_telling_tls=self._index == 0
         )
         self._flush(loop)
         self._watchman.start(self._listeners)
@@ -150,6 +176,10 @@ class Worker:
             *(listener.stop(deadline_s) for listener in self._listeners),
             *(shard.come_to_rest(deadline_s) for shard in self._shards),
         )
+        if self._authenticator is not None:
+            self._authenticator.close()
+        if self._hooks is not None:
+            self._hooks.close()
         for shard in self._shards:
             await shard.close()
         self._clock_file.save(self._clock)
@@ -216,25 +246,25 @@ class Worker:
         config = self._config
         policy = relay_policy(config)
         names = TrustedNames(policy, ClientNames(cache))
-        limits = listener_settings(config, self._descriptors)
-        clients = census(config, self._workers, self._descriptors)
-        return [
-            Listener(
-                Ports(
-                    session_settings(config, config.listen[each.name]),
-                    policy,
-                    self._intake,
-                    self._clock,
-                    self._journal.emit,
-                    self._room,
-                ),
-                limits,
-                names,
-                clients,
-                loop,
+        clients = census(config, self._workers, self._descriptors, self._limits)
+        listeners = []
+        for each in self._bound:
+            listen = config.listen[each.name]
+            ports = Ports(
+                session_settings(config, listen),
+                policy,
+                self._intake,
+                self._clock,
+                self._journal.emit,
+                self._room,
+                self._authenticator,
+                self._limits,
+                None if self._hooks is None else self._hooks.begin,
             )
-            for each in self._bound
-        ]
+            settings = listener_settings(config, listen, self._descriptors)
+            tls = self._inbound.contexts.get(each.name)
+            listeners.append(Listener(ports, settings, names, clients, loop, tls))
+        return listeners
 
     # Recurring.
 
@@ -257,10 +287,10 @@ class Worker:
                 else:
                     listener.drop(each.sockets[index])
 
-    def _fail(self, reason: str) -> None:
-        """The spool cannot be trusted: end, so that a new worker recovers from the log."""
+    def _fail(self, reason: str, code: int = EXIT_SPOOL_FAILED) -> None:
+        """End; if it is because the spool cannot be trusted, a new worker recovers from the log."""
         if self._exit_code == EXIT_OK:
-            self._exit_code = EXIT_SPOOL_FAILED
+            self._exit_code = code
             self._journal.emit(Notice("master", reason, Severity.FATAL))
             sys.stderr.write(f"fastmta: worker {self._index}: {reason}\n")
         self._stopping.set()

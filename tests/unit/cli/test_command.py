@@ -66,6 +66,75 @@ def test_warnings_are_printed_and_do_not_fail(runner: CliRunner, tmp_path: Path)
     assert result.stderr.startswith(f'warning: {path}:1: hostname: "box" is not fully qualified')
 
 
+def test_check_tries_what_a_start_would(runner: CliRunner, tmp_path: Path) -> None:
+    path = tmp_path / "sub.toml"
+    gone = tmp_path / "gone"
+    path.write_text(
+        f'hostname = "a.example"\n[spool]\ndirectory = "{tmp_path}/spool"\n'
+        f'[listen.sub]\nbind = "127.0.0.1:2587"\nkind = "submission"\n'
+        f'[auth]\naccounts_file = "{gone}"\n'
+    )
+    result = runner.invoke(main, ["check", "-c", str(path)])
+    text = f"auth.accounts_file: {gone}: No such file or directory: its users cannot log in"
+    assert (result.exit_code, result.stderr) == (0, f"warning: {text}\n")
+    for settings, text in (
+        ([f"auth.senders_file={gone}"], f"auth.senders_file: {gone}: No such file or directory\n"),
+        (
+            [f"tls.certificate={gone}"],
+            f"tls.certificate: {gone}: not found: no certificate there\n",
+        ),
+        (["tls.ciphers=NONE"], "tls.ciphers: TLS ciphers 'NONE': OpenSSL knows none\n"),
+        (["auth.hook=nosuch:x"], "auth.hook: nosuch:x: ModuleNotFoundError: No module named "),
+    ):
+        flags = [each for setting in settings for each in ("--set", setting)]
+        result = runner.invoke(main, ["check", "-c", str(path), *flags])
+        assert result.exit_code == 1
+        assert result.stderr.startswith(text)
+    assert os.listdir(tmp_path) == ["sub.toml"]
+
+
+def test_run_of_what_cannot_start_ends_with_78(runner: CliRunner, tmp_path: Path) -> None:
+    """In a process of its own; before there are workers."""
+    arguments = [
+        *("--set", f"spool.directory={tmp_path}/spool"),
+        *("--set", "listen.sub.bind=127.0.0.1:0", "--set", "listen.sub.kind=submission"),
+        *("--set", "hostname=a.example", "--set", "auth.users=a:b"),
+        *("--set", "auth.senders_file=/nosuch", "--set", "workers.count=1"),
+    ]
+    command = [sys.executable, "-m", "fastmta", "run", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    text = "fastmta: auth.senders_file: /nosuch: No such file or directory\n"
+    assert (done.returncode, done.stderr, done.stdout) == (78, text, "")
+    assert sorted(os.listdir(tmp_path / "spool")) == ["secret", "tls"]
+
+
+def test_what_only_a_worker_finds_ends_the_start_and_begins_no_shard(tmp_path: Path) -> None:
+    """A module that can be imported once, which is in the trial."""
+    seen = tmp_path / "seen"
+    (tmp_path / "once.py").write_text(
+        f"import pathlib\npathlib.Path({str(seen)!r}).touch(exist_ok=False)\n"
+        "class Handler:\n    pass\n"
+    )
+    keys = {
+        "spool.directory": f"{tmp_path}/spool",
+        "listen.smtp.bind": "127.0.0.1:0",
+        "hostname": "a.example",
+        "hooks.aiosmtpd": "once:Handler",
+        "hooks.directories": str(tmp_path),
+        "journal.file": f"{tmp_path}/log",
+        "workers.count": "1",
+    }
+    flags = [each for key, value in keys.items() for each in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "fastmta", "run", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 78
+    text = 'fastmta: worker 0: hooks.aiosmtpd: "once:Handler": cannot import once: FileExistsError'
+    assert done.stderr.startswith(text)
+    assert "starting it again" not in done.stderr
+    assert "hooks.aiosmtpd" in (tmp_path / "log").read_text()
+    assert sorted(os.listdir(tmp_path / "spool")) == ["secret", "tls"]
+
+
 def test_version(runner: CliRunner) -> None:
     assert runner.invoke(main, ["version"]).output == f"{fastmta.__version__}\n"
 

@@ -97,6 +97,46 @@ def test_a_worker_that_never_starts_is_not_made_up_for_by_another(tmp_path: Path
     assert supervised.end() == 0
 
 
+def test_a_bad_start_before_anybody_served_ends_the_supervisor(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+
+    def start(index: int, leash: Leash) -> int:
+        with starts.open("a") as file:
+            file.write("x")
+        if index == 0:
+            wait_for(lambda: starts.read_text() == "xx")
+            return supervisor.EXIT_BAD_START
+        os.read(leash.control_fd, 2)  # still starting, until it is told to stop
+        return 0
+
+    supervised = Supervised(tmp_path, 2, start)
+    pid, status = os.waitpid(supervised.pid, 0)
+    _started.remove(pid)
+    assert os.waitstatus_to_exitcode(status) == 78
+    assert "ready" not in supervised.said()
+    assert "starting it again" not in supervised.said()
+    assert len(starts.read_text()) <= 2, "nobody is started again"
+
+
+def test_a_bad_start_after_somebody_served_is_tried_again(tmp_path: Path) -> None:
+    """Such as a file that went missing: whoever serves goes on."""
+    starts = tmp_path / "starts"
+
+    def start(index: int, leash: Leash) -> int:
+        if index == 0:
+            return serve(index, leash, tmp_path / "orders")
+        with starts.open("a") as file:
+            file.write("x")
+        if starts.read_text() == "x":
+            os.write(leash.ready_fd, bytes((index,)))
+            time.sleep(0.2)
+        return supervisor.EXIT_BAD_START
+
+    supervised = Supervised(tmp_path, 2, start)
+    wait_for(lambda: starts.exists() and starts.read_text() == "xxx")
+    assert supervised.end() == 0
+
+
 def test_ready_is_said_once_when_all_serve(tmp_path: Path) -> None:
     supervised = Supervised(tmp_path, 3, partial(serve, orders=tmp_path / "orders"))
     wait_for(lambda: "ready, 3 worker(s)" in supervised.said())
@@ -124,6 +164,7 @@ def test_the_sockets_of_the_dead_are_served_until_they_are_back(tmp_path: Path) 
     supervised = Supervised(tmp_path, 3, start)
     wait_for(lambda: "ready" in supervised.said())
     gate.touch()
+    time.sleep(0.5)  # the orders of the start are written
     orders.unlink(missing_ok=True)
     kill(2)
     wait_for(lambda: heard() == ["0: A2"])
