@@ -16,6 +16,9 @@ class Case:
     receiver_delay_ms: int = 0
     flush_delay_ms: int = 0
     is_wide: bool = False
+    has_own_source: bool = False  # bench/source.c, not smtp-source
+    has_tls: bool = False  # STARTTLS from the source to the server; our own source only
+    target: float = 0.0  # relayed/s over Postfix's that is aimed at; 0: none of its own
 
     @property
     def needs_shim(self) -> bool:
@@ -26,6 +29,10 @@ class Case:
         """One line for people."""
         parts = [f"{self.size // KB} KB", f"{self.sessions} sessions"]
         parts.append("persistent" if self.is_persistent else "new connection each")
+        if self.has_tls:
+            parts.append("STARTTLS")
+        if self.has_own_source:
+            parts.append("bench/source.c")
         if self.receiver_delay_ms:
             parts.append(f"receiver +{self.receiver_delay_ms} ms")
         if self.flush_delay_ms:
@@ -45,6 +52,17 @@ CASES = (
     Case(name="4k-new-100", size=4 * KB, sessions=100, is_persistent=False),
     Case(name="4k-slow", size=4 * KB, receiver_delay_ms=500, is_wide=True),
     Case(name="4k-flush", size=4 * KB, sessions=100, flush_delay_ms=2),
+    Case(name="4k-source", size=4 * KB, has_own_source=True),
+    Case(name="4k-source-new", size=4 * KB, has_own_source=True, is_persistent=False),
+    Case(name="4k-tls", size=4 * KB, has_own_source=True, has_tls=True, target=5.0),
+    Case(
+        name="4k-tls-new",
+        size=4 * KB,
+        has_own_source=True,
+        has_tls=True,
+        is_persistent=False,
+        target=2.0,
+    ),
 )
 BY_NAME = {case.name: case for case in CASES}
 DEFAULT_NAMES = ("4k", "4k-new", "1k", "10k", "100k", "4k-100", "4k-slow", "4k-flush")

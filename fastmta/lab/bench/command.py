@@ -14,21 +14,31 @@ from ..postfix import SBIN, Postfix, missing
 from . import machine, report
 from .backlog.command import run_backlog
 from .case import BY_NAME, CASES, DEFAULT_NAMES
+from .certificate import KIND
 from .contender import CONTENDERS, POSTFIX
+from .handler import run_handler
+from .hostile import run_hostile
+from .idle import run_idle
 from .plan import Bench, Plan
 
-BACKLOG = "backlog"  # a bench of its own, with options of its own
+OWN = {  # benches of their own, with options of their own
+    "backlog": (run_backlog, "a million deferred messages"),
+    "idle": (run_idle, "memory of 10,000 sessions that say nothing"),
+    "hostile": (run_hostile, "20 good sessions beside 1,000 slow and hostile ones"),
+    "handler": (run_handler, "an aiosmtpd handler under aiosmtpd's server and under ours"),
+}
 
 
 def run_bench(arguments: Sequence[str]) -> int:
     """Measure, print, write; 1 with a sentence on standard error when that cannot be done."""
-    if arguments[:1] == [BACKLOG]:
-        return run_backlog(arguments[1:])
+    if arguments and arguments[0] in OWN:
+        return OWN[arguments[0]][0](arguments[1:])
     chosen = _parse(arguments)
     if chosen.list:
         for case in CASES:
-            print(f"{case.name:<12} {case.title}")
-        print(f"{BACKLOG:<12} a million deferred messages (options of its own: {BACKLOG} --help)")
+            print(f"{case.name:<14} {case.title}")
+        for name, (_, title) in OWN.items():
+            print(f"{name:<14} {title} (options of its own: {name} --help)")
         return 0
     try:
         _require(chosen)
@@ -105,6 +115,7 @@ def _measure(chosen: argparse.Namespace, directory: Path) -> int:
         "pairs": chosen.pairs,
         "seconds": chosen.seconds,
         "workers": chosen.workers or "one per core",
+        "tls_certificate": KIND,
         "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "load_average_before": machine.load_average(),
     }

@@ -11,6 +11,7 @@ from ..loopback import HOST, LabError, free_port
 from ..postfix import Postfix
 from ..server import Server, ServerOptions
 from .case import WIDE_CONNECTIONS
+from .certificate import MIN_PROTOCOL, Certificate
 from .shim import Shim
 
 POSTFIX, FASTMTA = "postfix", "fastmta"
@@ -40,6 +41,7 @@ class StageOptions:
     durability: str
     is_wide: bool = False
     has_shim: bool = False
+    certificate: Certificate | None = None  # offered with STARTTLS
 
 
 class Stage:
@@ -70,7 +72,14 @@ class Stage:
 
     def _start(self, name: str) -> None:
         options = self.options
-        label = f"{name}{'-wide' if options.is_wide else ''}{'-shim' if options.has_shim else ''}"
+        label = "-".join(
+            [
+                name,
+                *(["wide"] if options.is_wide else []),
+                *(["shim"] if options.has_shim else []),
+                *(["tls"] if options.certificate else []),
+            ]
+        )
         environment: dict[str, str] = {}
         if options.has_shim:
             shim = Shim(options.directory, label)
@@ -95,6 +104,8 @@ class Stage:
         }
         relay_host = f"[{HOST}]:{self.options.relay_port}"
         settings = wide if self.options.is_wide else {}
+        if self.options.certificate:
+            settings |= postfix_tls(self.options.certificate)
         return Postfix(directory, free_port(), relay_host, settings, environment)
 
     def _fastmta(self, directory: Path, environment: Mapping[str, str]) -> Contender:
@@ -110,7 +121,27 @@ class Stage:
                 settings={
                     "spool.durability": self.options.durability,
                     **(wide if self.options.is_wide else {}),
+                    **(fastmta_tls(self.options.certificate) if self.options.certificate else {}),
                 },
                 environment=environment,
             )
         )
+
+
+def postfix_tls(certificate: Certificate) -> dict[str, str]:
+    """Opportunistic TLS with the certificate; ciphers and curves stay as they are.
+
+    So do session tickets, one per handshake: none cannot be had (without a cache it issues two
+    that nobody can use, under TLS 1.3).
+    """
+    return {
+        "smtpd_tls_security_level": "may",
+        "smtpd_tls_cert_file": str(certificate.chain),
+        "smtpd_tls_key_file": str(certificate.key),
+        "smtpd_tls_protocols": f">={MIN_PROTOCOL}",
+    }
+
+
+def fastmta_tls(certificate: Certificate) -> dict[str, str]:
+    """The same of fastmta."""
+    return {"tls.certificate": str(certificate.chain), "tls.key": str(certificate.key)}

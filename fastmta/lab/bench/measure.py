@@ -1,18 +1,16 @@
 """One run: a source, a server, a receiver; what it took."""
 
 import os
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import process
-from ..loopback import HOST, LabError
-from ..postfix import SBIN
-from .case import Case
+from ..loopback import LabError
 from .contender import Contender
 from .receiver import Progress, Receiver
 from .shim import Shim
+from .source import Sending, Source, SourceReport
 
 _SAMPLE_S = 0.005
 _LOG_S = 0.05
@@ -33,6 +31,7 @@ class Run:
     flushes: int | None = None  # counted by the shim
     flush_s: float | None = None
     load_average: float = 0.0
+    source: SourceReport | None = None  # our own source's
 
     @property
     def accepted_rate(self) -> float:
@@ -75,50 +74,16 @@ class LogTail:
         self.removed += lines.count(b": removed\n") + lines.endswith(b": removed")
 
 
-def source_command(case: Case, port: int, count: int) -> list[str]:
-    """smtp-source for a case."""
-    return [
-        str(SBIN / "smtp-source"),
-        *(["-d"] if case.is_persistent else []),
-        *("-s", str(min(case.sessions, count))),
-        *("-l", str(case.size)),
-        *("-m", str(count)),
-        *("-M", "source.test"),
-        *("-f", "sender@source.test"),
-        *("-t", "recipient@sink.test"),
-        f"{HOST}:{port}",
-    ]
-
-
-def _start_source(case: Case, port: int, count: int) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        source_command(case, port, count),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-
-
-def _finish_source(source: "subprocess.Popen[bytes]") -> None:
-    said = source.stderr.read().decode(errors="replace") if source.stderr else ""
-    if source.stderr:
-        source.stderr.close()
-    if source.returncode:
-        raise LabError(f"smtp-source ended with {source.returncode}: {said}")
-
-
-def measure_ceiling(case: Case, receiver: Receiver, count: int) -> float:
-    """Messages per second of the source straight into the receiver."""
+def measure_ceiling(source: Source, port: int, count: int) -> float:
+    """Messages per second of the source straight into a receiver."""
     begin = time.monotonic()
-    source = _start_source(case, receiver.port, count)
-    source.wait()
-    taken_s = time.monotonic() - begin
-    _finish_source(source)
-    return count / taken_s
+    sending = source.start(port, count)
+    sending.finish()
+    return count / (time.monotonic() - begin)
 
 
 def measure(
-    case: Case, server: Contender, receiver: Receiver, count: int, shim: Shim | None = None
+    source: Source, server: Contender, receiver: Receiver, count: int, shim: Shim | None = None
 ) -> Run:
     """Send `count` messages through the server; LabError when it loses one or stands still."""
     os.sync()  # what an earlier run left to write is not this one's work
@@ -130,17 +95,15 @@ def measure(
     machine_s = process.machine_cpu_s()
 
     begin = time.monotonic()
-    source = _start_source(case, server.port, count)
+    sending = source.start(server.port, count)
     try:
-        accepted_at = _watch_source(source, progress)
+        accepted_at = _watch(sending, progress)
+        report = sending.finish()
     finally:
-        if source.poll() is None:
-            source.kill()
-            source.wait()
-    _finish_source(source)
+        sending.kill()
     _wait_for(log, "sent", count, progress)
     progress.sample()
-    relayed_at = progress.reached_at(progress.last - receiver.slack(case.size))
+    relayed_at = progress.reached_at(progress.last - receiver.slack(source.case.size))
     _wait_for(log, "removed", count, progress)
     time.sleep(_SETTLE_S)
 
@@ -154,18 +117,15 @@ def measure(
         flushes=shim.flushes - flushes if shim else None,
         flush_s=(shim.flush_ns - flush_ns) / 1e9 if shim else None,
         load_average=load_average,
+        source=report,
     )
 
 
-def _watch_source(source: "subprocess.Popen[bytes]", progress: Progress) -> float:
+def _watch(sending: Sending, progress: Progress) -> float:
     """Sample until the source has ended; when that was."""
-    while True:
-        try:
-            source.wait(_SAMPLE_S)
-        except subprocess.TimeoutExpired:
-            progress.sample()
-            continue
-        return time.monotonic()
+    while not sending.has_ended(_SAMPLE_S):
+        progress.sample()
+    return time.monotonic()
 
 
 def _wait_for(log: LogTail, what: str, count: int, progress: Progress) -> None:

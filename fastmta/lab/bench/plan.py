@@ -10,10 +10,13 @@ from .. import process
 from ..loopback import HOST, LabError, free_port, is_listening, wait_until
 from ..server import Server
 from .case import WIDE_CONNECTIONS, Case
+from .certificate import Certificate, make_certificate
 from .contender import FASTMTA, POSTFIX, Stage, StageOptions
 from .latency import Latency, measure_latency
 from .measure import Run, measure, measure_ceiling
 from .receiver import Receiver
+from .responder import Responder
+from .source import Source
 
 _WARM_UP_S = 0.5
 _FIRST_RATES = {POSTFIX: 300, FASTMTA: 3000}  # messages/s, before anything is known
@@ -68,13 +71,17 @@ class Bench:
         self._port = free_port()
         self._rates: dict[tuple[str, str], float] = {}
         self._ceiling_rates: dict[str, float] = {}
+        self._sources: dict[str, Source] = {}
 
     def run(self) -> Result:
         plan = self._plan
         by_name = {case.name: CaseResult(case) for case in plan.cases}
         self._result.cases = list(by_name.values())
-        plain = [case for case in plan.cases if not case.is_wide and not case.needs_shim]
-        wide = [case for case in plan.cases if case.is_wide and not case.needs_shim]
+        self._sources = {case.name: Source(case, plan.directory) for case in plan.cases}
+        secure = [case for case in plan.cases if case.has_tls]
+        rest = [case for case in plan.cases if not case.has_tls and not case.needs_shim]
+        plain = [case for case in rest if not case.is_wide]
+        wide = [case for case in rest if case.is_wide]
         shimmed = [case for case in plan.cases if case.needs_shim]
         if plain or plan.latency_messages:
             self._plain_stage([by_name[case.name] for case in plain])
@@ -82,6 +89,11 @@ class Bench:
             with self._stage(is_wide=True) as stage:
                 for case in wide:
                     self._case(stage, by_name[case.name])
+        if secure:
+            with self._stage(certificate=make_certificate(plan.directory)) as stage:
+                for case in secure:
+                    self._case(stage, by_name[case.name])
+                    self._result.problems += tls_differences(by_name[case.name])
         counted = plain if plan.has_flush_counts else []
         if shimmed or counted:
             with self._stage(has_shim=True) as stage:
@@ -110,7 +122,13 @@ class Bench:
                 self._result.peak = [process.memory(pid) for pid in server.workers()]
 
     @contextmanager
-    def _stage(self, *, is_wide: bool = False, has_shim: bool = False) -> Iterator[Stage]:
+    def _stage(
+        self,
+        *,
+        is_wide: bool = False,
+        has_shim: bool = False,
+        certificate: Certificate | None = None,
+    ) -> Iterator[Stage]:
         plan = self._plan
         options = StageOptions(
             directory=plan.directory,
@@ -120,6 +138,7 @@ class Bench:
             durability=plan.durability,
             is_wide=is_wide,
             has_shim=has_shim,
+            certificate=certificate,
         )
         with Stage(options) as stage:
             yield stage
@@ -149,7 +168,8 @@ class Bench:
         if shim:
             shim.delay(case.flush_delay_ms)
         delayed = shim.delayed if shim else 0
-        run = measure(case, stage.contenders[name], receiver, count, shim)
+        source = self._sources[case.name]
+        run = measure(source, stage.contenders[name], receiver, count, shim)
         if shim and case.flush_delay_ms and shim.delayed == delayed:
             raise LabError(f"{name} flushed nothing through the shim: it did not fire")
         self._rates[name, case.name] = run.relayed_rate
@@ -167,10 +187,18 @@ class Bench:
                 result.flush_runs[name] = run
 
     def _ceiling(self, case: Case, receiver: Receiver) -> float:
+        """The source into the receiver; our own source into the responder, TLS if the case is."""
+        plan, source = self._plan, self._sources[case.name]
         rate = self._ceiling_rates.get(case.name, 5_000)
-        count = self._count(rate, case, self._plan.seconds / 2)
-        self._ceiling_rates[case.name] = measure_ceiling(case, receiver, count)
-        return self._ceiling_rates[case.name]
+        count = self._count(rate, case, plan.seconds / 2)
+        if case.has_own_source:
+            certificate = make_certificate(plan.directory) if case.has_tls else None
+            with Responder(plan.directory, certificate) as responder:
+                found = measure_ceiling(source, responder.port, count)
+        else:
+            found = measure_ceiling(source, receiver.port, count)
+        self._ceiling_rates[case.name] = found
+        return found
 
     @staticmethod
     def _count(rate: float, case: Case, seconds: float) -> int:
@@ -193,3 +221,17 @@ class Bench:
 
     def _is_port_free(self) -> bool:
         return not is_listening(self._port, HOST)
+
+
+def tls_differences(result: CaseResult) -> list[str]:
+    """What makes two servers' TLS no fair comparison: another protocol or cipher."""
+    found = {name: runs[-1].source for name, runs in result.runs.items() if runs}
+    spoken = {
+        name: f"{report.protocol} {report.cipher}"
+        for name, report in found.items()
+        if report is not None
+    }
+    if len(set(spoken.values())) < 2:
+        return []
+    text = ", ".join(f"{name} {what}" for name, what in spoken.items())
+    return [f"{result.case.name}: the ciphers differ: {text}"]

@@ -8,7 +8,8 @@ from pathlib import Path
 from .. import process
 from ..loopback import HOST, LabError, is_listening, wait_until
 from ..postfix import SBIN
-from .shim import SharedPage, compile_native
+from .native import compile_native
+from .shim import SharedPage
 
 _START_S = 10.0
 _BACKLOG = "1024"
@@ -22,11 +23,13 @@ class Receiver:
     those are is said by the server's log. Our own sink counts messages in shared memory.
     """
 
-    def __init__(self, directory: Path, port: int, delay_ms: int = 0) -> None:
+    def __init__(
+        self, directory: Path, port: int, delay_ms: int = 0, *, is_own: bool = False
+    ) -> None:
         self.port = port
         self.delay_ms = delay_ms
         self._page: SharedPage | None = None
-        if delay_ms:
+        if delay_ms or is_own:
             program = directory / "sink"
             if not program.exists():
                 compile_native("sink", program)

@@ -67,7 +67,38 @@ def _case_lines(result: CaseResult) -> list[str]:
             run.relayed_rate / top for run, top in zip(ours, result.ceilings, strict=False)
         )
         lines.append(_COLUMNS.format("of ceiling", "", _text(share, "{:.2f}"), "", "", ""))
+    lines += _source_lines(result)
+    if result.case.target and ours and theirs:
+        lines.append(_target_line(result, pair_ratios(ours, theirs, _relayed)))
     return lines
+
+
+def _source_lines(result: CaseResult) -> list[str]:
+    """What our own source counted; smtp-source counts nothing."""
+    lines = []
+    for name, runs in result.runs.items():
+        reports = [run.source for run in runs if run.source is not None]
+        if not reports:
+            continue
+        p50 = _text(spread(one.reply_p50_ms for one in reports), "{:.2f}")
+        p99 = _text(spread(one.reply_p99_ms for one in reports), "{:.2f}")
+        text = f"{name}: 250 after p50 {p50} p99 {p99} ms"
+        last = reports[-1]
+        if last.handshakes:
+            text += (
+                f"; {last.protocol} {last.cipher}, {last.handshakes} handshakes, {last.resumed} "
+                f"resumed, {last.tickets_per_handshake:.1f} session tickets each"
+            )
+        lines.append(text)
+    if lines and result.ceilings:
+        tls = ", with TLS" if result.case.has_tls else ""
+        lines.append(f"ceiling: bench/source.c into bench/responder.c{tls}")
+    return lines
+
+
+def _target_line(result: CaseResult, found: Spread | None) -> str:
+    verdict = "met" if found and found.median >= result.case.target else "MISSED"
+    return f"target: {result.case.target:g} x Postfix relayed/s: {verdict}"
 
 
 def _slow_lines(result: Result) -> list[str]:

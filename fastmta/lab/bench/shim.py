@@ -1,30 +1,13 @@
-"""The preload shim and the delaying receiver of `bench/`, compiled when they are first needed."""
+"""The preload shim of `bench/`, and pages of counters that other processes map too."""
 
 import mmap
-import shutil
 import struct
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..loopback import LabError
+from .native import compile_native
 
-SOURCES = Path(__file__).parent.parent.parent.parent / "bench"
 _PAGE = 4096
 _FLUSHES, _FLUSH_NS, _PROCESSES, _DELAYED, _FAILED, _DELAY_US = 0, 8, 16, 24, 32, 40
-
-
-def compile_native(name: str, target: Path, options: Sequence[str] = ()) -> Path:
-    """Compile `bench/<name>.c`; LabError where there is no compiler or no source tree."""
-    source = SOURCES / f"{name}.c"
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or not source.exists():
-        raise LabError(f"needs a C compiler and {source} (a source tree)")
-    command = [compiler, "-O2", "-Wall", "-o", str(target), *options, str(source), "-ldl"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LabError(f"{' '.join(command)}: {done.stderr}")
-    return target
 
 
 class SharedPage:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fastmta.lab.bench.case import BY_NAME, CASES, DEFAULT_NAMES
-from fastmta.lab.bench.measure import LogTail, Run, source_command
+from fastmta.lab.bench.measure import LogTail, Run
+from fastmta.lab.bench.source import Source
 from fastmta.lab.bench.statistic import pair_ratios, percentile, spread
 from fastmta.lab.loopback import LabError, parse_bind
 from fastmta.lab.server import Server, ServerOptions
@@ -50,11 +51,11 @@ def test_names_of_cases_are_unique_and_default_ones_exist() -> None:
     assert set(DEFAULT_NAMES) <= set(BY_NAME)
 
 
-def test_source_is_asked_for_what_the_case_says() -> None:
-    command = source_command(BY_NAME["4k-new"], 2525, 7)
+def test_source_is_asked_for_what_the_case_says(tmp_path: Path) -> None:
+    command = Source(BY_NAME["4k-new"], tmp_path).command(2525, 7)
     assert "-d" not in command
     assert command[command.index("-s") + 1] == "7"  # never more sessions than messages
-    assert "-d" in source_command(BY_NAME["4k"], 2525, 1000)
+    assert "-d" in Source(BY_NAME["4k"], tmp_path).command(2525, 1000)
 
 
 def test_log_is_counted_from_where_it_was_even_across_torn_lines(tmp_path: Path) -> None:

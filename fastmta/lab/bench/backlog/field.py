@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -18,7 +17,9 @@ from types import TracebackType
 from ... import process
 from ...loopback import HOST, LabError, free_port, is_listening, wait_until
 from ...server import Server, ServerOptions
-from ..shim import SharedPage, compile_native
+from ..native import compile_native
+from ..shim import SharedPage
+from ..workplace import module
 from . import build, lookup, nameserver, source
 
 MX_HOSTS = [f"127.25.0.{number}" for number in range(1, 255)]  # the first that is free is taken
@@ -40,13 +41,6 @@ class Scale:
     size: int
     workers: int
     segment_octets: int = 32 << 20
-
-
-def module(which: object) -> list[str]:
-    """The command that runs a module of this package as a process."""
-    name = getattr(which, "__name__", "")
-    script = f"import sys; from {name} import main; sys.exit(main(sys.argv[1:]))"
-    return [sys.executable, "-c", script]  # -m would warn: this package is imported already
 
 
 class Field:

@@ -1,0 +1,153 @@
+"""A tiny run of every bench that has options of its own, and of the cases with our own source."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmta.config import Config
+from fastmta.lab.postfix import missing
+from tests.support.native import built
+
+SECTIONS = {field.name for field in dataclasses.fields(Config)}
+has_tls = pytest.mark.skipif("tls" not in SECTIONS, reason="the configuration has no [tls]")
+has_hooks = pytest.mark.skipif("hooks" not in SECTIONS, reason="the configuration has no [hooks]")
+
+
+@pytest.fixture(autouse=True)
+def compilable() -> None:
+    built("source")
+
+
+def bench(tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    """The figures of a run that went well, and its table."""
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "fastmta", "bench", *arguments, "--json", str(figures)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    values: dict[str, Any] = json.loads(figures.read_text())
+    return values, done.stdout
+
+
+def cases(tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    small = ("--pairs", "1", "--seconds", "0.2", "--latency", "0", "--no-flush-counts")
+    values, table = bench(tmp_path, *arguments, *small)
+    return {case["name"]: case for case in values["cases"]}, table
+
+
+def test_our_source_measures_as_smtp_source_does(tmp_path: Path) -> None:
+    found, table = cases(tmp_path, "4k-source", "4k-source-new", "--only", "fastmta")
+    for name, case in found.items():
+        (run,) = case["runs"]["fastmta"]
+        assert run["relayed_per_s"] > 0
+        assert run["source"]["messages"] == run["messages"]
+        assert run["source"]["handshakes"] == 0
+        assert (run["source"]["connections"] == run["messages"]) is (name == "4k-source-new")
+        assert case["ceilings_per_s"][0] > run["relayed_per_s"]
+    assert "ceiling: bench/source.c into bench/responder.c" in table
+
+
+def test_postfix_is_measured_with_tls(tmp_path: Path) -> None:
+    problem = missing()
+    if problem:
+        pytest.skip(problem)
+    found, table = cases(tmp_path, "4k-tls", "4k-tls-new", "--only", "postfix")
+    for name, case in found.items():
+        (run,) = case["runs"]["postfix"]
+        handshakes = run["messages"] if name == "4k-tls-new" else case["sessions"]
+        assert run["source"]["handshakes"] == handshakes
+        assert run["source"]["protocol"] == "TLSv1.3"
+        assert run["source"]["resumed"] == 0
+        assert run["source"]["tickets"] == handshakes
+    assert "1.0 session tickets each" in table
+
+
+@has_tls
+def test_both_are_measured_with_tls(tmp_path: Path) -> None:
+    problem = missing()
+    if problem:
+        pytest.skip(problem)
+    found, table = cases(tmp_path, "4k-tls", "4k-tls-new")
+    for case in found.values():
+        (ours,), (theirs,) = case["runs"]["fastmta"], case["runs"]["postfix"]
+        assert ours["source"]["cipher"] == theirs["source"]["cipher"]
+        assert ours["source"]["protocol"] == theirs["source"]["protocol"] == "TLSv1.3"
+    assert "target: 5 x Postfix" in table
+    assert "target: 2 x Postfix" in table
+
+
+def test_idle_sessions_are_weighed(tmp_path: Path) -> None:
+    values, table = bench(tmp_path, "idle", "--sessions", "200", "--after", "4k")
+    (crowd,) = values["crowds"]
+    assert crowd["sessions"] == 200
+    assert 0 < crowd["anonymous_per_session"] < 200 << 10
+    assert "slab_per_session" in crowd  # the whole machine's: other tests move it, too
+    assert "200 after a message of 4 KB" in table
+
+
+@has_tls
+def test_idle_tls_sessions_are_weighed(tmp_path: Path) -> None:
+    values, _ = bench(tmp_path, "idle", "--sessions", "200", "--after", "none", "--tls")
+    (crowd,) = values["crowds"]
+    assert crowd["anonymous_per_session"] > 1 << 10
+    assert crowd["tls"].startswith("TLSv1.3 ")
+
+
+def siege(tmp_path: Path, *options: str) -> dict[str, Any]:
+    small = ("--sessions", "40", "--pace-ms", "200", "--pairs", "1", "--seconds", "0.5")
+    values, table = bench(tmp_path, "hostile", *small, *options)
+    (found,) = values["sieges"]
+    (alone,), (beside,) = found["alone"], found["beside"]
+    assert found["accepted_ratio"] == pytest.approx(
+        (beside["messages"] / beside["accepted_s"]) / (alone["messages"] / alone["accepted_s"])
+    )
+    assert "20 good sessions (4 KB, persistent) beside 40 hostile ones" in table
+    told: dict[str, Any] = found["told"][0]["kinds"]
+    assert sum(one["sessions"] for one in told.values()) == 40
+    assert all(one["connections"] >= one["sessions"] for one in told.values())
+    return told
+
+
+def test_good_sessions_go_on_beside_hostile_ones(tmp_path: Path) -> None:
+    told = siege(tmp_path)
+    assert told["drip"]["sent"] > 0
+    assert told["mute"]["positive"] >= 5  # the greetings
+    assert told["auth"]["negative"] > 0
+
+
+@has_tls
+def test_hostile_handshakes_begin(tmp_path: Path) -> None:
+    told = siege(tmp_path, "handshake", "--tls")
+    assert told["handshake"]["negative"] == 0
+    assert told["handshake"]["received"] > 16_000  # certificates came, not only greetings
+
+
+def test_aiosmtpd_runs_the_handler(tmp_path: Path) -> None:
+    small = ("--pairs", "1", "--seconds", "0.2", "--only", "aiosmtpd")
+    for methods in ("data", "all"):
+        values, table = bench(tmp_path, "handler", "--handler", methods, *small)
+        for case in values["cases"].values():
+            (run,) = case["aiosmtpd"]
+            assert run["messages"] == run["source"]["messages"] > 0
+            assert run["cpu_s"] > 0
+        assert "accepted/s" in table
+
+
+@has_hooks
+def test_all_servers_run_the_handler(tmp_path: Path) -> None:
+    for methods in ("data", "all"):
+        small = ("--pairs", "1", "--seconds", "0.2", "--handler", methods)
+        values, table = bench(tmp_path, "handler", *small)
+        for case in values["cases"].values():
+            assert set(case) == {"aiosmtpd", "fastmta-sink", "fastmta-filter"}
+            assert all(run["messages"] > 0 for runs in case.values() for run in runs)
+        assert "fastmta-filter" in table
