@@ -1,6 +1,7 @@
 """What the fuzzer found, as tests of its own."""
 
 import struct
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,6 +12,9 @@ from fastmta.spool.codec import decode_states, encode
 from fastmta.spool.recovery import scan_segment
 from fastmta.spool.rows import decode_recipient
 from fastmta.spool.segment import Segment
+from tests.fuzz.wire.case import INPUTS, REGRESSIONS, read_cases
+from tests.fuzz.wire.targets import WEIGHTS, Targets
+from tests.support.session import Dialog
 
 SIZE = 64 * 1024
 PAGE = 4096
@@ -57,3 +61,44 @@ def test_a_batch_within_a_group_is_damage() -> None:
     segment.epoch = EPOCH
     scan = scan_segment(memoryview(octets), segment, SIZE, SIZE)
     assert scan.holes[-1].start == tail
+
+
+@pytest.mark.parametrize("path", sorted(REGRESSIONS.glob("*.txt")), ids=lambda path: path.stem)
+def test_what_the_wire_did_once(path: Path) -> None:
+    """One file for each bug that was found: what it is, and cases that show it."""
+    targets = Targets()
+    cases = list(read_cases(path))
+    assert cases, path
+    for case in cases:
+        targets.run(case)
+    targets.oracle.flush()
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTS))
+def test_kept_inputs_without_sanitizers(name: str) -> None:
+    """Each of them does something that no other one does, so all together go far."""
+    targets = Targets()
+    features: set[object] = set()
+    for case in read_cases(INPUTS / f"{name}.txt"):
+        found = targets.run(case)
+        assert case.target == name
+        features |= found
+    targets.oracle.flush()
+    assert len(features) > 3
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_content_that_begins_with_a_blank(is_chunked: bool) -> None:
+    dialog = Dialog("192.0.2.1", domains=["ours.example"]).hello()
+    dialog.send(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<u@ours.example>\r\n")
+    content = b" ; whatever the client wants us to have said\r\nSubject: x\r\n\r\n"
+    if is_chunked:
+        dialog.send(b"BDAT %d LAST\r\n" % len(content) + content)
+    else:
+        dialog.send(b"DATA\r\n")
+        dialog.send(content + b".\r\n")
+    (message,) = dialog.accept.messages
+    assert message.content is not None
+    assert message.content.endswith(content)
+    trace = message.content.removesuffix(content)
+    assert trace.endswith(b"\r\n\r\n"), "the header section has to end before it"
