@@ -26,7 +26,7 @@ from fastmta.route import (
 )
 from tests.support.nameserver import Behaviour, NameServer
 
-FAST = DnsOptions(timeout_s=0.15, tries=2)
+FAST = DnsOptions(timeout_s=0.5, tries=2)
 T = TypeVar("T")
 
 

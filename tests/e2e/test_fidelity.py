@@ -6,13 +6,14 @@ import importlib.util
 import random
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fastmta.lab.loopback import wait_until
 from tests.support.daemon import running
+from tests.support.fetched import python_source
 from tests.support.loading import expect
 from tests.support.receiver import Receiver
 
@@ -32,6 +33,17 @@ def real_messages() -> list[bytes]:
     return [file.read_bytes() for file in files]
 
 
+def foreign_messages() -> list[bytes]:
+    """Bounces of many systems, and malformed mail: the test data of two packages on PyPI."""
+    version, digest = "4.0", "25504aeb976ec0fe5a19cd6c413a3410cb514fdcdbdca9f9b5d8d343a8603831"
+    bounces = python_source("flufl.bounce", version, digest) / "flufl" / "bounce" / "tests" / "data"
+    version, digest = "4.8.0", "602e659b159652d378b0f9cce2d682bee692bedae72687786e2b2e52eaeb9afc"
+    mails = python_source("mail_parser", version, digest) / "tests" / "mails"
+    files = [*sorted(bounces.glob("*.txt")), *sorted(mails.glob("mail*"))]
+    assert len(files) > 130
+    return [file.read_bytes() for file in files]
+
+
 def generated_messages() -> Iterator[bytes]:
     rng = random.Random(5321)
     pieces = [
@@ -45,9 +57,13 @@ def generated_messages() -> Iterator[bytes]:
 
 
 def canonical(sent: bytes) -> bytes:
-    """The obvious rule: the client ends its last line; a lone LF is CR LF, a lone CR a space."""
+    """The obvious rule: the client ends its last line; a lone LF is CR LF, a lone CR a space.
+
+    What would go on with our field (RFC 5322 2.2.3) is behind an empty line.
+    """
     ended = sent if not sent or sent.endswith(b"\r\n") else sent + b"\r\n"
-    return re.sub(rb"\r\n|\r|\n", lambda end: b" " if end[0] == b"\r" else b"\r\n", ended)
+    content = re.sub(rb"\r\n|\r|\n", lambda end: b" " if end[0] == b"\r" else b"\r\n", ended)
+    return b"\r\n" + content if content.startswith((b" ", b"\t")) else content
 
 
 def wire(sent: bytes) -> bytes:
@@ -75,10 +91,18 @@ def send(port: int, messages: list[bytes]) -> None:
         expect(replies, b"221")
 
 
-@pytest.mark.parametrize("kind", ["real", "generated"])
+MESSAGES: dict[str, Callable[[], Iterable[bytes]]] = {
+    "real": real_messages,
+    "generated": generated_messages,
+    "foreign": foreign_messages,
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["real", "generated", pytest.param("foreign", marks=pytest.mark.long)]
+)
 def test_content_arrives_octet_for_octet(tmp_path: Path, kind: str) -> None:
-    messages = real_messages() if kind == "real" else list(generated_messages())
-    messages = [message for message in messages if b"\0" not in message]
+    messages = [message for message in MESSAGES[kind]() if b"\0" not in message]
     with Receiver() as receiver:
         settings = {"headers__drop": [], "limits__messages_per_session": 100_000}
         with running(tmp_path, relay_host=f"[127.0.0.1]:{receiver.port}", **settings) as server:

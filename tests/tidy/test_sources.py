@@ -19,7 +19,7 @@ def names(check: style.Check, path: str, text: str) -> list[str]:
 
 
 def test_sources_keep_the_rules() -> None:
-    native = files("bench/**/*.c", "ext/**/*.h", "ext/**/*.c", "tests/**/*.c")
+    native = files("bench/**/*.[ch]", "ext/**/*.h", "ext/**/*.c", "tests/**/*.c")
     sources = python_files() + extension_files() + native
     assert_clean(one for source in sources for one in style.findings(source))
 
