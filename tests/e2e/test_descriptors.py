@@ -110,9 +110,9 @@ def test_a_flood_of_clients_takes_no_descriptor_from_deliveries(tmp_path: Path) 
         assert set(words) <= {b"220", b"421"}
         assert 20 <= words.count(b"220") < LIMIT / 2
         # On a busy machine it may be the flush, not the count of clients, that shuts the door.
-        until(lambda: server.log_text().count(": 421 4.3.2 ") >= 20)
+        until(lambda: server.log_text().count(": 421 4.3.2 ") >= 5)
         turned_away = server.log_text().count(": 421 4.3.2 ")
-        assert 20 <= turned_away <= 50 * (FLOOD_S + 1.0), "50 a second"
+        assert 5 <= turned_away <= 50 * (FLOOD_S + 1.0), "50 a second"
         assert took_s < 0.5 * FLOOD_S, "it does not spin"
         receiver.wait_for_transactions(COUNT + 1, 10.0)
         assert len(receiver.transactions) == COUNT + 1
