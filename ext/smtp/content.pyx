@@ -30,9 +30,15 @@ cdef object LineEndError = content_py.LineEndError
 
 # --- Core ---------------------------------------------------------------------------------------
 
-cdef Py_ssize_t count_leading_dots(const unsigned char *p, Py_ssize_t size) noexcept nogil:
-    """How many lines begin with "."; -1 when there is a lone CR or LF."""
-    cdef Py_ssize_t pos = 0, dots = 0
+cdef struct line_facts:
+    Py_ssize_t dots  # lines that begin with "."; -1: there is a lone CR or LF
+    Py_ssize_t quiet  # the most blocks of 64 octets in a row without a line end
+
+
+cdef line_facts look_at_lines(const unsigned char *p, Py_ssize_t size) noexcept nogil:
+    """What `stuff` must know of all lines, in one go."""
+    cdef Py_ssize_t pos = 0, dots = 0, quiet = 0, quiet_most = 0
+    cdef line_facts facts
     cdef uint64_t after_cr = 0, after_lf = 1, bad, leading
     cdef fastmta_masks masks
     while pos < size:
@@ -42,13 +48,20 @@ cdef Py_ssize_t count_leading_dots(const unsigned char *p, Py_ssize_t size) noex
         if size - pos < 64:
             bad &= low_bits(size - pos)
         if bad:
-            return -1
+            facts.dots = -1
+            facts.quiet = 0
+            return facts
         if leading:
             dots += __builtin_popcountll(leading)
+        quiet = 0 if masks.lf else quiet + 1
+        if quiet > quiet_most:
+            quiet_most = quiet
         after_cr = masks.cr >> 63
         after_lf = masks.lf >> 63
         pos += 64
-    return -1 if size > 0 and p[size - 1] == CR else dots
+    facts.dots = -1 if size > 0 and p[size - 1] == CR else dots
+    facts.quiet = quiet_most
+    return facts
 
 
 cdef void copy_stuffed(const unsigned char *p, Py_ssize_t size, unsigned char *to) noexcept nogil:
@@ -64,6 +77,46 @@ cdef void copy_stuffed(const unsigned char *p, Py_ssize_t size, unsigned char *t
         memcpy(to, p + pos, <size_t>count)
         to += count
         pos += count
+
+
+cdef Py_ssize_t count_breaks(
+    const unsigned char *p, Py_ssize_t size, Py_ssize_t line_max
+) noexcept nogil:
+    """How often lines are to be broken; every line ends with CR LF but perhaps the last."""
+    cdef Py_ssize_t pos = 0, count, breaks = 0
+    cdef const unsigned char *lf
+    while pos < size:
+        lf = <const unsigned char *>memchr(p + pos, LF, <size_t>(size - pos))
+        count = size - pos if lf == NULL else lf - (p + pos) - 1
+        if count > line_max:
+            breaks += (count - line_max + line_max - 2) // (line_max - 1)
+        pos = size if lf == NULL else lf - p + 1
+    return breaks
+
+
+cdef void copy_folded(
+    const unsigned char *p, Py_ssize_t size, Py_ssize_t line_max, unsigned char *to
+) noexcept nogil:
+    """Copy lines, with CR LF and a space where one is too long. `to` has room."""
+    cdef Py_ssize_t pos = 0, room, end, stop
+    cdef const unsigned char *lf
+    while pos < size:
+        lf = <const unsigned char *>memchr(p + pos, LF, <size_t>(size - pos))
+        end = size if lf == NULL else lf - p - 1
+        room = line_max
+        while end - pos > room:
+            memcpy(to, p + pos, <size_t>room)
+            to += room
+            pos += room
+            to[0] = CR
+            to[1] = LF
+            to[2] = SPACE
+            to += 3
+            room = line_max - 1
+        stop = size if lf == NULL else lf - p + 1
+        memcpy(to, p + pos, <size_t>(stop - pos))
+        to += stop - pos
+        pos = stop
 
 
 cdef Py_ssize_t scan_line(const unsigned char *p, Py_ssize_t pos, Py_ssize_t size) noexcept nogil:
@@ -176,15 +229,25 @@ cdef bytes value_of(bytes field):
     return field.partition(b":")[2].replace(b"\r\n", b"").strip(b" \t")
 
 
-def stuff(bytes content not None):
+def stuff(bytes content not None, Py_ssize_t line_max=0):
     """The octets to send before "." CR LF; the same object if nothing is to do. See the twin."""
     cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(content)
     cdef Py_ssize_t size = len(content)
-    cdef Py_ssize_t dots = count_leading_dots(p, size)
-    cdef Py_ssize_t missing
+    cdef line_facts facts = look_at_lines(p, size)
+    cdef Py_ssize_t dots = facts.dots
+    cdef Py_ssize_t missing, breaks
     cdef unsigned char *to
     if dots < 0:
         raise LineEndError("a lone CR or LF in a content to send")
+    # A line of one octet too many covers at least so many blocks whole: only then look closely.
+    if line_max != 0 and facts.quiet >= (line_max - 62) // 64:
+        if line_max < 2:
+            raise ValueError("a line has room for a space and an octet")
+        breaks = count_breaks(p, size, line_max)
+        if breaks:
+            folded = PyBytes_FromStringAndSize(NULL, size + 3 * breaks)
+            copy_folded(p, size, line_max, <unsigned char *>PyBytes_AS_STRING(folded))
+            return stuff(folded)
     missing = 2 if size > 0 and p[size - 1] != LF else 0
     if dots == 0 and missing == 0:
         return content

@@ -64,14 +64,36 @@ def scan_header_section(
     return pos, received_count, len(fields), message_id, tuple(spans)
 
 
-def stuff(content: bytes) -> bytes:
+def fold(content: bytes, line_max: int) -> bytes:
+    """Break lines longer than `line_max` octets (CR LF not counted) by CR LF and a space.
+
+    As Postfix does: what others wrote is changed as little as can be, and a header field survives.
+    """
+
+    def broken(match: re.Match[bytes]) -> bytes:
+        line = match.group()
+        pieces = [line[:line_max]]
+        step = line_max - 1  # the space counts
+        pieces += [line[begin : begin + step] for begin in range(line_max, len(line), step)]
+        return b"\r\n ".join(pieces)
+
+    if line_max < 2:
+        raise ValueError("a line has room for a space and an octet")
+    # Looked for at the beginnings of lines only, or a long line would be tried at each octet.
+    return re.sub(rb"(?<![^\n])[^\r\n]{%d,}" % (line_max + 1), broken, content)
+
+
+def stuff(content: bytes, line_max: int = 0) -> bytes:
     """The octets to send before "." CR LF (RFC 5321 4.5.2): the same object if nothing is to do.
 
     A "." is put before each line that begins with one, and a CR LF behind a content that lacks it.
+    Lines longer than `line_max` octets are folded before that; 0: none are.
     Raises LineEndError for a lone CR or LF: such a content would end somewhere else for some.
     """
     if _LONE.search(content):
         raise LineEndError("a lone CR or LF in a content to send")
+    if line_max:
+        content = fold(content, line_max)
     stuffed = content.replace(b"\r\n.", b"\r\n..")
     if content.startswith(b"."):
         stuffed = b"." + stuffed

@@ -21,6 +21,8 @@ class Extensions(msgspec.Struct, frozen=True, gc=False):
     starttls: bool = False  # RFC 3207
     auth: tuple[str, ...] = ()  # RFC 4954; mechanisms in upper case
     rcpt_max: int = 0  # RFC 9422 4.2: recipients per message, 0: not said
+    mail_max: int = 0  # RFC 9422 4.1: messages per session, 0: not said
+    requiretls: bool = False  # RFC 8689
 
 
 NO_EXTENSIONS = Extensions()
@@ -33,6 +35,7 @@ _FLAGS = {
     "DSN": "dsn",
     "SMTPUTF8": "smtputf8",
     "STARTTLS": "starttls",
+    "REQUIRETLS": "requiretls",
 }
 _SIZE_DIGITS_MAX = 20  # RFC 1870 4
 
@@ -53,6 +56,7 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     is_dsn: bool = False  # RFC 3461
     is_utf8: bool = False  # RFC 6531
     is_chunking: bool = False  # RFC 3030
+    is_tls_requirable: bool = False  # RFC 8689 2: inside TLS only
     mail_max: int = 0  # RFC 9422 4.1: messages per session, 0: not said
     rcpt_max: int = 0  # RFC 9422 4.2: recipients per message, 0: not said
     discarded: frozenset[str] = frozenset()  # keywords in upper case that are not shown
@@ -78,6 +82,8 @@ def r250_ehlo(offer: Offer) -> Reply:
         lines.append("SMTPUTF8")
     if offer.is_chunking:
         lines.append("CHUNKING")
+    if offer.is_tls_requirable:
+        lines.append("REQUIRETLS")
     limits = [
         f"{name}={limit}"
         for name, limit in (("MAILMAX", offer.mail_max), ("RCPTMAX", offer.rcpt_max))
@@ -99,7 +105,7 @@ def _parse_lines(lines: tuple[str, ...]) -> Extensions:
     values: dict[str, bool] = {}
     size: int | None = None
     auth: list[str] = []
-    rcpt_max = 0
+    rcpt_max = mail_max = 0
     for line in lines[1:]:  # the first one greets
         keyword, *arguments = line.upper().replace("=", " ").split(" ")
         arguments = [argument for argument in arguments if argument]
@@ -110,13 +116,14 @@ def _parse_lines(lines: tuple[str, ...]) -> Extensions:
         elif keyword == "AUTH":  # also "AUTH=LOGIN", which old servers say
             auth += [argument for argument in arguments if argument not in auth]
         elif keyword == "LIMITS":
-            rcpt_max = _parse_rcpt_max(line.upper().split(" "))
-    return Extensions(size=size, auth=tuple(auth), rcpt_max=rcpt_max, **values)
+            words = line.upper().split(" ")
+            rcpt_max, mail_max = _parse_limit(words, "RCPTMAX="), _parse_limit(words, "MAILMAX=")
+    return Extensions(size=size, auth=tuple(auth), rcpt_max=rcpt_max, mail_max=mail_max, **values)
 
 
-def _parse_rcpt_max(words: list[str]) -> int:
-    """The value of RCPTMAX; 0 when it is not there once, or malformed."""
-    values = [word.removeprefix("RCPTMAX=") for word in words if word.startswith("RCPTMAX=")]
+def _parse_limit(words: list[str], name: str) -> int:
+    """The value of one limit; 0 when it is not there once, or malformed."""
+    values = [word.removeprefix(name) for word in words if word.startswith(name)]
     if len(values) != 1 or _LIMIT.fullmatch(values[0]) is None:
         return 0
     return int(values[0])

@@ -10,6 +10,7 @@ LABEL_OCTETS_MAX: Final = 63  # RFC 1035 2.3.4
 ENVID_OCTETS_MAX: Final = 100  # RFC 3461 4.4
 ORCPT_OCTETS_MAX: Final = 500  # RFC 3461 4.2
 TEXT_LINE_OCTETS_MAX: Final = 1000  # RFC 5321 4.5.3.1.6, with CR LF: what we send ourselves
+LINE_OCTETS_FOLDED: Final = 998  # RFC 5322 2.1.1, without CR LF: longer lines leave folded
 LINE_OCTETS_HARD: Final = 64 * 1024  # a text line with CR LF; beyond it content is refused
 
 # Replies read from a server.
@@ -36,6 +37,7 @@ COMMAND_TIMEOUT_S: Final = 300.0  # RFC 5321 4.5.3.2.7
 # Time limits of the client, in seconds.
 CONNECT_TIMEOUT_S: Final = 30.0  # per address; RFC 5321 4.5.3.2 leaves it open
 BANNER_TIMEOUT_S: Final = 300.0  # RFC 5321 4.5.3.2.1
+TLS_TIMEOUT_S: Final = 60.0  # a handshake; no RFC sets a limit
 HELO_TIMEOUT_S: Final = 300.0  # RFC 5321 4.5.3.2, EHLO as any command
 MAIL_TIMEOUT_S: Final = 300.0  # RFC 5321 4.5.3.2.2
 RCPT_TIMEOUT_S: Final = 300.0  # RFC 5321 4.5.3.2.3

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
+
+LOCKED: Final = "account locked after too many failures"
 
 
 class Verdict(enum.Enum):
@@ -25,6 +27,7 @@ class SaslStep(msgspec.Struct, frozen=True, gc=False):
     octets: bytes = b""  # of a CHALLENGE, not encoded
     login: str = ""  # of ACCEPTED; also of REFUSED when the client named one
     reason: str = ""
+    log_reason: str = ""  # of REFUSED, when the log may say more than the client is told
 
 
 Done = Callable[[SaslStep], None]

@@ -10,8 +10,9 @@ class TlsFacts(msgspec.Struct, frozen=True, gc=False):
     cipher: str  # OpenSSL's name: "TLS_AES_256_GCM_SHA384"
     bits: int  # of the cipher's key
     server_name: str = ""  # what the client asked for by SNI (RFC 6066 3)
-    fingerprint: str = ""  # SHA-256 of the client's certificate, lower-case hex without colons
-    is_verified: bool = True  # that certificate was checked; OpenSSL lets no other pass here
+    fingerprint: str = ""  # SHA-256 of the peer's certificate, lower-case hex without colons
+    is_verified: bool = True  # that certificate was checked; always so where it is a client's
+    is_resumed: bool = False  # the session goes on with the keys of an earlier one
 
     @property
     def text(self) -> str:

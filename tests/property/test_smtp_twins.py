@@ -125,9 +125,9 @@ CONTENTS = st.one_of(
 )
 
 
-def stuffed(function: Any, content: bytes) -> bytes | None:
+def stuffed(function: Any, content: bytes, line_max: int = 0) -> bytes | None:
     try:
-        result = function(content)
+        result = function(content, line_max)
     except LineEndError:
         return None
     assert isinstance(result, bytes)
@@ -145,6 +145,23 @@ def test_stuffing(content: bytes) -> None:
     assert not (found + b"\r\n").startswith(b".\r\n")
     assert b"\r\n.\r\n" not in found  # nothing in it can end the data
     assert found == b"" or found.endswith(b"\r\n")
+
+
+LONG_CONTENTS = st.lists(
+    st.tuples(st.sampled_from((b"x", b".", b"\xff")), st.integers(0, 300), st.booleans())
+).map(lambda parts: b"".join(octet * count + b"\r\n" * ends for octet, count, ends in parts))
+
+
+@given(LONG_CONTENTS, st.integers(2, 200))
+def test_folding(content: bytes, line_max: int) -> None:
+    expected = stuffed(content_py.stuff, content, line_max)
+    assert stuffed(_content.stuff, content, line_max) == expected
+    assert expected is not None
+    lines = expected.split(b"\r\n")
+    assert all(len(line) <= line_max + line.startswith(b".") for line in lines)
+    ended = content if content.endswith(b"\r\n") or not content else content + b"\r\n"
+    unfolded = [line.removeprefix(b".").removeprefix(b" ") for line in lines]
+    assert b"".join(unfolded) == ended.replace(b"\r\n", b"")
 
 
 REPLIES = st.lists(

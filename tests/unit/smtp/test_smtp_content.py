@@ -111,3 +111,38 @@ def test_lone_cr_or_lf_never_leaves(content: Any, lone: bytes, offset: int) -> N
 def test_dots_at_the_edges_of_the_scanned_blocks(content: Any, offset: int) -> None:
     octets = b"x" * offset + b"\r\n.y\r\n"
     assert content.stuff(octets) == b"x" * offset + b"\r\n..y\r\n"
+
+
+@pytest.mark.parametrize(
+    ("octets", "folded"),
+    [
+        (b"x" * 998 + b"\r\n", b"x" * 998 + b"\r\n"),
+        (b"x" * 999 + b"\r\n", b"x" * 998 + b"\r\n x\r\n"),
+        (b"x" * 999, b"x" * 998 + b"\r\n x\r\n"),
+        (b"x" * 1995 + b"\r\n", b"x" * 998 + b"\r\n " + b"x" * 997 + b"\r\n"),
+        (b"x" * 1996 + b"\r\n", b"x" * 998 + b"\r\n " + b"x" * 997 + b"\r\n x\r\n"),
+        (b"." * 999 + b"\r\n", b"." * 999 + b"\r\n .\r\n"),  # the dot that is put there is free
+        (b"a\r\n" + b"x" * 999 + b"\r\n.b\r\n", b"a\r\n" + b"x" * 998 + b"\r\n x\r\n..b\r\n"),
+    ],
+)
+def test_long_line_is_folded_as_postfix_does(content: Any, octets: bytes, folded: bytes) -> None:
+    assert content.stuff(octets, 998) == folded
+    assert content.stuff(folded.replace(b"\r\n..", b"\r\n."), 999).count(b"\r\n") == folded.count(
+        b"\r\n"
+    )
+
+
+@pytest.mark.parametrize("octets", [b"", b"x" * 998 + b"\r\n", (b"y" * 998 + b"\r\n") * 40])
+def test_lines_that_are_not_too_long_stay_the_same_object(content: Any, octets: bytes) -> None:
+    assert content.stuff(octets, 998) is octets
+
+
+@pytest.mark.parametrize("line_max", [1, -1, -100])
+def test_no_line_can_be_folded_to_nothing(content: Any, line_max: int) -> None:
+    with pytest.raises(ValueError, match="room"):
+        content.stuff(b"abc\r\n", line_max)
+
+
+def test_lone_line_end_is_seen_before_anything_is_folded(content: Any) -> None:
+    with pytest.raises(LineEndError):
+        content.stuff(b"x" * 2000 + b"\n" + b"x" * 2000, 998)

@@ -21,6 +21,7 @@ FULL = Offer(
     is_dsn=True,
     is_utf8=True,
     is_chunking=True,
+    is_tls_requirable=True,
     mail_max=20,
     rcpt_max=1000,
 )
@@ -238,6 +239,7 @@ def test_our_reply_to_ehlo_in_postfix_order() -> None:
         "DSN",
         "SMTPUTF8",
         "CHUNKING",
+        "REQUIRETLS",
         "LIMITS MAILMAX=20 RCPTMAX=1000",
     )
     assert r250_ehlo(FULL) is r250_ehlo(replace(FULL))
@@ -255,6 +257,7 @@ def test_a_discarded_keyword_is_not_shown() -> None:
         "8BITMIME",
         "SMTPUTF8",
         "CHUNKING",
+        "REQUIRETLS",
     )
 
 
@@ -285,6 +288,8 @@ def test_our_own_extensions_are_understood() -> None:
         starttls=True,
         auth=("PLAIN", "LOGIN"),
         rcpt_max=1000,
+        mail_max=20,
+        requiretls=True,
     )
 
 
@@ -303,7 +308,7 @@ def test_our_own_extensions_are_understood() -> None:
         (("mx", "PIPELININGX", "X-PIPELINING", ""), Extensions()),
         (("mx", "AUTH plain LOGIN", "AUTH=LOGIN"), Extensions(auth=("PLAIN", "LOGIN"))),
         (("mx", "CHUNKING", "SMTPUTF8"), Extensions(chunking=True, smtputf8=True)),
-        (("mx", "limits MAILMAX=9 rcptmax=100"), Extensions(rcpt_max=100)),
+        (("mx", "limits MAILMAX=9 rcptmax=100"), Extensions(rcpt_max=100, mail_max=9)),
         (("mx", "LIMITS XRCPTMAX=5 RCPTDOMAINMAX=1"), Extensions()),
         (("mx", "LIMITS RCPTMAX=0"), Extensions()),
         (("mx", "LIMITS RCPTMAX=1000000"), Extensions()),
