@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from .hold import RecipientHeld
 from .security import LoginRefused, TlsStarted
 
 
@@ -88,6 +89,7 @@ class RecipientTried(msgspec.Struct, frozen=True, gc=False):
     text: str
     connection_use: int = 1  # messages on this connection, this one included
     transport: str = "smtp"
+    category: str = ""  # what kind of trouble: "hard.unknown_user"; "" when nothing is known
 
 
 class MessageExpired(msgspec.Struct, frozen=True, gc=False):
@@ -129,6 +131,7 @@ Event: TypeAlias = (
     | LoginRefused
     | MessageActive
     | RecipientTried
+    | RecipientHeld
     | MessageExpired
     | MessageRemoved
     | BounceQueued

@@ -45,3 +45,4 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tenant: str = ""  # who the mail is counted for
     is_utf8: bool = False  # MAIL said SMTPUTF8 (RFC 6531 3.4)
     dsn: DSNRequest | None = None  # None: no DSN parameter was given (RFC 3461 4)
+    is_tls_required: bool = False  # MAIL said REQUIRETLS (RFC 8689 2)

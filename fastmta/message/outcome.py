@@ -12,6 +12,7 @@ class OutcomeKind(enum.Enum):
     DEFERRED = "deferred"
     FAILED = "bounced"
     EXPIRED = "expired"
+    HELD = "held"  # the route says so: it waits for an operator
 
 
 class Scope(enum.IntEnum):
@@ -33,3 +34,5 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     scope: Scope = Scope.RECIPIENT
     remote: str = "none"  # `host[address]:port` as in the relay= log field, or "none"
     diagnostic: str = ""  # the peer's reply alone, for Diagnostic-Code: smtp; "" if there was none
+    category: str = ""  # what kind of trouble: "hard.unknown_user"; "" when nothing is known
+    is_relayed: bool = False  # to a peer that will send no report (RFC 3461 5.2.2)

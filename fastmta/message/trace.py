@@ -37,6 +37,8 @@ def protocol_keyword(
     if not (is_esmtp or is_lmtp):
         return "SMTP"
     name = "LMTP" if is_lmtp else "SMTP" if is_utf8 else "ESMTP"
+    if not (is_tls or is_authenticated or is_utf8):
+        return name
     return ("UTF8" if is_utf8 else "") + name + "S" * is_tls + "A" * is_authenticated
 
 
