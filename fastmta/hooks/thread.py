@@ -238,6 +238,10 @@ class BlockingPool:
     """Threads for functions that block: at most `size`, begun when needed.
 
     The threads do not keep the process from ending: a function that never returns must not.
+
+    Not `security`'s pool, which `hooks` may not import and which would not do: that one belongs to
+    one loop, refuses work above a bound and calls back. Here coroutines of several loops wait, in
+    their own contexts, and there are no more of them than sessions that ask.
     """
 
     def __init__(self, size: int) -> None:

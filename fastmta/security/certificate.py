@@ -98,15 +98,18 @@ def load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
         raise TlsProblem(f"{certificate}: {error.strerror}") from error
 
 
-def load_authorities(context: ssl.SSLContext, path: str) -> None:
-    """Let `context` accept client certificates that are in the file or signed by one in it."""
+def load_authorities(context: ssl.SSLContext, path: str, what: str) -> None:
+    """Let `context` accept certificates that are in the file or signed by one in it.
+
+    `what` they are. Raises TlsProblem.
+    """
     _read_pem(path, _CERTIFICATE_MARK, "certificate")
     try:
         context.load_verify_locations(cafile=path)
     except OSError as error:  # ssl.SSLError is one
-        text = f"{path}: the client certificates cannot be read: {error.strerror or error}"
+        text = f"{path}: the {what} cannot be read: {error.strerror or error}"
         raise TlsProblem(text) from error
-    # So a client's own certificate may stand in the file, without its issuer (RFC 5280 6.1.1).
+    # So a peer's own certificate may stand in the file, without its issuer (RFC 5280 6.1.1).
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 

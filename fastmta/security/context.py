@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from .certificate import Certificate, TlsProblem, load_authorities, load_pair, read_certificate
 
-_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 # Forward secrecy, and AEAD or SHA-2. Written out, because Python is built with various defaults.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!SHA1:!AESCCM"
@@ -107,7 +107,7 @@ class ServerContexts:
     def _stamps_now(self) -> dict[str, Stamp]:
         options = self.options
         paths = {options.certificate, options.key, *options.others, options.client_ca}
-        return {path: _stamp(path) for path in paths if path}
+        return {path: stamp_of(path) for path in paths if path}
 
     def _load(self) -> tuple[ListenerContext, list[Certificate]]:
         """A context made of the files as they are, and the certificates in it."""
@@ -156,7 +156,8 @@ def check_tls(options: TlsOptions) -> list[str]:
     return [text for text in texts if text]
 
 
-def _stamp(path: str) -> Stamp:
+def stamp_of(path: str) -> Stamp:
+    """What changes when the file does."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # ValueError: NUL in the path
@@ -166,7 +167,7 @@ def _stamp(path: str) -> Stamp:
 
 def _prepare(context: ssl.SSLContext, options: TlsOptions) -> None:
     """All but certificate and names. Raises TlsProblem."""
-    version = _VERSIONS.get(options.version_min)
+    version = VERSIONS.get(options.version_min)
     if version is None:
         raise TlsProblem(f"TLS version {options.version_min!r} is not known: 1.2 or 1.3")
     context.minimum_version = version
@@ -179,7 +180,7 @@ def _prepare(context: ssl.SSLContext, options: TlsOptions) -> None:
     except ssl.SSLError as error:
         raise TlsProblem(f"TLS ciphers {options.ciphers!r}: OpenSSL knows none") from error
     if options.client_ca:
-        load_authorities(context, options.client_ca)
+        load_authorities(context, options.client_ca, "client certificates")
         is_required = options.is_client_certificate_required
         context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
     elif options.is_client_certificate_required:

@@ -26,6 +26,7 @@ from .step import (
     accepted,
     challenge,
     decode_base64,
+    locked,
     never_locked,
     refused,
     unavailable,
@@ -147,8 +148,11 @@ class ScramExchange:
         signature = hmac.digest(verifier.stored_key, signed, "sha256")
         client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
         is_good = hmac.compare_digest(hashlib.sha256(client_key).digest(), verifier.stored_key)
-        if not is_good or self._is_locked(self._login):  # our proof would tell of a right one
+        if not is_good:
             done(refused(INVALID, self._login))
+            return
+        if self._is_locked(self._login):  # our proof would tell of a right password
+            done(locked(self._login))
             return
         self._is_proven = True
         # As a challenge, which the client answers with nothing: SMTP's 235 cannot carry it

@@ -6,6 +6,8 @@ import datetime
 import os
 from typing import TYPE_CHECKING
 
+from .durable import replace_file, sync_directory
+
 if TYPE_CHECKING:  # cryptography costs 12 MB: imported where it is used
     from cryptography import x509
 
@@ -31,7 +33,7 @@ def ensure_selfsigned(directory: str, hostname: str, now: datetime.datetime | No
     else:
         octets = _make(names, now)
         _make_directory(directory)
-        _write(path, octets)
+        replace_file(path, octets)
     return path
 
 
@@ -41,15 +43,7 @@ def _make_directory(path: str) -> None:
         os.mkdir(path, 0o700)
     except FileExistsError:
         return
-    _sync(os.path.dirname(path) or ".")
-
-
-def _sync(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_directory(os.path.dirname(path) or ".")
 
 
 def _is_good(path: str, names: tuple[str, ...], now: datetime.datetime) -> bool:
@@ -102,22 +96,3 @@ def _make(names: tuple[str, ...], now: datetime.datetime) -> bytes:
     return key.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     ) + certificate.public_bytes(Encoding.PEM)
-
-
-def _write(path: str, octets: bytes) -> None:
-    """Put the file in place as a whole, durably."""
-    temporary = f"{path}.{os.getpid()}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(fd, 0o600)  # left behind by another umask
-        view = memoryview(octets)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-        os.rename(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
-    finally:
-        os.close(fd)
-    _sync(os.path.dirname(path) or ".")

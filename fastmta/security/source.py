@@ -117,15 +117,16 @@ class Sources:
 
     def check_password(self, login: str, password: str, client: Client, done: Done) -> Cancel:
         questions: list[Ask] = []
+        asks_dovecot = any(self._dovecot_offers(name) for name in PASSWORD_MECHANISMS)
         if self._own is not None:
             is_known = login in self._own.current()
-            has_others = self._dovecot is not None or self._password_hook is not None
+            has_others = asks_dovecot or self._password_hook is not None
             if not is_known and not has_others and not self._own.is_readable:
                 done(unavailable(NO_USERS, login))
                 return nothing_to_cancel
             if is_known or not has_others:
                 return self._own.ask(login, password, done)
-        if self._dovecot is not None:
+        if asks_dovecot:
             questions.append(partial(self._ask_dovecot, login, password, client))
         if self._password_hook is not None:
             questions.append(partial(self._ask_hook, login, password, client))

@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
-from fastmta.smtp.sasl import Done, SaslStep, Verdict
+from fastmta.smtp.sasl import LOCKED, Done, SaslStep, Verdict
 
 from .password import BadPassword, prepare_name
 
@@ -51,6 +51,11 @@ def accepted(login: str) -> SaslStep:
 
 def refused(reason: str, login: str = "") -> SaslStep:
     return SaslStep(Verdict.REFUSED, login=login, reason=readable(reason))
+
+
+def locked(login: str) -> SaslStep:
+    """Right credentials of an account that may not be used now: only the log tells it."""
+    return SaslStep(Verdict.REFUSED, login=login, reason=INVALID, log_reason=LOCKED)
 
 
 def unavailable(reason: str, login: str = "") -> SaslStep:

@@ -14,7 +14,7 @@ from fastmta.smtp.limit import AUTH_LINE_OCTETS_MAX
 from fastmta.smtp.sasl import Done, Exchange, SaslStep, Verdict
 
 from .hook import describe
-from .step import INVALID, never_locked, refused, unavailable
+from .step import locked, never_locked, refused, unavailable
 from .threads import Failure
 from .users import Warn
 
@@ -94,7 +94,7 @@ class Turns:
             return
         if step.verdict is Verdict.ACCEPTED and self._is_locked(step.login):
             # In every respect like a wrong password, or a lock would tell of a right one.
-            step = refused(INVALID, step.login)
+            step = locked(step.login)
         self._is_over = self._is_over or step.verdict is not Verdict.CHALLENGE
         if step.verdict is not Verdict.REFUSED:
             self._give(step)

@@ -39,6 +39,7 @@ from .password import (
 
 FILE_OCTETS_MAX: Final = 16 * 1024 * 1024
 LINE_OCTETS_MAX: Final = 1024
+PROBLEMS_TOLD_MAX: Final = 10  # of one file, to the log: it may be the wrong file altogether
 _MODE_MAX: Final = 0o640  # what the group and others may at most
 
 Warn = Callable[[str], None]
@@ -196,6 +197,22 @@ def parse_file(octets: bytes, path: str, warn: Warn) -> list[User]:
     return list(users.values())
 
 
+class _Few:
+    """Hands the first problems on and counts the others."""
+
+    def __init__(self, warn: Warn, most: int) -> None:
+        self._warn = warn
+        self._left_count = most
+        self.more_count = 0
+
+    def warn(self, text: str) -> None:
+        if self._left_count:
+            self._left_count -= 1
+            self._warn(text)
+        else:
+            self.more_count += 1
+
+
 class UserSource:
     """The current `Users`. `current()` looks at the file each time; it raises nothing."""
 
@@ -233,7 +250,10 @@ class UserSource:
         if found.st_mode & 0o077 & ~_MODE_MAX:
             mode = stat.S_IMODE(found.st_mode)
             self._warn(f"{self._path}: mode {mode:04o} lets others in; 0640 is enough")
-        self._in_file = parse_file(octets, self._path, self._warn)
+        few = _Few(self._warn, PROBLEMS_TOLD_MAX)
+        self._in_file = parse_file(octets, self._path, few.warn)
+        if few.more_count:
+            self._warn(f"{self._path}: ... and {few.more_count} more, see fastmta user list")
         self.is_readable = True
         self._merge()
         return self._users

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import uvloop
+from msgspec.structs import replace
 
 from fastmta.security import Authenticator, AuthError, AuthOptions
 from fastmta.security import authenticator as room
 from fastmta.security.turn import FLOOR_S, JITTER_S
-from fastmta.smtp.sasl import Exchange, SaslStep, Verdict
+from fastmta.smtp.sasl import LOCKED, Exchange, SaslStep, Verdict
 from tests.support.sasl import CHEAP, FakeLoop, Said, ScramClient, user_line
 
 ALL = ("SCRAM-SHA-256", "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER")
@@ -146,7 +147,10 @@ def test_right_credentials_of_a_locked_login_are_refused_like_wrong_ones(
 
     wrong = attempt("wrong")
     world.locked.add(("alice", "192.0.2.1"))
-    assert attempt("pencil") == wrong
+    locked = attempt("pencil")
+    assert locked.log_reason == LOCKED, "for the operator"
+    assert replace(locked, log_reason="") == wrong
+    assert attempt("wrong") == wrong, "also for the operator"
     world.locked.clear()
     assert attempt("pencil").verdict is Verdict.ACCEPTED
 

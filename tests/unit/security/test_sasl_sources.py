@@ -169,6 +169,14 @@ def test_dovecot_that_knows_login_only() -> None:
     assert dovecot.heard == [("LOGIN", None), ("LOGIN", b"x"), ("LOGIN", b"y")]
 
 
+def test_dovecot_that_knows_no_passwords_is_not_asked() -> None:
+    dovecot = FakeDovecot(mechanisms={"SCRAM-SHA-256"})
+    step = World(own("alice:a"), dovecot).password("bob", "b")
+    assert (step.verdict, step.reason) == (REFUSED, "credentials invalid"), "as for alice"
+    assert World(own("alice:a"), dovecot, FakeHook(True)).password("bob", "b").verdict is ACCEPTED
+    assert dovecot.heard == []
+
+
 def test_dovecot_that_asks_too_much() -> None:
     dovecot = FakeDovecot(SaslStep(CHALLENGE, b"?"))
     assert World(None, dovecot).password("x", "y").verdict is REFUSED

@@ -90,6 +90,22 @@ def test_file_with_bad_lines(warned: list[str]) -> None:
     assert Users.build(users, SECRET).check("alice", "a")
 
 
+@pytest.mark.parametrize(("count", "ends"), [(10, []), (11, [1]), (5000, [4990])])
+def test_many_bad_lines_are_not_all_in_the_log(
+    path: Path, warned: list[str], count: int, ends: list[int]
+) -> None:
+    path.write_text("nonsense\n" * count + user_line("alice", "a") + "\n")
+    path.chmod(0o600)
+    source = UserSource(str(path), SECRET, warned.append)
+    assert "alice" in source.current()
+    assert warned == [f"{path}:{number}: not name:hash" for number in range(1, 11)] + [
+        f"{path}: ... and {more} more, see fastmta user list" for more in ends
+    ]
+    told: list[str] = []
+    parse_file(path.read_bytes(), str(path), told.append)
+    assert len(told) == count, "which names them all"
+
+
 def test_check_of_passwords(warned: list[str]) -> None:
     users = Users.build([parse_line(user_line("alice", "s\u00e9cret"))], SECRET)
     assert users.check("alice", "s\u00e9cret")
