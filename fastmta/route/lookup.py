@@ -12,7 +12,7 @@ from fastmta.message import OutcomeKind
 
 from .answer import Answer, AnswerKind, Query, RecordType
 from .hop import SMTP_PORT, Destination
-from .order import Shuffle
+from .order import ATTEMPT_TARGETS, Shuffle
 from .own import OwnHosts
 from .site import RouteProblem, Target
 
@@ -34,6 +34,7 @@ class ResolverOptions(msgspec.Struct, frozen=True):
     has_ipv4: bool = True
     has_ipv6: bool = True
     mx_port: int = SMTP_PORT  # for recipients' domains; other values are for tests
+    attempt_targets: int = ATTEMPT_TARGETS  # as many does one attempt try
 
     @property
     def address_types(self) -> tuple[RecordType, ...]:
@@ -84,7 +85,11 @@ class DestinationLookup:
     def start(self) -> None:
         """Begin. `finished` is called once, perhaps before this returns."""
         destination = self._destination
-        if destination.is_address:
+        if destination.is_socket:
+            self.hosts = [(0, destination.host)]
+            self.ranked = [(0, Target(destination.host, destination.host, destination.port))]
+            self._finished()
+        elif destination.is_address:
             self._keep([(0, destination.host)], {destination.host: [destination.host]})
         elif destination.has_mx_lookup:
             self._query.query(destination.host, RecordType.MX, self._take_exchanges)
@@ -94,7 +99,7 @@ class DestinationLookup:
     @property
     def is_constant(self) -> bool:
         """Whether nothing in it can change with time."""
-        return self._destination.is_address
+        return self._destination.is_address or self._destination.is_socket
 
     @property
     def site_hosts(self) -> list[tuple[str, int]]:

@@ -13,20 +13,28 @@ Shuffle: TypeAlias = Callable[[list[Any]], None]  # in place, of a list of anyth
 
 
 def order_targets(
-    ranked: Sequence[tuple[int, Target]], shuffle: Shuffle, *, targets_max: int = TARGETS_MAX
+    ranked: Sequence[tuple[int, Target]],
+    shuffle: Shuffle,
+    *,
+    targets_max: int = TARGETS_MAX,
+    family: str = "",
 ) -> list[Target]:
     """Targets by rank; in one rank at random and, as long as there are both, IPv4 and IPv6 in turn.
 
-    `ranked` is sorted by rank. If both families exist, both are among the first five, so that a
-    host without a working IPv6 (or IPv4) path still gets through in one attempt.
+    With a `family`, "4" or "6", that one comes first in each rank. `ranked` is sorted by rank. If
+    both families exist, both are among the first five, so that a host without a working IPv6 (or
+    IPv4) path still gets through in one attempt.
     """
     ordered: list[Target] = []
     for _, group in groupby(ranked, key=lambda pair: pair[0]):
         families: list[list[Target]] = [[], []]
         for _, target in group:
             families[":" in target.address].append(target)
-        for family in families:
-            shuffle(family)
+        for one in families:
+            shuffle(one)
+        if family:
+            ordered += families[family == "6"] + families[family != "6"]
+            continue
         shuffle(families)
         pairs = zip_longest(*families)
         ordered += [target for pair in pairs for target in pair if target is not None]

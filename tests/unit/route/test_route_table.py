@@ -2,8 +2,12 @@
 
 import pytest
 
+from fastmta.message import ClientIdentity, Envelope
 from fastmta.route import RouteTable
-from fastmta.route.hop import Destination, parse_next_hop
+from fastmta.route.hop import Destination
+from fastmta.route.hop import parse_next_hop as destinations
+
+ENVELOPE = Envelope(b"", (b"a@example.com",), ClientIdentity())
 
 
 @pytest.mark.parametrize(
@@ -25,9 +29,9 @@ from fastmta.route.hop import Destination, parse_next_hop
 )
 def test_relays_take_all_mail(relays: list[str], next_hop: bytes) -> None:
     table = RouteTable(relays)
-    assert table.next_hop(b"a@example.com") == next_hop
-    assert table.next_hop(b"a@[192.0.2.1]") == next_hop
-    assert len(parse_next_hop(next_hop)) == len(set(relays) - {"[a.example]:25"})
+    assert table.next_hop(b"a@example.com", ENVELOPE) == next_hop
+    assert table.next_hop(b"a@[192.0.2.1]", ENVELOPE) == next_hop
+    assert len(destinations(next_hop)) == len(set(relays) - {"[a.example]:25"})
 
 
 @pytest.mark.parametrize(
@@ -81,8 +85,8 @@ def test_too_many_relays() -> None:
     ],
 )
 def test_mail_goes_to_its_domain(forward_path: bytes, next_hop: bytes) -> None:
-    assert RouteTable().next_hop(forward_path) == next_hop
-    assert len(parse_next_hop(next_hop)) == 1
+    assert RouteTable().next_hop(forward_path, ENVELOPE) == next_hop
+    assert len(destinations(next_hop)) == 1
 
 
 @pytest.mark.parametrize(
@@ -106,14 +110,14 @@ def test_mail_goes_to_its_domain(forward_path: bytes, next_hop: bytes) -> None:
     ],
 )
 def test_sender_cannot_choose_ports_lists_or_nonsense(forward_path: bytes) -> None:
-    assert parse_next_hop(RouteTable().next_hop(forward_path)) == ()
+    assert destinations(RouteTable().next_hop(forward_path, ENVELOPE)) == ()
 
 
 def test_path_without_domain_does_not_stand_for_a_domain() -> None:
     table = RouteTable()
-    assert table.next_hop(b"local") == b"smtp:"
-    assert table.next_hop(b"a@local") == b"smtp:local"
-    assert table.next_hop(b"local") == b"smtp:"
+    assert table.next_hop(b"local", ENVELOPE) == b"smtp:"
+    assert table.next_hop(b"a@local", ENVELOPE) == b"smtp:local"
+    assert table.next_hop(b"local", ENVELOPE) == b"smtp:"
 
 
 def test_equal_domains_share_one_object_and_memory_is_bounded(
@@ -121,30 +125,39 @@ def test_equal_domains_share_one_object_and_memory_is_bounded(
 ) -> None:
     monkeypatch.setattr("fastmta.route.table.KNOWN_MAX", 10)
     table = RouteTable()
-    assert table.next_hop(b"a@example.com") is table.next_hop(b"b@example.com")
+    assert table.next_hop(b"a@example.com", ENVELOPE) is table.next_hop(b"b@example.com", ENVELOPE)
     for number in range(100):
-        assert table.next_hop(b"a@%d.example" % number) == b"smtp:%d.example" % number
+        assert table.next_hop(b"a@%d.example" % number, ENVELOPE) == b"smtp:%d.example" % number
     assert len(table._known) <= 10
 
 
 @pytest.mark.parametrize(
-    "next_hop", [b"", b"smtp", b"smtp:", b"lmtp:a.example", b"smtp:[a", b"smtp:]", b"smtp:,"]
+    "next_hop",
+    [
+        b"",
+        b"smtp",
+        b"smtp:",
+        b"pipe:a.example",
+        b"smtp:#ses",
+        b"smtp:a.example#",
+        b"smtp:[a",
+        b"smtp:]",
+        b"smtp:,",
+    ],
 )
 def test_next_hop_without_destination(next_hop: bytes) -> None:
-    assert parse_next_hop(next_hop) == ()
+    assert destinations(next_hop) == ()
 
 
 def test_meaning_of_the_forms() -> None:
-    assert parse_next_hop(b"smtp:example.com") == (
+    assert destinations(b"smtp:example.com") == (
         Destination("example.com", 25, False, True, False),
     )
-    assert parse_next_hop(b"smtp:relay.example:25") == (
+    assert destinations(b"smtp:relay.example:25") == (
         Destination("relay.example", 25, False, True, True),
     )
-    assert parse_next_hop(b"smtp:[mail.example]:587,[192.0.2.1]:26") == (
+    assert destinations(b"smtp:[mail.example]:587,[192.0.2.1]:26") == (
         Destination("mail.example", 587, False, False, True),
         Destination("192.0.2.1", 26, True, False, True),
     )
-    assert parse_next_hop(b"smtp:[192.0.2.1]") == (
-        Destination("192.0.2.1", 25, True, False, False),
-    )
+    assert destinations(b"smtp:[192.0.2.1]") == (Destination("192.0.2.1", 25, True, False, False),)
