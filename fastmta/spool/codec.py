@@ -33,7 +33,8 @@ def apply_states(
     """
     for change in changes:
         index = change.index
-        was_final = is_final(states.get(index))
+        known = states.get(index)
+        was_final = known is not None and is_final(known)
         if change.status == _REQUEUED:
             states[index] = RecipientState(index, _QUEUED)
             pending += was_final

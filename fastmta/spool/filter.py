@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 
-from fastmta.message import Message, RecipientState, RecipientStatus
+from fastmta.message import Envelope, Message, RecipientState, RecipientStatus
 
 EXPRESSION_CHARACTERS_MAX = 4096
 TERMS_MAX = 32
@@ -46,7 +46,7 @@ _STATUS = {
 }
 NS = 1_000_000_000
 
-NextHop: TypeAlias = Callable[[bytes], bytes]
+NextHop: TypeAlias = Callable[[bytes, Envelope], bytes]
 
 
 class FilterError(ValueError):
@@ -134,7 +134,8 @@ class Filter:
         if not self.needs_states:
             return True
         return any(
-            self.accepts_state(message.states.get(index)) and self._accepts_path(path, next_hop)
+            self.accepts_state(message.states.get(index))
+            and self._accepts_path(path, envelope, next_hop)
             for index, path in enumerate(envelope.forward_paths)
         )
 
@@ -143,7 +144,7 @@ class Filter:
         status = RecipientStatus.QUEUED if state is None else state.status
         return status in self.statuses if self.statuses else not status.is_final
 
-    def _accepts_path(self, path: bytes, next_hop: NextHop) -> bool:
+    def _accepts_path(self, path: bytes, envelope: Envelope, next_hop: NextHop) -> bool:
         domain = path[path.rfind(b"@") + 1 :]
         if not all(pattern.fullmatch(path) for pattern in self.recipients):
             return False
@@ -151,7 +152,7 @@ class Filter:
             return False
         if not self.next_hops:
             return True
-        hop = next_hop(path)
+        hop = next_hop(path, envelope)
         name = hop.partition(b":")[2]
         return all(each.fullmatch(hop) or each.fullmatch(name) for each in self.next_hops)
 

@@ -294,8 +294,10 @@ class Ledger:
         self._to_release.pop(id, None)
         if self._ended is not None:
             self._ended.add(id)
-        self._forget(message.position, log_octets(message))
-        self._depart(id, True)
+        self.live_count -= 1
+        self._shift(message.position, -1, -log_octets(message))
+        if self._asked > self._answered:
+            self._depart(id, True)
 
     def _depart(self, id: bytes, is_final: bool) -> None:
         if self._asked > self._answered:
@@ -307,7 +309,8 @@ class Ledger:
         self._shift(position, -1, -octets)
 
     def _shift(self, position: int, count: int, octets: int) -> None:
-        segment = self._logs.find(position)
+        logs = self._logs
+        segment = (logs.hot if position < COLD_BASE else logs.cold).find(position)
         if segment is not None:
             segment.live += count
             segment.live_octets += octets

@@ -19,7 +19,7 @@ NAME_OCTETS_MAX = KEY_OCTETS_MAX - 1 - 8 - 16  # of a next hop or tenant within 
 RECORD_OCTETS_TYPICAL = 256  # of a message besides its content: headers, envelope, padding
 _NAME_OCTETS_KEPT = 400  # of a longer one, in front of its digest
 
-NextHop: TypeAlias = Callable[[bytes], bytes]
+NextHop: TypeAlias = Callable[[bytes, Envelope], bytes]  # of a forward-path in its envelope
 Pair: TypeAlias = tuple[bytes, bytes]
 
 
@@ -97,7 +97,7 @@ class RowMaker:
 
     @property
     def next_hop(self) -> NextHop:
-        """Where mail for a forward-path goes."""
+        """Where mail for a forward-path of an envelope goes."""
         return self._next_hop
 
     def expires_at_ns(self, message: Message) -> int:
@@ -108,11 +108,11 @@ class RowMaker:
 
     def due_at_ns(self, message: Message, next_hop: bytes) -> int:
         """The earliest due time of the recipients that go to `next_hop`; 0 when there is none."""
-        states = message.states
+        states, envelope = message.states, message.envelope
         due = (
             due_of(states.get(index))
-            for index, path in enumerate(message.envelope.forward_paths)
-            if self._next_hop(path) == next_hop and not is_final(states.get(index))
+            for index, path in enumerate(envelope.forward_paths)
+            if self._next_hop(path, envelope) == next_hop and not is_final(states.get(index))
         )
         return min(due, default=0)
 
@@ -125,7 +125,7 @@ class RowMaker:
             state = states.get(index)
             row = RecipientRow(b"", 0, state)
             if not (is_final(state) or (state and state.status is RecipientStatus.HELD)):
-                row = RecipientRow(self._next_hop(path), due_of(state), state)
+                row = RecipientRow(self._next_hop(path, envelope), due_of(state), state)
                 place = (row.next_hop, row.due_at_ns)
                 due[place] = due.get(place, 0) + 1
             recipients.append((recipient_key(id, index), encode(row)))

@@ -135,7 +135,9 @@ class Search:
             message.pending,
             [
                 RecipientView(
-                    path, next_hop(path), message.states.get(index) or RecipientState(index, queued)
+                    path,
+                    next_hop(path, envelope),
+                    message.states.get(index) or RecipientState(index, queued),
                 )
                 for index, path in enumerate(paths[:RECIPIENTS_SHOWN])
             ],
@@ -155,10 +157,11 @@ class Search:
     def waiting(self, message: Message) -> dict[bytes, int]:
         """How many of its recipients wait, by next hop."""
         found: dict[bytes, int] = {}
-        for index, path in enumerate(message.envelope.forward_paths):
+        envelope = message.envelope
+        for index, path in enumerate(envelope.forward_paths):
             state = message.states.get(index)
             if state is None or not (state.status.is_final or state.status is RecipientStatus.HELD):
-                next_hop = self._maker.next_hop(path)
+                next_hop = self._maker.next_hop(path, envelope)
                 found[next_hop] = found.get(next_hop, 0) + 1
         return found
 

@@ -164,9 +164,10 @@ class SegmentTable:
         at = len(segments) - 1
         if at >= 0 and position < segments[at].base:
             at = bisect.bisect_right(segments, position, key=_base) - 1
-        if at < 0 or position >= segments[at].end:
+        if at < 0:
             return None
-        return segments[at]
+        segment = segments[at]
+        return segment if position < segment.base + segment.size_octets else None
 
 
 class Logs:

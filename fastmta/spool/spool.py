@@ -20,6 +20,7 @@ from .doubt import REFUSED, DoubtTable
 from .indexer import Indexer, Lookup, Query
 from .inquiry import candidates, tell
 from .keeper import COLD_SPARES_WANTED, Keeper
+from .late import Late, Unwarned
 from .layout import Layout, remove_tree
 from .ledger import Ledger
 from .opening import recover, take_counts
@@ -261,6 +262,11 @@ class Spool:
     def expired(self, now_ns: int, limit: int, done: Expired) -> None:
         """Find messages whose lifetime ended by `now_ns`, oldest first."""
         self._clerk.ask(Query(None, now_ns, b"", limit), partial(_without_due, done))
+
+    def unwarned(self, after: bytes, arrived_by_ns: int, done: Late) -> None:
+        """Find messages that arrived by then and whose sender was not told, a page of ids."""
+        page = Unwarned(self._ledger, after, arrived_by_ns, done)
+        self._clerk.ask(page, page.refused)
 
     def take(self, ids: Sequence[bytes], with_content: bool, done: Expired) -> None:
         """Find the messages `ids`, as `fetch` does; contents only if asked for, or in memory."""

@@ -57,12 +57,13 @@ class Tail:
     def post(self) -> bool:
         """Hand the open group to the committer. False: no segment is ready."""
         header = b""
-        if not self.has_place:
+        octets = self._log.open_octets
+        segment = self.segment
+        if segment is None or self._fill + octets > segment.size_octets:
             spare = self._keeper.take()
             if spare is None:
                 return False
             header = self._begin(spare)
-        octets = self._log.open_octets
         self._place(octets)
         durable = self.end if self._is_flushing else 0
         self._log.post(self._number, durable, header, self._is_flushing)

@@ -37,7 +37,7 @@ FAILED = RecipientStatus.FAILED
 HELD = RecipientStatus.HELD
 
 
-def next_hop(forward_path: bytes) -> bytes:
+def next_hop(forward_path: bytes, _: Envelope) -> bytes:
     """A next hop per domain."""
     return b"smtp:" + forward_path.partition(b"@")[2]
 

@@ -300,7 +300,7 @@ def test_other_routing_rebuilds_the_index(shard: Shard) -> None:
     message = shard.accept_new()
     shard.close()
     options = SpoolOptions(segment_octets=SMALL.segment_octets, routing_token=b"relay")
-    spool = Spool.open(str(shard.root), options, lambda path: b"smtp:relay", lambda event: None)
+    spool = Spool.open(str(shard.root), options, lambda path, _: b"smtp:relay", lambda event: None)
     assert spool.hops() == [(b"smtp:relay", 0)]
     assert spool.live_count == 1
     assert message.id
