@@ -1,4 +1,8 @@
-"""Makes the notification that goes back to the sender."""
+"""Makes the mail that we write ourselves: to senders, and to the postmaster.
+
+Nobody is told of the fate of a report: it has a null reverse-path, and what goes to the postmaster
+says NOTIFY=NEVER besides, which stays true over a restart. So there is no notice about a notice.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -11,14 +15,28 @@ from fastmta.message import (
     Outcome,
 )
 from fastmta.message.envelope import DSNRequest
-from fastmta.message.trace import message_date
+from fastmta.message.report import (
+    DELAY,
+    NON_DELIVERY,
+    POSTMASTER_DELAY,
+    POSTMASTER_NON_DELIVERY,
+    POSTMASTER_NOTICE,
+    SUCCESS,
+    Report,
+)
 
-from .report import ORIGINAL_OCTETS_MAX, delivery_report, notification, original
-from .text import plain, plain_address
+from . import options as wanted
+from .frame import Frame, frame
+from .options import NotifyOptions
+from .report import delivery_report, notification, original
+from .story import Story, form_of
+from .text import plain
+from .wording import NOTICE, NOTICE_SUBJECT, SUBJECTS
 
-BOUNDARY_HOST_MAX = 40  # a boundary has at most 70 octets, RFC 2046 5.1.1
-_BOUNDARY_OCTETS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._")
-_NS_PER_S = 1_000_000_000
+Facts = Sequence[tuple[int, Outcome]]
+_NEVER = DSNRequest(notify=("NEVER",))
+_FAILURE, _SUCCESS, _DELAY = "FAILURE", "SUCCESS", "DELAY"
+_LINE_CHARACTERS_MAX = 900  # of a line of the log in a notice
 
 
 class Bouncer:
@@ -31,6 +49,7 @@ class Bouncer:
         wall_ns: Callable[[], int],
         queue_ns: Callable[[], int],
         head: Callable[[ContentFile, int], bytes] | None = None,
+        options: NotifyOptions | None = None,
     ) -> None:
         """`new_id` gives a spool id; what is in fields is by `wall_ns`, what ages by `queue_ns`.
 
@@ -42,99 +61,132 @@ class Bouncer:
         self._new_id = new_id
         self._wall_ns = wall_ns
         self._queue_ns = queue_ns
+        self._options = options or NotifyOptions()
 
-    def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
-        """The notification that `failures` (recipient index, outcome) of `message` call for.
+    def bounce(self, message: Message, failures: Facts, successes: Facts = ()) -> Report | None:
+        """The notification that these outcomes, by recipient index, of `message` call for.
 
-        None when nobody is told: for a message with null reverse-path (RFC 5321 6.1), and when
-        NOTIFY keeps each of these recipients out of a report (RFC 3461 4.1). Assumes canonical
-        content, in memory or in a file; raises ValueError without it, and without failures.
+        To the reverse-path; None when NOTIFY keeps each of these recipients out of a report
+        (RFC 3461 4.1). Of a message with null reverse-path nobody is told (RFC 5321 6.1) but a
+        postmaster who wants that. Assumes canonical content, in memory or in a file; raises
+        ValueError without it, and without outcomes.
         """
+        envelope = message.envelope
+        to, kind = envelope.reverse_path, NON_DELIVERY
+        if not failures and not successes:
+            raise ValueError("a report needs at least one failure or success")
+        if to == NULL_REVERSE_PATH:
+            if not failures or not self._options.has(wanted.DOUBLE_BOUNCE):
+                return None
+            to, kind, successes = self._options.postmaster, POSTMASTER_NON_DELIVERY, ()
+        failures = _those(envelope.dsn, failures, _FAILURE)
+        facts = [*failures, *_those(envelope.dsn, successes, _SUCCESS)]
+        if not failures:
+            kind = SUCCESS
+        return self._report(to, message, kind, facts) if facts else None
+
+    def delay(self, message: Message, delayed: Facts, until_ns: int) -> Report | None:
+        """The warning that `message` is late, and is tried until then; None: nobody wants it."""
         envelope = message.envelope
         if envelope.reverse_path == NULL_REVERSE_PATH:
             return None
-        if not failures:
-            raise ValueError("a report needs at least one failure")
-        failures = [each for each in failures if _is_wanted(envelope.dsn, each[0])]
-        if not failures:
+        facts = _those(envelope.dsn, delayed, _DELAY)
+        if not facts:
             return None
+        return self._report(envelope.reverse_path, message, DELAY, facts, until_ns)
+
+    def copy(self, message: Message, outcomes: Facts, until_ns: int = 0) -> Report | None:
+        """What the postmaster is told of these failures or (`until_ns`) of the delay.
+
+        None when that is not wanted, or the sender said NOTIFY=NEVER; and for a null reverse-path:
+        `bounce` tells the postmaster of those.
+        """
+        envelope, options = message.envelope, self._options
+        if not options.has(wanted.DELAY if until_ns else wanted.BOUNCE):
+            return None
+        if envelope.reverse_path == NULL_REVERSE_PATH:
+            return None
+        dsn = envelope.dsn
+        facts = [each for each in outcomes if dsn is None or dsn.notify_of(each[0]) != "NEVER"]
+        if not facts:
+            return None
+        kind = POSTMASTER_DELAY if until_ns else POSTMASTER_NON_DELIVERY
+        return self._report(options.postmaster, message, kind, facts, until_ns)
+
+    def notice(self, kind: str, lines: Sequence[str], left_out: int = 0) -> Report | None:
+        """Lines of the log for the postmaster, of class `kind`; None when that is not wanted."""
+        if not self._options.has(kind) or not lines:
+            return None
+        text = [NOTICE.format(hostname=self._hostname, kind=plain(kind))]
+        text += [f"{plain(line)[:_LINE_CHARACTERS_MAX]}\r\n" for line in lines]
+        if left_out:
+            text.append(f"\r\n({left_out} more lines are in the log only.)\r\n")
+        subject = NOTICE_SUBJECT.format(hostname=self._hostname, kind=plain(kind))
+        made = self._frame(self._options.postmaster, subject, is_sender=False)
+        return self._finish(made, made.plain("".join(text)), POSTMASTER_NOTICE)
+
+    def _report(
+        self, to: bytes, message: Message, kind: str, facts: Facts, until_ns: int = 0
+    ) -> Report:
+        envelope = message.envelope
         content, is_large = self._original(message)
-        is_head = is_large or (envelope.dsn is not None and envelope.dsn.returned == "HDRS")
-        attached, is_8bit = original(envelope.reverse_path, content, is_head=is_head)
+        form = form_of(to, message, facts, content)
+        story = Story(self._hostname, message, kind, facts, form, until_ns)
+        # Headers alone go back without a failure (RFC 3461 4.3), to postmasters, of mail that may
+        # travel under TLS only (RFC 8689 5), and if no more was asked for.
+        is_head = is_large or kind != NON_DELIVERY or envelope.is_tls_required
+        is_head = is_head or (envelope.dsn is not None and envelope.dsn.returned == "HDRS")
+        octets_max = self._options.original_octets
         parts = [
-            notification(self._hostname, message, failures),
-            delivery_report(self._hostname, message, failures),
-            attached,
+            notification(story),
+            delivery_report(story),
+            original(story, content, octets_max, is_head=is_head),
         ]
-        dsn_id = self._new_id()
-        now_ns = self._wall_ns()
-        content = self._content(envelope.reverse_path, dsn_id, now_ns, parts, is_8bit=is_8bit)
-        dsn = Message(
-            dsn_id,
-            Envelope(
-                reverse_path=NULL_REVERSE_PATH,
-                forward_paths=(envelope.reverse_path,),
-                client=ClientIdentity(),
-                is_8bit=is_8bit,
-                tenant=envelope.tenant,
-                is_utf8=not envelope.reverse_path.isascii(),
-            ),
-            content,
-            self._queue_ns(),
-        )
-        dsn.message_id_field = f"<{dsn_id.decode('ascii')}@{self._hostname}>".encode("ascii")
-        return dsn
+        is_sender = kind in (NON_DELIVERY, SUCCESS, DELAY)
+        made = self._frame(to, SUBJECTS[kind], is_sender=is_sender)
+        return self._finish(made, made.report(parts), kind, message)
 
     def _original(self, message: Message) -> tuple[bytes, bool]:
         """What there is of the message, and whether it is too large to go back whole."""
+        octets_max = self._options.original_octets
         if message.file is not None:
             # One octet more, so that a header section that goes on is seen to.
-            octets = ORIGINAL_OCTETS_MAX + 1
-            return self._head(message.file, octets) if self._head else b"", True
+            return self._head(message.file, octets_max + 1) if self._head else b"", True
         if message.content is None:
             raise ValueError("a report needs the content of the message")
-        return message.content, len(message.content) > ORIGINAL_OCTETS_MAX
+        return message.content, len(message.content) > octets_max
 
-    def _content(
-        self, to: bytes, dsn_id: bytes, now_ns: int, parts: list[bytes], *, is_8bit: bool
-    ) -> bytes:
-        boundary = self._boundary(dsn_id, now_ns // _NS_PER_S, parts)
-        queue_id = dsn_id.decode("ascii")
-        date = message_date(now_ns // _NS_PER_S)
-        encoding = "Content-Transfer-Encoding: 8bit\r\n" if is_8bit else ""
-        head = (
-            f"Received: by {self._hostname} (fastmta)\r\n"
-            f"\tid {queue_id}; {date}\r\n"
-            f"Date: {date}\r\n"
-            f"From: Mail Delivery System <MAILER-DAEMON@{self._hostname}>\r\n"
-            "Subject: Undelivered Mail Returned to Sender\r\n"
-            f"To: {plain_address(to)}\r\n"
-            "Auto-Submitted: auto-replied\r\n"
-            "MIME-Version: 1.0\r\n"
-            "Content-Type: multipart/report; report-type=delivery-status;\r\n"
-            f'\tboundary="{boundary}"\r\n'
-            f"{encoding}"
-            f"Message-Id: <{queue_id}@{self._hostname}>\r\n"
-            "\r\n"
-            "This is a report in MIME format.\r\n"
-            "\r\n"
-        ).encode("ascii")
-        delimiter = b"--" + boundary.encode("ascii")
-        body = b"".join(b"%b\r\n%b\r\n" % (delimiter, part) for part in parts)
-        return b"%b%b%b--\r\n" % (head, body, delimiter)
+    def _frame(self, to: bytes, subject: str, *, is_sender: bool) -> Frame:
+        return frame(
+            self._hostname, self._new_id(), self._wall_ns(), to, subject, is_sender=is_sender
+        )
 
-    def _boundary(self, dsn_id: bytes, now_s: int, parts: list[bytes]) -> str:
-        """One that occurs in no part, though a sender may know how it is made."""
-        host = "".join(c for c in self._hostname if c in _BOUNDARY_OCTETS)[:BOUNDARY_HOST_MAX]
-        boundary = first = f"{dsn_id.decode('ascii')}.{now_s}/{host}"
-        number = 0
-        while any(b"--" + boundary.encode("ascii") in part for part in parts):
-            number += 1
-            boundary = f"{number}.{first}"[:70]
-        return boundary
+    def _finish(
+        self, made: Frame, content: bytes, kind: str, about: Message | None = None
+    ) -> Report:
+        envelope = Envelope(
+            reverse_path=NULL_REVERSE_PATH,
+            forward_paths=(made.to,),
+            client=ClientIdentity(),
+            is_8bit=made.is_8bit,
+            tenant="" if about is None else about.envelope.tenant,
+            is_utf8=not made.to.isascii(),
+            dsn=None if made.is_sender else _NEVER,
+            is_tls_required=about is not None and about.envelope.is_tls_required,
+        )
+        report = Report(made.id, envelope, content, self._queue_ns(), kind)
+        report.message_id_field = made.message_id_field
+        return report
 
 
-def _is_wanted(dsn: DSNRequest | None, index: int) -> bool:
-    """Whether the sender is to hear that recipient `index` failed (RFC 3461 4.1)."""
-    notify = "" if dsn is None else dsn.notify_of(index)
-    return not notify or "FAILURE" in notify.split(",")
+def _those(dsn: DSNRequest | None, facts: Facts, event: str) -> list[tuple[int, Outcome]]:
+    """Those of which the sender is to hear that it came to `event` (RFC 3461 4.1).
+
+    Without NOTIFY a sender hears of failures and, where we do such a thing, of delays.
+    """
+    found = []
+    for each in facts:
+        notify = "" if dsn is None else dsn.notify_of(each[0])
+        if event in notify.split(",") if notify else event != _SUCCESS:
+            found.append(each)
+    return found
