@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from fastmta.message import Message, RecipientStatus
+from fastmta.message import Envelope, Message, RecipientStatus
 
 DUE_OCTETS = 8
 
@@ -18,26 +18,29 @@ def just_before(position: bytes) -> bytes:
 
 
 def due_times(
-    message: Message, next_hop: bytes, hop_of: Callable[[bytes], bytes]
+    message: Message, next_hop: bytes, hop_of: Callable[[bytes, Envelope], bytes]
 ) -> Iterable[tuple[int, int]]:
     """(index, due time) of its recipients of `next_hop` that are neither final nor held.
 
     A recipient that had no attempt yet is due at 0.
     """
-    states = message.states
-    for index, forward_path in enumerate(message.envelope.forward_paths):
+    states, envelope = message.states, message.envelope
+    for index, forward_path in enumerate(envelope.forward_paths):
         state = states.get(index)
         due_at_ns = 0
         if state is not None and state.status is not RecipientStatus.QUEUED:
             if state.status is not RecipientStatus.DEFERRED:
                 continue
             due_at_ns = state.due_at_ns
-        if hop_of(forward_path) == next_hop:
+        if hop_of(forward_path, envelope) == next_hop:
             yield index, due_at_ns
 
 
 def position(
-    messages: list[Message], next_hop: bytes, hop_of: Callable[[bytes], bytes], after: bytes
+    messages: list[Message],
+    next_hop: bytes,
+    hop_of: Callable[[bytes, Envelope], bytes],
+    after: bytes,
 ) -> bytes:
     """How far a read from beyond `after` got that found `messages`, in order."""
     for message in reversed(messages):

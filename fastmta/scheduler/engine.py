@@ -41,6 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ram_octets: int = 8 * 1024 * 1024  # of that content
     recipients_per_job: int = 50
     sweep_interval_s: float = 30.0  # between looks for expired mail and forgotten sites
+    delay_s: float = 0.0  # after which a sender is told that mail still waits; 0: never
     overdue_grace_s: float = 900.0  # mail already expired at the start, if its site is down
 
 

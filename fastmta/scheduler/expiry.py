@@ -8,14 +8,14 @@ path or look-up is in a pause, that is waited for until `overdue_grace_s` after 
 
 from __future__ import annotations
 
-from fastmta.message import Message, RecipientStatus
-from fastmta.message.attempt import Job
+from collections.abc import Callable
+
+from fastmta.message import Envelope, Message, RecipientStatus
 
 from .engine import Engine
 from .health import PathState
 from .hop import HopState
 from .lifecycle import Lifecycle
-from .residence import Party
 from .table import Table
 
 EXPIRED_MAX = 200  # per look
@@ -78,11 +78,11 @@ class Expiry:
         resident = self._table.residence.find(message.id)
         if resident is not None:
             message = resident.message
-        hops = self._pending(message)
+        hops = pending(message, self._engine.ports.next_hop)
         if self._is_owed_attempt(message, hops):
             self._offer_last(message, hops)
             return False
-        if resident is not None and not self._withdrawn(resident):
+        if resident is not None and not self._table.take_out(resident):
             return False
         indices = sorted(index for indices in hops.values() for index in indices)
         if not indices or not self._engine.may_start:  # all held, or no time for it
@@ -90,15 +90,6 @@ class Expiry:
             return False
         self._lifecycle.expire(message, indices)
         return True
-
-    def _pending(self, message: Message) -> dict[bytes, list[int]]:
-        """Recipients that are neither final nor held, by next hop."""
-        found: dict[bytes, list[int]] = {}
-        for index, forward_path in enumerate(message.envelope.forward_paths):
-            state = message.states.get(index)
-            if state is None or not (state.status.is_final or state.status is RecipientStatus.HELD):
-                found.setdefault(self._engine.ports.next_hop(forward_path), []).append(index)
-        return found
 
     def _is_owed_attempt(self, message: Message, hops: dict[bytes, list[int]]) -> bool:
         engine = self._engine
@@ -124,19 +115,13 @@ class Expiry:
         if residence.let_go(message):
             self._table.release(message)
 
-    def _withdrawn(self, resident: Job | Party) -> bool:
-        """Take a message out of RAM unless something of it is under way."""
-        if isinstance(resident, Job):
-            jobs = [resident]
-        elif resident.is_claimed:
-            return False
-        else:
-            jobs = list(resident.jobs.values())
-        withdrawn = [job for job in jobs if self._table.withdraw(job)]
-        is_whole = len(withdrawn) == len(jobs)
-        for job in withdrawn:
-            if is_whole:
-                self._table.left(job)
-            else:
-                self._table.put_back(job)
-        return is_whole
+
+def pending(message: Message, hop_of: Callable[[bytes, Envelope], bytes]) -> dict[bytes, list[int]]:
+    """Recipients that are neither final nor held, by next hop."""
+    found: dict[bytes, list[int]] = {}
+    envelope = message.envelope
+    for index, forward_path in enumerate(envelope.forward_paths):
+        state = message.states.get(index)
+        if state is None or not (state.status.is_final or state.status is RecipientStatus.HELD):
+            found.setdefault(hop_of(forward_path, envelope), []).append(index)
+    return found

@@ -25,9 +25,14 @@ from typing import Final
 from fastmta.budget import Backoff, Window
 from fastmta.message import Outcome, Scope
 from fastmta.message.attempt import Job
+from fastmta.message.category import Category
 
 STRIKES_MAX = 3
 SUSPECTS_MAX = 1_000
+# What a peer says of how much we send; no message is to blame for that.
+_PACE: Final = frozenset(
+    (Category.SOFT_RATE, Category.SOFT_SENDER_QUOTA, Category.SOFT_TOO_MANY_CONNECTIONS)
+)
 NOBODY = "none"  # `Outcome.remote` when no peer was reached
 
 
@@ -99,13 +104,15 @@ class Health:
         self.window.reopen()
         self._change(Signal.CLEAN, now_s)
 
-    def is_own_trouble(self, job: Job) -> bool:
-        """Whether the message itself is to blame for trouble that its attempt met.
+    def is_own_trouble(self, job: Job, trouble: Outcome) -> bool:
+        """Whether the message itself is to blame for `trouble` that its attempt met.
 
         Some messages make a peer drop the connection. Such trouble burns no attempts, so one of
         them would be tried for ever and slow its path each time. After STRIKES_MAX troubles, with
         clean attempts of others after each, it is treated as refused for now.
         """
+        if trouble.category in _PACE:
+            return False
         id = job.message.id
         strikes, clean_count = self._suspects.get(id, (0, -1))
         if clean_count < self._clean_count:

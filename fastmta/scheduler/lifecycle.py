@@ -8,6 +8,7 @@ the queue as mail of its own, and is the message forgotten or put back.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 from fastmta.event import (
@@ -18,27 +19,19 @@ from fastmta.event import (
     MessageReceived,
     MessageRemoved,
     Notice,
-    RecipientTried,
     Severity,
 )
-from fastmta.message import (
-    Message,
-    Outcome,
-    OutcomeKind,
-    RecipientState,
-    RecipientStatus,
-    Scope,
-)
+from fastmta.message import Message, Outcome, OutcomeKind, RecipientState, RecipientStatus
 from fastmta.message.attempt import AttemptResult, Job
+from fastmta.message.report import Report
 
 from .cursor import due_times
 from .engine import Engine
 from .hop import Hop
 from .residence import Party
-from .retry import NS
 from .table import Table
+from .verdict import Verdict, delivered, judge, tried
 
-TEXT_CHARACTERS_MAX = 500  # of `RecipientState.text`
 _DELIVERED: Final = OutcomeKind.DELIVERED
 _ONLY: Final = (0,)  # indices of the commonest job: the only recipient of its message
 Then: TypeAlias = Callable[[Exception | None], None]
@@ -69,18 +62,6 @@ class Mark:
         self._lifecycle.recorded(self, message, error)
 
 
-class Verdict:
-    """What the outcomes of one attempt amount to."""
-
-    __slots__ = ("changes", "events", "failures", "is_expired")
-
-    def __init__(self) -> None:
-        self.changes: list[RecipientState] = []
-        self.events: list[Event] = []
-        self.failures: list[tuple[int, Outcome]] = []
-        self.is_expired = False
-
-
 class Lifecycle:
     """Every recipient is accounted for: final and recorded, in RAM, or in the backlog."""
 
@@ -96,17 +77,18 @@ class Lifecycle:
     def accepted(self, message: Message) -> None:
         """`message` is durable and new; called on the loop right after its 250 (or its mark)."""
         ports = self._engine.ports
-        forward_paths = message.envelope.forward_paths
+        envelope = message.envelope
+        forward_paths = envelope.forward_paths
         self._emit_active(message)
         now_s = ports.clock.monotonic_s()
         if len(forward_paths) == 1:
-            job = Job(message, ports.next_hop(forward_paths[0]), _ONLY, now_s)
+            job = Job(message, ports.next_hop(forward_paths[0], envelope), _ONLY, now_s)
             if not self._table.offer(job):
                 self._table.release(message)
             return
         indices_of: dict[bytes, list[int]] = {}
         for index, forward_path in enumerate(forward_paths):
-            indices_of.setdefault(ports.next_hop(forward_path), []).append(index)
+            indices_of.setdefault(ports.next_hop(forward_path, envelope), []).append(index)
         limit = self._engine.options.recipients_per_job
         jobs = [
             Job(message, next_hop, tuple(indices[:limit]), now_s)
@@ -174,21 +156,25 @@ class Lifecycle:
         outcomes = result.outcomes
         if len(outcomes) != len(job.indices):
             raise ValueError("an attempt has one outcome for each recipient of its job")
-        if len(outcomes) == 1 and outcomes[0].kind is _DELIVERED:
-            event = self._event(job, result, job.indices[0], outcomes[0])
-            message = job.message
+        message = job.message
+        if (
+            len(outcomes) == 1
+            and outcomes[0].kind is _DELIVERED
+            and message.envelope.dsn is None  # nobody wants to hear of it
+        ):
+            sent = tried(self._engine, job, result, job.indices[0], outcomes[0])
             if not message.states and job.indices is _ONLY:
                 changes = _DELIVERED_AT_ONCE
             else:
-                changes = (self._delivered(message, job.indices[0]),)
+                changes = (delivered(message, job.indices[0]),)
             self._engine.marks += 1
-            mark = Mark(self, job, (event,), None)
+            mark = Mark(self, job, (sent,), None)
             self._engine.ports.record.record(message, changes, mark.done)
             return
         is_free = result.trouble is not None and not is_own_trouble
-        verdict = self._judge(job, result, is_free)
+        verdict = judge(self._engine, job, result, is_free)
         if verdict.changes:
-            self._record(job.message, job, verdict)
+            self._record(message, job, verdict)
             return
         for event in verdict.events:
             self._engine.ports.emit(event)
@@ -200,72 +186,6 @@ class Lifecycle:
         trouble = outcome if outcome.kind is OutcomeKind.DEFERRED else None
         job.started_at_s = self._engine.ports.clock.monotonic_s()
         self.finished(job, AttemptResult((outcome,) * len(job.indices), trouble))
-
-    def _delivered(self, message: Message, index: int) -> RecipientState:
-        return RecipientState(index, RecipientStatus.DELIVERED, message.attempts_of(index) + 1)
-
-    def _judge(self, job: Job, result: AttemptResult, is_free: bool) -> Verdict:
-        """What to record; `is_free`: outcomes of HOST scope or wider are the path's trouble."""
-        ports, retry = self._engine.ports, self._engine.options.retry
-        message = job.message
-        now_ns = ports.clock.wall_ns()
-        is_over = now_ns >= retry.expires_at_ns(message) and not self._engine.is_expiry_frozen
-        random = ports.random()  # one for all: who was deferred together comes back together
-        verdict = Verdict()
-        for index, outcome in zip(job.indices, result.outcomes, strict=True):
-            verdict.events.append(self._event(job, result, index, outcome))
-            attempts = message.attempts_of(index) + 1
-            text = outcome.text[:TEXT_CHARACTERS_MAX]
-            due_at_ns = 0
-            if outcome.kind is OutcomeKind.DELIVERED:
-                verdict.changes.append(self._delivered(message, index))
-                continue
-            if outcome.kind is OutcomeKind.FAILED:
-                status = RecipientStatus.FAILED
-                verdict.failures.append((index, outcome))
-            elif outcome.kind is not OutcomeKind.DEFERRED:
-                raise ValueError(f"no attempt ends with {outcome.kind}")
-            elif is_free and outcome.scope >= Scope.HOST:
-                continue
-            elif is_over:
-                status = RecipientStatus.EXPIRED
-                expired = Outcome(
-                    OutcomeKind.EXPIRED,
-                    outcome.status,
-                    outcome.text,
-                    outcome.scope,
-                    outcome.remote,
-                    outcome.diagnostic,
-                )
-                verdict.failures.append((index, expired))
-                verdict.is_expired = True
-            else:
-                status = RecipientStatus.DEFERRED
-                due_at_ns = now_ns + int(retry.delay_s(attempts, random) * NS)
-            verdict.changes.append(RecipientState(index, status, attempts, due_at_ns, text))
-        return verdict
-
-    def _event(self, job: Job, result: AttemptResult, index: int, outcome: Outcome) -> Event:
-        clock = self._engine.ports.clock
-        message = job.message
-        now_s = clock.monotonic_s()
-        age_s = (clock.wall_ns() - message.arrived_at_ns) * 1e-9
-        before_s = age_s - (now_s - job.entered_at_s)
-        return RecipientTried(
-            message.id,
-            message.envelope.forward_paths[index],
-            outcome.remote,
-            (
-                before_s if before_s > 0.0 else 0.0,
-                job.started_at_s - job.entered_at_s,
-                result.connect_s,
-                result.transmit_s,
-            ),
-            outcome.status,
-            outcome.kind.value,
-            outcome.text,
-            result.connection_use,
-        )
 
     def expire(self, message: Message, indices: Sequence[int]) -> None:
         """Give up these recipients of a message of which nothing is in RAM."""
@@ -320,17 +240,68 @@ class Lifecycle:
         events = verdict.events
         if verdict.is_expired:
             events.append(MessageExpired(message.id, message.envelope.reverse_path))
-        if verdict.failures:
-            dsn = self._engine.ports.notify.bounce(message, verdict.failures)
-            if dsn is not None:
-                events.append(MessageReceived(dsn.id, "", dsn.message_id_field))
-                events.append(BounceQueued(message.id, dsn.id))
-            elif not message.envelope.reverse_path:
-                text = "undeliverable bounce dropped: it has no sender to tell"
-                events.append(Notice("bounce", text, Severity.INFO, message.id))
+        if verdict.failures or verdict.successes:
+            dsn = self._report(message, verdict)
         self._engine.marks += 1
         mark = Mark(self, job, events, dsn, then)
         self._engine.ports.record.record(message, verdict.changes, mark.done, dsn)
+
+    def _report(self, message: Message, verdict: Verdict) -> Report | None:
+        """The notification that `verdict` calls for; its events are added to the others."""
+        notify, failures = self._engine.ports.notify, verdict.failures
+        if failures:
+            self.store(notify.copy(message, failures), message.id)
+        dsn = notify.bounce(message, failures, verdict.successes)
+        if dsn is not None:
+            verdict.events += _queued(message, dsn)
+        elif failures and not message.envelope.reverse_path:
+            text = "undeliverable bounce dropped: it has no sender to tell"
+            verdict.events.append(Notice("bounce", text, Severity.INFO, message.id))
+        return dsn
+
+    def warn(self, message: Message, delayed: Sequence[tuple[int, Outcome]]) -> None:
+        """Tell the sender of a message of which nothing is in RAM that it is late: once, durably.
+
+        Who wants no such word is noted as told, so that nobody looks at the message again.
+        """
+        self._table.residence.claim(message)
+        ports = self._engine.ports
+        until_ns = self._engine.options.retry.expires_at_ns(message)
+        self.store(ports.notify.copy(message, delayed, until_ns), message.id)
+        dsn = ports.notify.delay(message, delayed, until_ns)
+        events = [] if dsn is None else _queued(message, dsn)
+        index = delayed[0][0]
+        known = message.states.get(index) or RecipientState(index, RecipientStatus.QUEUED)
+        change = RecipientState(
+            index, known.status, known.attempts, known.due_at_ns, known.text, True
+        )
+        self._engine.marks += 1
+        mark = Mark(self, None, events, dsn)
+        ports.record.record(message, (change,), mark.done, dsn)
+
+    def store(self, report: Report | None, about: bytes = b"") -> None:
+        """Make a report of our own durable, before what is recorded after this, and deliver it.
+
+        None is a no-op. `about` is the message that it is about, if it is about one.
+        """
+        if report is None:
+            return
+        self._engine.marks += 1
+        self._engine.ports.record.accept(report, partial(self._stored, about, report.kind))
+
+    def _stored(self, about: bytes, kind: str, report: Message, error: Exception | None) -> None:
+        self._engine.marks -= 1
+        emit = self._engine.ports.emit
+        if error is not None:
+            text = f"{kind} not stored: {error}"
+            emit(Notice("bounce", text, Severity.WARNING, about))
+        else:
+            emit(MessageReceived(report.id, "", report.message_id_field))
+            if about:
+                emit(BounceQueued(about, report.id, kind))
+            self.accepted(report)
+        if self._engine.is_stopped:
+            self._engine.come_to_rest()
 
     def recorded(self, mark: Mark, message: Message, error: Exception | None) -> None:
         """Outcomes are durable, or (error) will never be."""
@@ -344,14 +315,15 @@ class Lifecycle:
         for event in mark.events:
             emit(event)
         job = mark.job
-        if job is not None:
-            self._end_doubt(job)
         if job is None:
             self.let_go(message)
             if mark.then is not None:
                 mark.then(None)
-        elif (message.pending == 0 or not self._continues(job)) and self._table.left(job):
-            self._gone(message)
+        else:
+            if job.slot >= 0:
+                self._end_doubt(job)
+            if (message.pending == 0 or not self._continues(job)) and self._table.left(job):
+                self._gone(message)
         if mark.dsn is not None:
             self.accepted(mark.dsn)
         if self._engine.is_stopped:
@@ -393,3 +365,10 @@ class Lifecycle:
         text = f"outcomes cannot be recorded, deliveries stop: {error}"
         ports.emit(Notice("qmgr", text, Severity.FATAL, message.id))
         ports.on_halt(text)
+
+
+def _queued(message: Message, dsn: Report) -> list[Event]:
+    return [
+        MessageReceived(dsn.id, "", dsn.message_id_field),
+        BounceQueued(message.id, dsn.id, dsn.kind),
+    ]

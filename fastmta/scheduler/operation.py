@@ -107,7 +107,7 @@ def changes_of(order: Order, message: Message) -> list[RecipientState]:
             is_meant = is_meant or state.status is RecipientStatus.FAILED
         if is_meant:
             text = state.text[:text_characters]
-            changes.append(RecipientState(index, status, state.attempts, 0, text))
+            changes.append(RecipientState(index, status, state.attempts, 0, text, state.is_warned))
     return changes
 
 

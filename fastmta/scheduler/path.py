@@ -20,6 +20,8 @@ NEVER_S = float("inf")
 TURN_JOBS = 10  # started in a slot that others stand in line for, before they get it
 TURN_S = 2.0  # ... and none after this time
 REFRESH_RETRY_S = 60.0  # an old site serves on while it cannot be looked up again
+# Looked at for each message; reading them off their classes every time costs more than that.
+_OPEN = PathState.OPEN
 
 
 class Owner(Protocol):
@@ -159,7 +161,7 @@ class Path:
         trouble = result.trouble
         is_own_trouble = False
         if trouble is None:
-            if self.health.state is PathState.OPEN:
+            if self.health.state is _OPEN:
                 self.health.clean(job, in_flight)
             else:
                 self._reopen()
@@ -169,7 +171,7 @@ class Path:
         try:
             self._owner.finished(job, result, is_own_trouble)
         finally:
-            if not (engine.slots.is_contended and self._start_next()):
+            if not (self.ready.backlog and engine.slots.is_contended and self._start_next()):
                 engine.slots.give()
         if engine.is_stopped:
             engine.come_to_rest()
@@ -198,11 +200,11 @@ class Path:
         health = self.health
         if self._engine.is_stopped:  # most likely it is us who broke it off
             return False
-        if health.is_own_trouble(job):
+        if health.is_own_trouble(job, trouble):
             return True
         ports = self._engine.ports
         now_s = ports.clock.monotonic_s()
-        was_open = health.state is PathState.OPEN
+        was_open = health.state is _OPEN
         if health.trouble(job, trouble, self.in_flight, now_s):
             pause_s = health.die(now_s, ports.random())
             self._arm(pause_s)

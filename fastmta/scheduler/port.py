@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from fastmta.event import Event
-from fastmta.message import Message, Outcome, RecipientState
+from fastmta.message import Envelope, Message, Outcome, RecipientState
 from fastmta.message.attempt import AttemptResult, Job
+from fastmta.message.report import Report
 from fastmta.route import RouteProblem, Site
 
 Emit: TypeAlias = Callable[[Event], None]
 Attempted: TypeAlias = Callable[[Job, AttemptResult], None]
 Recorded: TypeAlias = Callable[[Message, Exception | None], None]
 Fetched: TypeAlias = Callable[[list[Message], int | None], None]
+Late: TypeAlias = Callable[[Sequence[bytes], bytes, bytes | None], None]
 Found: TypeAlias = Callable[[list[Message]], None]
 Resolved: TypeAlias = Callable[[bytes, Site | RouteProblem], None]
 
@@ -77,6 +79,15 @@ class Backlog(Protocol):
         `with_content`, or if the message is in RAM.
         """
 
+    def unwarned(self, after: bytes, arrived_by_ns: int, done: Late) -> None:
+        """Call `done(ids, last, young)`: messages that arrived by then, of which no recipient is
+        marked `is_warned`, in some order of ids.
+
+        A bounded step from beyond id `after` to `last`, which is b"" when nothing older can come
+        after it. `young` is the first id beyond `after` that arrived later, or is not known well
+        enough yet; None: there was none.
+        """
+
     def hops(self) -> Sequence[tuple[bytes, int]]:
         """At the start: every next hop that has mail, with its earliest due time (ns)."""
 
@@ -95,6 +106,9 @@ class Record(Protocol):
 
         A message whose `pending` reaches 0 is forgotten by the spool; nobody releases it.
         """
+
+    def accept(self, message: Message, done: Recorded) -> None:
+        """Store a new message, not later than what is recorded after it; `done(message, error)`."""
 
 
 class Doubt(Protocol):
@@ -128,9 +142,27 @@ class Deliver(Protocol):
 class Notify(Protocol):
     """Makes delivery status notifications."""
 
-    def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
-        """The notification to the reverse-path; None when that is the null reverse-path, or when
-        the sender wants no word about these recipients."""
+    def bounce(
+        self,
+        message: Message,
+        failures: Sequence[tuple[int, Outcome]],
+        successes: Sequence[tuple[int, Outcome]] = (),
+    ) -> Report | None:
+        """The notification to the reverse-path: of failures, and of successes (relayed or not).
+
+        None when the sender wants no word about these recipients. That of a failed notification
+        goes to the postmaster, if that is wanted.
+        """
+
+    def delay(
+        self, message: Message, delayed: Sequence[tuple[int, Outcome]], until_ns: int
+    ) -> Report | None:
+        """The warning that `message` is late and is tried until then; None: nobody wants it."""
+
+    def copy(
+        self, message: Message, outcomes: Sequence[tuple[int, Outcome]], until_ns: int = 0
+    ) -> Report | None:
+        """What the postmaster is told of the same failures, or (`until_ns`) of the delay."""
 
 
 class Resolve(Protocol):
@@ -151,7 +183,7 @@ class Ports:
     resolve: Resolve
     clock: Clock
     timers: Timers
-    next_hop: Callable[[bytes], bytes]  # of a forward-path; pure and cheap
+    next_hop: Callable[[bytes, Envelope], bytes]  # of a forward-path in its envelope; pure, cheap
     random: Callable[[], float]  # uniform in [0, 1)
     emit: Emit
     on_halt: Callable[[str], None]  # outcomes cannot be recorded: end the process

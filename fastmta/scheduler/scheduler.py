@@ -8,13 +8,15 @@ import msgspec
 
 from fastmta.budget import Broker
 from fastmta.message import Message
+from fastmta.message.report import Report
 
+from .delay import Delays
 from .engine import Engine, Options
 from .expiry import Expiry
 from .explain import Explanation, explain_backlog, explain_hop, explain_message, explain_path
 from .health import PathState
 from .lifecycle import Lifecycle
-from .operation import Operations, Order, Told
+from .operation import Kind, Operations, Order, Told
 from .port import Ports
 from .table import Table
 
@@ -40,6 +42,7 @@ class Scheduler:
         self._table = Table(self._engine)
         self._lifecycle = self._table.lifecycle = Lifecycle(self._engine, self._table)
         self._expiry = Expiry(self._engine, self._table, self._lifecycle)
+        self._delays = Delays(self._engine, self._table, self._lifecycle)
         self._operations = Operations(self._engine, self._table, self._lifecycle)
         # The door for mail: call it on the loop with each message that has become durable.
         self.accepted: Callable[[Message], None] = self._lifecycle.accepted
@@ -49,6 +52,7 @@ class Scheduler:
         self._engine.renew()  # others may have joined the broker since we were made
         self.take_up()
         self._expiry.start()
+        self._delays.start()
 
     def take_up(self) -> None:
         """Learn what the backlog holds: at the start, and when it knows more than it did then."""
@@ -80,7 +84,13 @@ class Scheduler:
 
     def operate(self, order: Order, ids: Sequence[bytes], told: Told) -> None:
         """Do to these messages what an operator ordered: see `Operations.operate`."""
+        if order.kind in (Kind.RELEASE, Kind.REQUEUE):
+            self._delays.rescan()  # held mail is not late, whatever its age
         self._operations.operate(order, ids, told)
+
+    def submit(self, report: Report) -> None:
+        """Store mail of our own and deliver it; a log line says when it cannot be stored."""
+        self._lifecycle.store(report)
 
     @property
     def next_due_ns(self) -> int | None:

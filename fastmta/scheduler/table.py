@@ -22,7 +22,7 @@ from .health import PathState
 from .hop import Hop, HopState
 from .path import Path
 from .refill import Refill
-from .residence import WINDOWS_GUARANTEED, Residence
+from .residence import WINDOWS_GUARANTEED, Residence, Resident
 from .retry import NS
 from .routing import Routing
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 RECHECK_S = 2.0  # rows of a message that is still in RAM are visible by then
 HOPS_KEPT = 20_000  # with a site that is known, though there is no mail
 IDLE_SWEEPS_MAX = 20  # until a path that nobody uses is forgotten
+# Looked at for each message; reading them off their classes every time costs more than that.
+_OPEN = PathState.OPEN
 
 
 class Table:
@@ -68,7 +70,7 @@ class Table:
         path = hop.path
         residence = self.residence
         if path is not None:
-            is_open = path.health.state is PathState.OPEN
+            is_open = path.health.state is _OPEN
         else:
             is_open = hop.state is not HopState.BACKING_OFF
         has_room = residence.has_room_to_spare if hop.is_behind else residence.has_room
@@ -112,7 +114,7 @@ class Table:
 
     def _is_closed(self, hop: Hop) -> bool:
         if hop.path is not None:
-            return hop.path.health.state is not PathState.OPEN
+            return hop.path.health.state is not _OPEN
         return hop.state is HopState.BACKING_OFF
 
     def _may_stay(self, hop: Hop, more: int = 1) -> bool:
@@ -172,18 +174,36 @@ class Table:
             return True
         return hop.path is not None and hop.path.ready.remove(job)
 
+    def take_out(self, resident: Resident) -> bool:
+        """Take a message out of RAM, unless something of it is under way or somebody claims it."""
+        if isinstance(resident, Job):
+            jobs = [resident]
+        elif resident.is_claimed:
+            return False
+        else:
+            jobs = list(resident.jobs.values())
+        withdrawn = [job for job in jobs if self.withdraw(job)]
+        is_whole = len(withdrawn) == len(jobs)
+        for job in withdrawn:
+            if is_whole:
+                self.left(job)
+            else:
+                self.put_back(job)
+        return is_whole
+
     def release(self, message: Message) -> None:
         """Nothing of this message is in RAM: the spool keeps it, its next hops know of it."""
         ports = self._engine.ports
         ports.backlog.release(message)
-        for index, forward_path in enumerate(message.envelope.forward_paths):
+        envelope = message.envelope
+        for index, forward_path in enumerate(envelope.forward_paths):
             state = message.states.get(index)
             if state is None or state.status is RecipientStatus.QUEUED:
-                hop = self.hop(ports.next_hop(forward_path))
+                hop = self.hop(ports.next_hop(forward_path, envelope))
                 hop.reading.lower(tail(0, message.id))
                 self.flag(hop)
             elif state.status is RecipientStatus.DEFERRED:
-                hop = self.hop(ports.next_hop(forward_path))
+                hop = self.hop(ports.next_hop(forward_path, envelope))
                 hop.reading.lower(tail(state.due_at_ns, message.id))
                 self.due.note(hop, state.due_at_ns)
 

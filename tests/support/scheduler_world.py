@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 from typing import Any
 
 from fastmta.event import Event
@@ -22,11 +21,19 @@ from fastmta.message import (
     Scope,
 )
 from fastmta.message.attempt import AttemptResult, Job
+from fastmta.message.envelope import DSNRequest
+from fastmta.message.report import (
+    DELAY,
+    NON_DELIVERY,
+    POSTMASTER_DELAY,
+    POSTMASTER_NON_DELIVERY,
+    SUCCESS,
+    Report,
+)
 from fastmta.route import RouteProblem, Site, Target
 from fastmta.scheduler import Options, Ports, Scheduler
+from tests.support.agenda import NS, Agenda
 
-NS = 1_000_000_000
-START_NS = 1_800_000_000 * NS
 RECORD_S = 0.001
 FETCH_S = 0.002
 
@@ -39,62 +46,10 @@ LOST = Outcome(
 REFUSED = Outcome(OutcomeKind.DEFERRED, "4.4.1", "Connection refused", Scope.HOST)
 
 
-class Timer:
-    """An entry of the world's agenda."""
-
-    def __init__(self) -> None:
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-
-class Agenda:
-    """Clock and timers of the virtual time."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-        self.wall_offset_ns = START_NS
-        self.stepped_at_s = float("-inf")
-        self._heap: list[tuple[float, int, Timer, Callable[..., object], tuple[Any, ...]]] = []
-        self._count = 0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def wall_ns(self) -> int:
-        return self.wall_offset_ns + int((self.now_s - 1_000.0) * NS)
-
-    def call_later(self, delay_s: float, callback: Callable[..., object], *args: Any) -> Timer:
-        assert delay_s >= 0
-        timer = Timer()
-        self._count += 1
-        heappush(self._heap, (self.now_s + delay_s, self._count, timer, callback, args))
-        return timer
-
-    def clear(self) -> None:
-        """Forget every timer."""
-        self._heap.clear()
-
-    def run(self, duration_s: float, steps_max: int = 1_000_000) -> int:
-        """Let `duration_s` pass; how many calls were made. Fails when that never ends."""
-        end_s = self.now_s + duration_s
-        steps = 0
-        while self._heap and self._heap[0][0] <= end_s:
-            at_s, _, timer, callback, args = heappop(self._heap)
-            self.now_s = max(self.now_s, at_s)
-            if not timer.is_cancelled:
-                callback(*args)
-                steps += 1
-                assert steps < steps_max, "the scheduler does not come to rest"
-        self.now_s = end_s
-        return steps
-
-
 class ModelSpool:
     """Backlog and Record: rows are what was released, exactly; holding is checked."""
 
-    def __init__(self, agenda: Agenda, next_hop: Callable[[bytes], bytes]) -> None:
+    def __init__(self, agenda: Agenda, next_hop: Callable[[bytes, Envelope], bytes]) -> None:
         self._agenda = agenda
         self._next_hop = next_hop
         self.lifetime_ns = 5 * 86_400 * NS
@@ -102,16 +57,32 @@ class ModelSpool:
         self.rows: dict[bytes, Message] = {}
         self.final: dict[bytes, Message] = {}
         self.error: Exception | None = None
+        self.accept_error: Exception | None = None
         self.record_s = RECORD_S
         self.fetches: Counter[bytes] = Counter()
         self.released = 0
         self.records = 0
         self.marks_done = 0
+        self.page = 200
+        self.scans = 0
 
-    def accept(self, message: Message) -> None:
+    def accept(
+        self, message: Message, done: Callable[[Message, Exception | None], None] | None = None
+    ) -> None:
+        if done is not None:
+            self._agenda.call_later(self.record_s, self._accepted, message, done)
+            return
         assert message.id not in self.held
         message.position = 1
         self.held[message.id] = message
+
+    def _accepted(
+        self, message: Message, done: Callable[[Message, Exception | None], None]
+    ) -> None:
+        error = self.error or self.accept_error
+        if error is None:
+            self.accept(message)
+        done(message, error)
 
     def record(
         self,
@@ -179,7 +150,7 @@ class ModelSpool:
                 if state.status.is_final or state.status is RecipientStatus.HELD:
                     continue
                 due = state.due_at_ns if state.status is RecipientStatus.DEFERRED else 0
-            found.append((self._next_hop(path), due))
+            found.append((self._next_hop(path, message.envelope), due))
         return found
 
     def _all(self) -> list[Message]:
@@ -238,6 +209,21 @@ class ModelSpool:
 
     def _expired(self, ids: list[bytes], done: Callable[[list[Message]], None]) -> None:
         done(self._hold(ids))
+
+    def unwarned(
+        self,
+        after: bytes,
+        arrived_by_ns: int,
+        done: Callable[[Sequence[bytes], bytes, bytes | None], None],
+    ) -> None:
+        """A page of `page` rows, as the index gives it."""
+        self.scans += 1
+        rows = sorted((one.id, one) for one in self._all() if one.id > after)[: self.page]
+        old = [(id, one) for id, one in rows if one.arrived_at_ns <= arrived_by_ns]
+        young = next((id for id, one in rows if one.arrived_at_ns > arrived_by_ns), None)
+        ids = [id for id, one in old if not any(each.is_warned for each in one.states.values())]
+        last = rows[-1][0] if len(rows) == self.page and old else b""
+        self._agenda.call_later(FETCH_S, done, ids, last, young)
 
     def take(
         self, ids: Sequence[bytes], with_content: bool, done: Callable[[list[Message]], None]
@@ -322,6 +308,9 @@ class World:
         self.accepted: dict[bytes, Message] = {}
         self.ended: dict[bytes, float] = {}  # by order of an operator: id, when it was answered
         self.wants_reports = True  # whoever sends; otherwise NOTIFY=NEVER
+        self.wants_copies = False  # the postmaster
+        self.reported: list[tuple[bytes, list[tuple[int, Outcome]]]] = []
+        self.delayed: list[tuple[bytes, list[tuple[int, Outcome]]]] = []
         self.options = options or Options()
         self._count = 0
         self.scheduler = self.new_scheduler()
@@ -372,20 +361,57 @@ class World:
         ends = None if self.ttl_s is None else self.agenda.now_s + self.ttl_s
         return Site(label.encode(), label, (Target(label, "192.0.2.1", 25),), ends)
 
-    def bounce(self, message: Message, failures: Sequence[tuple[int, Outcome]]) -> Message | None:
-        assert failures
-        if not message.envelope.reverse_path or not self.wants_reports:
+    def bounce(
+        self,
+        message: Message,
+        failures: Sequence[tuple[int, Outcome]],
+        successes: Sequence[tuple[int, Outcome]] = (),
+    ) -> Report | None:
+        assert failures or successes
+        self.reported.append((message.id, [*failures, *successes]))
+        return self._report(message, NON_DELIVERY if failures else SUCCESS)
+
+    def delay(
+        self, message: Message, delayed: Sequence[tuple[int, Outcome]], until_ns: int
+    ) -> Report | None:
+        assert delayed
+        assert message.content is not None
+        assert until_ns > self.agenda.wall_ns()
+        self.delayed.append((message.id, list(delayed)))
+        return self._report(message, DELAY)
+
+    def copy(
+        self, message: Message, outcomes: Sequence[tuple[int, Outcome]], until_ns: int = 0
+    ) -> Report | None:
+        assert outcomes
+        if not self.wants_copies or not message.envelope.reverse_path:
             return None
-        dsn = self._message(b"", (message.envelope.reverse_path,))
+        kind = POSTMASTER_DELAY if until_ns else POSTMASTER_NON_DELIVERY
+        return self.report_to(b"postmaster@home.example", kind)
+
+    def _report(self, message: Message, kind: str) -> Report | None:
+        reverse_path = message.envelope.reverse_path
+        if not reverse_path or not self.wants_reports:
+            return None
+        return self.report_to(reverse_path, kind)
+
+    def report_to(self, forward_path: bytes, kind: str) -> Report:
+        plain = self._message(b"", (forward_path,))
+        assert plain.content is not None
+        dsn = Report(plain.id, plain.envelope, plain.content, plain.arrived_at_ns, kind)
         self.accepted[dsn.id] = dsn
         return dsn
 
     def _message(
-        self, reverse_path: bytes, forward_paths: tuple[bytes, ...], size: int = 4_000
+        self,
+        reverse_path: bytes,
+        forward_paths: tuple[bytes, ...],
+        size: int = 4_000,
+        dsn: DSNRequest | None = None,
     ) -> Message:
         self._count += 1
         id = b"%016d" % self._count
-        envelope = Envelope(reverse_path, forward_paths, ClientIdentity())
+        envelope = Envelope(reverse_path, forward_paths, ClientIdentity(), dsn=dsn)
         return Message(id, envelope, b"x" * size, self.agenda.wall_ns())
 
     def send(
@@ -394,9 +420,10 @@ class World:
         reverse_path: bytes = b"sender@home.example",
         size: int = 4_000,
         age_s: float = 0.0,
+        dsn: DSNRequest | None = None,
     ) -> Message:
         """A message as the listener hands it over after its 250."""
-        message = self._message(reverse_path, forward_paths, size)
+        message = self._message(reverse_path, forward_paths, size, dsn)
         message.arrived_at_ns -= int(age_s * NS)
         self.spool.accept(message)
         self.accepted[message.id] = message
@@ -435,6 +462,8 @@ class World:
         return RecipientStatus.QUEUED if state is None else state.status
 
 
-def hop_of(forward_path: bytes) -> bytes:
-    """MX delivery to the recipient's domain."""
-    return b"smtp:" + forward_path[forward_path.rfind(b"@") + 1 :]
+def hop_of(forward_path: bytes, _: Envelope) -> bytes:
+    """MX delivery to the recipient's domain, or what transport the name of that begins with."""
+    domain = forward_path[forward_path.rfind(b"@") + 1 :]
+    transport = domain.partition(b".")[0]
+    return (transport if transport in (b"lmtp", b"file", b"hold") else b"smtp") + b":" + domain

@@ -2,11 +2,13 @@
 
 from itertools import product
 
+import msgspec
 import pytest
 
 from fastmta.budget import Backoff, Window
 from fastmta.message import ClientIdentity, Envelope, Message, Outcome, OutcomeKind, Scope
 from fastmta.message.attempt import Job
+from fastmta.message.category import Category
 from fastmta.scheduler.health import STRIKES_MAX, TRANSITIONS, Health, PathState, Signal
 from tests.support.scheduler_world import LOST, REFUSED
 
@@ -130,23 +132,32 @@ def test_a_message_is_blamed_after_strikes_with_clean_attempts_between() -> None
     one = health()
     bad = job(1.0, b"bad")
     for _ in range(STRIKES_MAX - 1):
-        assert not one.is_own_trouble(bad)
-        assert not one.is_own_trouble(bad), "no clean attempt since: the site may be at fault"
+        assert not one.is_own_trouble(bad, LOST)
+        assert not one.is_own_trouble(bad, LOST), "no clean attempt since: the site may be at fault"
         one.clean(job(1.0, b"good"), 1)
-    assert one.is_own_trouble(bad)
-    assert not one.is_own_trouble(bad), "blamed once, then counted anew"
+    assert one.is_own_trouble(bad, LOST)
+    assert not one.is_own_trouble(bad, LOST), "blamed once, then counted anew"
 
 
 def test_a_clean_attempt_clears_its_own_message() -> None:
     one = health()
     bad = job(1.0, b"bad")
     for _ in range(10):
-        assert not one.is_own_trouble(bad)
+        assert not one.is_own_trouble(bad, LOST)
         one.clean(bad, 1)
 
 
 def test_suspects_are_bounded() -> None:
     one = health()
     for number in range(5_000):
-        one.is_own_trouble(job(1.0, b"%d" % number))
+        one.is_own_trouble(job(1.0, b"%d" % number), LOST)
     assert len(one._suspects) <= 1_000
+
+
+def test_nobody_is_blamed_for_what_a_peer_says_of_our_pace() -> None:
+    one = health()
+    bad = job(1.0, b"bad")
+    throttled = msgspec.structs.replace(LOST, category=Category.SOFT_RATE)
+    for _ in range(3 * STRIKES_MAX):
+        assert not one.is_own_trouble(bad, throttled)
+        one.clean(job(1.0, b"good"), 1)

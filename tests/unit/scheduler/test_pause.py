@@ -35,7 +35,7 @@ def test_new_mail_due_mail_and_the_backlog_wait() -> None:
     world.scheduler.pause(WHY)
     world.run(1_000)
     assert world.receivers.attempts.total() == 0
-    (one, *_) = world.scheduler.explain_next_hop(hop_of(b"a@y.example"))
+    (one, *_) = world.scheduler.explain_next_hop(hop_of(b"a@y.example", due.envelope))
     assert one.waiting is Waiting.PAUSE
     world.scheduler.resume()
     world.run(10)
