@@ -18,6 +18,7 @@ class Counters:
     delivered: int = 0  # recipients
     deferred: int = 0  # attempts that will be repeated
     bounced: int = 0  # recipients
+    held: int = 0  # recipients that their route puts on hold
     expired: int = 0  # messages
     removed: int = 0  # messages that need nothing more
     notifications: int = 0  # delivery status notifications queued

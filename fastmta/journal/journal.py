@@ -6,7 +6,7 @@ from typing import Protocol
 from fastmta.event import Event, Notice, Severity
 
 from .counter import Counters
-from .line import LineRenderer, Origin
+from .line import Heed, LineRenderer, Origin
 from .writer import Lost
 
 
@@ -35,11 +35,18 @@ class Journal:
 
     __slots__ = ("_clock", "_output", "_pending", "_renderer", "emit")
 
-    def __init__(self, output: Output, clock: Callable[[], float], origin: Origin) -> None:
-        """`clock` gives seconds since the epoch."""
+    def __init__(
+        self,
+        output: Output,
+        clock: Callable[[], float],
+        origin: Origin,
+        heed: Heed | None = None,
+    ) -> None:
+        """`clock` gives seconds since the epoch; `heed` gets, at each flush, what a postmaster may
+        want to be told of: the class of the notice, and the line."""
         self._output = output
         self._clock = clock
-        self._renderer = LineRenderer(origin)
+        self._renderer = LineRenderer(origin, heed)
         self._pending: list[Event] = []
         self.emit: Callable[[Event], None] = self._pending.append
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fastmta.event import (
     BounceQueued,
@@ -14,15 +14,17 @@ from fastmta.event import (
     Notice,
     Severity,
 )
+from fastmta.event.hold import RecipientHeld
 from fastmta.event.security import LoginRefused, TlsStarted
 from fastmta.smtp.twin import IS_PURE
 
+from .concern import concern_of
 from .counter import Counters
 
 if TYPE_CHECKING or IS_PURE:
-    from .line_py import Block
+    from .line_py import Block, clean
 else:
-    from ._line import Block  # an ImportError here is a broken build: let it stop us
+    from ._line import Block, clean  # an ImportError here is a broken build: let it stop us
 
 _VERBS = (
     *(
@@ -44,6 +46,9 @@ _LOGIN_CHARACTERS_MAX = 100  # of what a client named as mechanism or login, as 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+Heed: TypeAlias = Callable[[str, str], None]  # class of the notice, and the line
+
+
 class Origin(NamedTuple):
     """Who writes the lines."""
 
@@ -58,10 +63,23 @@ class LineRenderer:
     The four events of every message are left to `Block`, which may be compiled; the rest is here.
     """
 
-    __slots__ = ("_block", "_counters", "_origin", "_other", "_second", "_smtpd", "_stamp")
+    __slots__ = (
+        "_block",
+        "_counters",
+        "_heed",
+        "_last",
+        "_origin",
+        "_other",
+        "_second",
+        "_smtpd",
+        "_stamp",
+    )
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, heed: Heed | None = None) -> None:
+        """`heed` is given the lines that a postmaster may want to see, as they are in the log."""
         self._origin = origin
+        self._heed = heed
+        self._last = ""  # the latest line that somebody may heed
         self._second = -1
         self._stamp = self._smtpd = ""
         self._counters = Counters()
@@ -73,6 +91,7 @@ class LineRenderer:
             CommandRefused: self._refused,
             TlsStarted: self._tls_started,
             LoginRefused: self._login_refused,
+            RecipientHeld: self._held,
             MessageExpired: self._expired,
             BounceQueued: self._bounce_queued,
             Notice: self._notice,
@@ -100,7 +119,16 @@ class LineRenderer:
         return counters
 
     def _render(self, event: Event) -> None:
-        self._other[type(event)](event)
+        kind = type(event)
+        self._other[kind](event)
+        if kind is ClientConnected or self._heed is None:  # the former concerns nobody
+            return
+        if concern := concern_of(event):
+            self._heed(concern, clean(self._last).decode("ascii"))
+
+    def _add(self, line: str) -> None:
+        self._last = line
+        self._block.add(line)
 
     def _broken(self, event: Event, error: Exception) -> None:
         """Say that an event is not in the log; a fault of ours, and no reason to lose others."""
@@ -130,17 +158,20 @@ class LineRenderer:
         if event.reason:
             self._counters.connections_lost += 1
             octets = f" ({event.content_octets} bytes)" if event.content_octets >= 0 else ""
-            self._block.add(
+            self._add(
                 f"{self._smtpd}{event.reason} after {event.stage}{octets} from {event.client}"
             )
         line = f"{self._smtpd}disconnect from {event.client}"
         accepted = total = 0
+        verbs = event.verbs
         for verb in _VERBS:
-            counts = event.verbs.get(verb)
-            if counts is not None and counts[1]:
-                line += f" {verb}={_ratio(*counts)}"
-                accepted += counts[0]
-                total += counts[1]
+            if verb in verbs:
+                counts = verbs[verb]
+                if counts[1]:
+                    line += f" {verb}={_ratio(*counts)}"
+                    accepted += counts[0]
+                    total += counts[1]
+        # Not what anybody heeds: the line with the reason says more.
         self._block.add(f"{line} commands={_ratio(accepted, total) if total else '0/0'}")
 
     def _refused(self, event: CommandRefused) -> None:
@@ -154,7 +185,7 @@ class LineRenderer:
         line += f" proto={event.protocol}"
         if event.helo:
             line += f" helo=<{_text(event.helo)}>"
-        self._block.add(line)
+        self._add(line)
 
     def _tls_started(self, event: TlsStarted) -> None:
         """A client's certificate is known by its fingerprint only: we check no chain."""
@@ -163,7 +194,7 @@ class LineRenderer:
         trust = "Anonymous"
         if facts.fingerprint:
             trust = "Trusted" if facts.is_verified else "Untrusted"
-        self._block.add(
+        self._add(
             f"{self._smtpd}{trust} TLS connection established from {event.client}: "
             f"{event.facts.text}"
         )
@@ -173,14 +204,21 @@ class LineRenderer:
         self._counters.logins_refused += 1
         reason = event.reason or "(reason unavailable)"
         login = event.login[:_LOGIN_CHARACTERS_MAX] or "(unavailable)"
-        self._block.add(
+        self._add(
             f"{self._smtpd}warning: {event.client}: SASL {event.mechanism[:_LOGIN_CHARACTERS_MAX]} "
             f"authentication failed: {reason}, sasl_username={login}"
         )
 
+    def _held(self, event: RecipientHeld) -> None:
+        self._counters.held += 1
+        self._add(
+            f"{self._front('qmgr')}{_text(event.queue_id)}: hold: "
+            f"<{_text(event.forward_path)}>: {event.text}; from=<{_text(event.reverse_path)}>"
+        )
+
     def _expired(self, event: MessageExpired) -> None:
         self._counters.expired += 1
-        self._block.add(
+        self._add(
             f"{self._front('qmgr')}{_text(event.queue_id)}: from=<{_text(event.reverse_path)}>, "
             "status=expired, returned to sender"
         )
@@ -188,14 +226,14 @@ class LineRenderer:
     def _bounce_queued(self, event: BounceQueued) -> None:
         self._counters.notifications += 1
         front = self._front("bounce")
-        self._block.add(f"{front}{_text(event.queue_id)}: {event.kind}: {_text(event.dsn_id)}")
+        self._add(f"{front}{_text(event.queue_id)}: {event.kind}: {_text(event.dsn_id)}")
 
     def _notice(self, event: Notice) -> None:
         if event.severity is not Severity.INFO:
             self._counters.warnings += 1
         queue_id = f"{_text(event.queue_id)}: " if event.queue_id else ""
         front = self._front(event.program)
-        self._block.add(f"{front}{event.severity.value}{queue_id}{event.text}")
+        self._add(f"{front}{event.severity.value}{queue_id}{event.text}")
 
 
 def _text(octets: bytes) -> str:

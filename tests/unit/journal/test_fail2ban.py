@@ -9,6 +9,7 @@ import pytest
 from fastmta.event import ClientDisconnected, CommandRefused, Event, MessageReceived
 from fastmta.event.security import LoginRefused, TlsStarted
 from fastmta.journal import LineRenderer, Origin
+from fastmta.smtp.sasl import LOCKED
 from fastmta.smtp.tls import TlsFacts
 
 REGEX = shutil.which("fail2ban-regex")
@@ -48,8 +49,10 @@ def test_refused_logins_are_failures_of_their_client(tmp_path: Path, mode: str, 
         LoginRefused(client(1), "PLAIN", login, reason),
         LoginRefused(client(2), "LOGIN", login, ""),
         LoginRefused("mx.example[2001:db8::7]", "CRAM-MD5", login, reason),
+        LoginRefused(client(8), "PLAIN", login, LOCKED),
     ]
-    assert banned(tmp_path, mode, *events) == ["192.0.2.1", "192.0.2.2", "2001:db8::7"]
+    addresses = ["192.0.2.1", "192.0.2.2", "2001:db8::7", "192.0.2.8"]
+    assert banned(tmp_path, mode, *events) == addresses
 
 
 def test_sessions_that_only_fail_to_log_in_are_failures_of_aggressive(tmp_path: Path) -> None:
