@@ -56,9 +56,12 @@ def _command(entry: Entry) -> Command:
 @cache
 def commands_of(
     is_lmtp: bool, is_barred: bool, discarded: frozenset[str]
-) -> dict[State, tuple[Command, ...]]:
-    """The table with functions in place of names and refusals."""
-    return {
-        state: tuple(_command(entry) for entry in row)
-        for state, row in build_table(is_lmtp, is_barred, discarded).items()
-    }
+) -> tuple[tuple[Command, ...], ...]:
+    """The table by state and verb, functions in place of names and refusals.
+
+    A state that takes no commands has an empty row.
+    """
+    table = build_table(is_lmtp, is_barred, discarded)
+    return tuple(
+        tuple(_command(entry) for entry in table.get(state, ())) for state in sorted(State, key=int)
+    )

@@ -10,14 +10,15 @@ from .settings import SessionSettings
 
 # In the order in which they are answered when several apply.
 _REFUSALS: tuple[tuple[int, Reply], ...] = (
-    (Violation.BARE_LF, replies.R550_BARE_LF),
-    (Violation.BARE_CR, replies.R550_BARE_CR),
-    (Violation.NUL, replies.R550_NUL),
-    (Violation.TOO_BIG, replies.R552_CONTENT_TOO_BIG),
-    (Violation.LINE_TOO_LONG, replies.R554_LINE_TOO_LONG),
+    (int(Violation.BARE_LF), replies.R550_BARE_LF),
+    (int(Violation.BARE_CR), replies.R550_BARE_CR),
+    (int(Violation.NUL), replies.R550_NUL),
+    (int(Violation.TOO_BIG), replies.R552_CONTENT_TOO_BIG),
+    (int(Violation.LINE_TOO_LONG), replies.R554_LINE_TOO_LONG),
 )
 # Odd line ends may be an attempt at smuggling: what follows on this connection is not trusted.
-_CLOSING = Violation.BARE_LF | Violation.BARE_CR
+_CLOSING = int(Violation.BARE_LF | Violation.BARE_CR)
+_SPACE, _BLANKS = 0x20, b" \t"
 
 
 def refusal_of(violations: int) -> tuple[Reply, bool] | None:
@@ -42,7 +43,7 @@ def examine_header(
         return replies.R554_HEADER_TOO_LONG
     if spans:
         content = _without(content, spans)
-    if content[start : start + 1] in (b" ", b"\t"):
+    if start < len(content) and content[start] <= _SPACE and content[start] in _BLANKS:
         # RFC 5322 2.2.3: it would go on with our Received field. An empty line ends the header
         # section before it, as in Postfix.
         content = b"\r\n".join((content[:start], content[start:]))

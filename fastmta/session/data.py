@@ -20,6 +20,9 @@ from .state import State
 if TYPE_CHECKING:
     from .session import Session
 
+_LEAST_OCTETS = ContentRoom.LEAST_OCTETS
+_CONTENT = State.CONTENT
+
 
 def data_without_recipient(session: Session) -> Reply:
     """RFC 2920 3.1: a pipelined DATA after refused recipients is answered 554, not 503."""
@@ -54,18 +57,21 @@ def _begin_data(session: Session) -> Reply:
     framing.begin_content(
         _trace(session),
         settings.message_octets_max,
-        settings.is_normalizing(session.rights.is_trusted),
+        session.is_normalizing,
         transaction.declared_octets,
     )
-    session.state = State.CONTENT
+    session.state = _CONTENT
     return replies.R354_END_WITH_DOT
 
 
 def _take_room(session: Session) -> bool:
     """Room in memory for what is declared, or for a first part."""
     ports = session.ports
-    declared = session.transaction.declared_octets
-    octets = max(min(declared, ports.settings.spill_octets), ContentRoom.LEAST_OCTETS)
+    declared = octets = session.transaction.declared_octets
+    if octets <= _LEAST_OCTETS:
+        octets = _LEAST_OCTETS
+    elif octets > ports.settings.spill_octets:
+        octets = max(ports.settings.spill_octets, _LEAST_OCTETS)
     if not ports.room.take(octets):
         return False
     session.room_octets = octets
@@ -128,11 +134,12 @@ def _begin_first_chunk(session: Session, size: int, is_last: bool) -> Reply | No
 def _begin_chunk(session: Session, size: int, is_last: bool) -> None:
     """What answers is `reception`, once the chunk is here."""
     transaction = session.transaction
+    transaction.is_unusual = True
     transaction.chunk_count += 1
     transaction.chunk_octets = size
     transaction.is_last_chunk = is_last
     session.framing.begin_chunk(size)
-    session.state = State.CONTENT
+    session.state = _CONTENT
 
 
 def _begin_chunks(session: Session) -> None:
@@ -140,7 +147,7 @@ def _begin_chunks(session: Session) -> None:
     session.framing.begin_chunked_content(
         _trace(session),
         settings.message_octets_max,
-        settings.is_normalizing(session.rights.is_trusted),
+        session.is_normalizing,
         session.transaction.declared_octets,
     )
 

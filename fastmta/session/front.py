@@ -16,6 +16,7 @@ from fastmta.smtp import reply as replies
 from fastmta.smtp.xclient import FrontProblem, XClient, XForward, parse_xclient, parse_xforward
 
 from .hello import greeting_of
+from .score import uncount
 from .state import State
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def xclient(session: Session) -> Reply:
     session.reset()
     _take_over(session, said)
     session.state = State.CONNECTED
-    session.uncount(Verb.XCLIENT)  # Postfix's log says xclient=0/1: the greeting is not its answer
+    uncount(session, Verb.XCLIENT)  # Postfix's log says xclient=0/1: the greeting is not its answer
     return greeting_of(settings)
 
 

@@ -11,10 +11,11 @@ from fastmta.event import Notice, Severity
 from fastmta.event.security import LoginRefused
 from fastmta.smtp import Reply, Verb, limit
 from fastmta.smtp import reply as replies
-from fastmta.smtp.sasl import Exchange, SaslStep, Verdict
+from fastmta.smtp.sasl import LOCKED, Exchange, SaslStep, Verdict
 from fastmta.smtp.use import Use
 
 from .hello import note_protocol
+from .score import uncount
 from .state import State
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _stepped(session: Session, exchange: Exchange, step: SaslStep) -> None:
     session.exchange = None
     _withdraw(session)
     if step.verdict is Verdict.ACCEPTED and not _may_finish(session, step.login):
-        step = SaslStep(Verdict.REFUSED, login=step.login, reason=_REASON)
+        step = SaslStep(Verdict.REFUSED, login=step.login, reason=_REASON, log_reason=LOCKED)
     if step.verdict is Verdict.ACCEPTED:
         session.answer(_accepted(session, step.login))
     elif step.verdict is Verdict.UNAVAILABLE:
@@ -133,7 +134,7 @@ def _accepted(session: Session, login: str) -> Reply:
     session.login = login
     session.auth_failures = 0
     session.judge()
-    note_protocol(session)
+    note_protocol(session, session.identity.helo)
     if session.hook is not None:
         session.hook.logged_in(login, session.mechanism)
     return replies.R235_AUTHENTICATED
@@ -159,7 +160,8 @@ def _unchecked(session: Session, step: SaslStep) -> Notice:
 
 
 def _told(session: Session, step: SaslStep) -> None:
-    session.ports.emit(LoginRefused(session.client, session.mechanism, step.login, step.reason))
+    reason = step.log_reason or step.reason
+    session.ports.emit(LoginRefused(session.client, session.mechanism, step.login, reason))
 
 
 def cancel(session: Session) -> None:
@@ -177,7 +179,7 @@ def _leave(session: Session) -> None:
     """Lines are commands again."""
     session.state = State.READY
     session.framing.set_line_octets_max(session.ports.settings.command_octets_max)
-    session.uncount(Verb.AUTH)  # the challenge was counted as accepted
+    uncount(session, Verb.AUTH)  # the challenge was counted as accepted
 
 
 def _decode(text: bytes) -> bytes | None:

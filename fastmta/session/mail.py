@@ -38,7 +38,8 @@ def mail(session: Session) -> Reply:
         return session.refused("MAIL", refusal)
     transaction = session.transaction
     if parameters:
-        refusal = apply_mail_parameters(transaction, parameters, ports.settings)
+        is_tls = session.tls is not None
+        refusal = apply_mail_parameters(transaction, parameters, ports.settings, is_tls)
         if refusal:
             session.reset()
             return session.refused("MAIL", refusal)
@@ -92,6 +93,7 @@ def rcpt(session: Session) -> Reply:
     settings = session.ports.settings
     if transaction.rcpt_count >= settings.recipients_max:
         session.refused("RCPT", replies.R452_TOO_MANY_RECIPIENTS, path)
+        transaction.is_unusual = True
         transaction.overshoot += 1
         if transaction.overshoot <= _OVERSHOOT:
             session.is_pardoned = True  # RFC 5321 4.5.3.1.10: a large list is no error

@@ -1,7 +1,7 @@
 """The ESMTP parameters of MAIL and RCPT that we offer.
 
-SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954 5), RET, ENVID, NOTIFY and
-ORCPT (RFC 3461 4). Each comes once: the parser has seen to that.
+SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954 5), REQUIRETLS (RFC 8689 2),
+RET, ENVID, NOTIFY and ORCPT (RFC 3461 4). Each comes once: the parser has seen to that.
 """
 
 from fastmta.smtp import Reply
@@ -27,6 +27,7 @@ _OFFERED_BY = {
     b"AUTH": "AUTH",
     b"SIZE": "SIZE",
     b"BODY": "8BITMIME",
+    b"REQUIRETLS": "REQUIRETLS",
 }
 _SIZE_DIGITS_MAX = 20  # RFC 1870 3: size-value = 1*20DIGIT
 
@@ -34,9 +35,12 @@ Parameters = tuple[tuple[bytes, bytes], ...]
 
 
 def apply_mail_parameters(
-    transaction: Transaction, parameters: Parameters, settings: SessionSettings
+    transaction: Transaction, parameters: Parameters, settings: SessionSettings, is_tls: bool
 ) -> Reply | None:
-    """Set what the parameters say, or return the refusal (the caller resets the transaction)."""
+    """Set what the parameters say, or return the refusal (the caller resets the transaction).
+
+    `is_tls`: the session runs inside TLS.
+    """
     octets_max = settings.message_octets_max
     for keyword, value in parameters:
         if _OFFERED_BY.get(keyword) in settings.discarded:
@@ -52,14 +56,19 @@ def apply_mail_parameters(
             if body not in (b"7BIT", b"8BITMIME"):
                 return replies.R501_BAD_BODY
             transaction.is_8bit = body == b"8BITMIME"
-        elif refusal := _apply_rarer(transaction, keyword, value):
+        elif refusal := _apply_rarer(transaction, keyword, value, is_tls):
             return refusal
     return None
 
 
-def _apply_rarer(transaction: Transaction, keyword: bytes, value: bytes) -> Reply | None:
+def _apply_rarer(
+    transaction: Transaction, keyword: bytes, value: bytes, is_tls: bool
+) -> Reply | None:
+    transaction.is_unusual = True
     if keyword == b"SMTPUTF8" and not value:
         transaction.is_utf8 = True
+    elif keyword == b"REQUIRETLS" and not value and is_tls:  # RFC 8689 2: not in clear
+        transaction.is_tls_required = True
     elif keyword == b"RET":
         returned = parse_ret(value)
         if returned is None:

@@ -1,8 +1,10 @@
 """What a session needs of the world; called per command at most, never per line of content."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from fastmta.event import Event
 from fastmta.message import ContentFile, Message
@@ -13,6 +15,9 @@ from fastmta.smtp.use import Use
 
 from .room import ContentRoom
 from .settings import SessionSettings
+
+if TYPE_CHECKING:
+    from .command import Command
 
 
 class Rights(Protocol):
@@ -194,3 +199,7 @@ class Ports:
     authenticate: Authenticate | None = None
     quota: Quota | None = None
     hook: Callable[[Client], Hook] | None = None  # made once per session
+    # Replies to EHLO by what they offer; bounded, as that is of the configuration's choosing.
+    welcomes: dict[tuple[object, ...], Reply] = field(default_factory=dict)
+    # What answers each command, by whether TLS is there; filled by the first sessions.
+    commands: dict[bool, tuple[tuple[Command, ...], ...]] = field(init=False, default_factory=dict)

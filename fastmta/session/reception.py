@@ -15,12 +15,14 @@ from .content import examine_header, refusal_of
 from .front import origin_of
 from .large import LargeContent, failure_reply, spill_whole
 from .room import ContentRoom
+from .score import accept_chunk, say
 from .state import State
 
 if TYPE_CHECKING:
     from .session import Session
 
 _DISCARD_FACTOR = 2  # over-size content is read on to this many times the limit, then we close
+_COMMITTING = State.COMMITTING
 
 
 def check_growth(session: Session) -> None:
@@ -68,26 +70,29 @@ def end(session: Session) -> None:
     transaction = session.transaction
     if transaction.chunk_count and not _end_chunk(session):
         return
-    framing = session.framing
-    session.set_stage("END-OF-MESSAGE")
+    framing, settings = session.framing, session.ports.settings
+    session.stage = "END-OF-MESSAGE"
     if framing.violations and (refusal := refusal_of(framing.violations)):
         _refuse(session, *refusal)
         return
     try:
-        if framing.content_size > session.ports.settings.inline_octets_max:
+        if framing.content_size > settings.inline_octets_max:
             _end_large(session, framing)
             return
         content = framing.take_content()
-        examined = examine_header(content, transaction.trace_octets, session.ports.settings)
+        examined = examine_header(content, transaction.trace_octets, settings)
         if isinstance(examined, Reply):
             _refuse(session, examined, False)
             return
-        message = _message(session, *complete(session, *examined))
+        if settings.is_adding_fields:
+            examined = complete(session, *examined)
+        message = _message(session, *examined)
     except MemoryError:  # all of this content has been read: the session can go on
         _refuse(session, replies.R451_LOCAL_ERROR, False)
         return
     if session.hook is None:
-        session.wait(State.COMMITTING)
+        session.state = _COMMITTING
+        session.is_waiting = True
         session.ports.accept.accept(message, partial(_stored, session))
     else:
         session.wait(State.JUDGING)
@@ -107,7 +112,7 @@ def _end_chunk(session: Session) -> bool:
         _refuse(session, *refusal)
         return False
     session.state = State.CHUNKS
-    session.accepted_chunk(replies.r250_chunk(transaction.chunk_octets))
+    accept_chunk(session, replies.r250_chunk(transaction.chunk_octets))
     return False
 
 
@@ -121,7 +126,8 @@ def _message(session: Session, content: bytes, message_id_field: bytes) -> Messa
         transaction.is_8bit,
         session.login,
         transaction.is_utf8,
-        transaction.dsn_request(),
+        transaction.dsn_request() if transaction.is_unusual else None,
+        transaction.is_tls_required,
     )
     wall_ns = session.ports.clock.wall_ns()
     message = Message(transaction.queue_id, envelope, content, wall_ns)
@@ -141,7 +147,7 @@ def _end_large(session: Session, framing: Framing) -> None:
         return
     message = _message(session, b"", large.message_id_field)
     session.large = None  # from here on it is not ours to abandon
-    session.wait(State.COMMITTING)
+    session.wait(_COMMITTING)
     large.store(message, partial(_stored, session))
 
 
@@ -156,7 +162,7 @@ def _refuse(session: Session, reply: Reply, is_closing: bool) -> None:
     if is_closing:
         session.close(reply)
     else:
-        session.say(reply, count)
+        say(session, reply, count)
 
 
 def _reply_count(session: Session) -> int:
@@ -174,7 +180,7 @@ def _decided(session: Session, message: Message, reply: Reply | None) -> None:
     if session.state is not State.JUDGING:  # the client is gone, and its room given back
         return
     if reply is None:
-        session.wait(State.COMMITTING)
+        session.wait(_COMMITTING)
         accept, content = session.ports.accept, message.content
         if content is not None and len(content) > session.ports.settings.spill_octets:
             spill_whole(accept, message, content, partial(_stored, session))

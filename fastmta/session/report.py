@@ -34,8 +34,11 @@ def refusal_of_command(
 
 
 def end_of_session(
-    client: str, counts: list[tuple[int, int]], reason: str, stage: str, octets: int
+    client: str, accepted: list[int], totals: list[int], reason: str, stage: str, octets: int
 ) -> ClientDisconnected:
-    """The connection is gone; `counts` are (accepted, total) by verb."""
-    verbs = {_VERB_NAMES[verb]: both for verb, both in enumerate(counts) if both[1]}
+    """The connection is gone; commands by verb: of `totals` so many were `accepted`."""
+    verbs = {}
+    for verb, total in enumerate(totals):
+        if total:
+            verbs[_VERB_NAMES[verb]] = (accepted[verb], total)
     return ClientDisconnected(client, verbs, reason, stage, octets)

@@ -33,6 +33,12 @@ Entry = str | Reply
 _VERBS = tuple(sorted(Verb, key=int))
 assert [int(verb) for verb in _VERBS] == list(range(len(_VERBS))), "verbs number the columns"
 
+# Commands that do not help a message on: a client may not say too many of them.
+_JUNK = frozenset(
+    (Verb.NOOP, Verb.RSET, Verb.VRFY, Verb.EHLO, Verb.HELO, Verb.HELP, Verb.LHLO, Verb.XFORWARD)
+)
+IS_JUNK = tuple(verb in _JUNK for verb in _VERBS)  # by verb
+
 _IN_COMMAND_STATES: dict[Verb, Entry] = {
     Verb.UNKNOWN: "unknown",
     Verb.HELO: "helo",

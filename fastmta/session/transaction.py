@@ -19,6 +19,8 @@ class Transaction:
         "is_8bit",
         "is_last_chunk",
         "is_last_new",
+        "is_tls_required",
+        "is_unusual",
         "is_utf8",
         "overshoot",
         "queue_id",
@@ -31,30 +33,36 @@ class Transaction:
 
     def __init__(self) -> None:
         self.forward_paths: dict[bytes, None] = {}  # an ordered set: each mailbox once
-        # NOTIFY and ORCPT of the recipients that gave one.
-        self.rcpt_dsn: dict[bytes, tuple[str, bytes]] = {}
+        self.rcpt_dsn: dict[bytes, tuple[str, bytes]]
         self.is_last_new = False  # the latest recipient was not among those before
+        self._reset_rare()
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
         self.reverse_path = NULL_REVERSE_PATH
         self.is_8bit = False
-        self.is_utf8 = False  # SMTPUTF8 parameter
         self.declared_octets = 0  # SIZE parameter
-        self.returned = ""  # RET parameter
-        self.envelope_id = b""  # ENVID parameter
         self.queue_id = b""  # given at DATA, or at the first BDAT
         self.rcpt_count = 0  # accepted ones; a mailbox that is named twice counts twice
         self.trace_octets = 0  # length of our Received field in front of the content
+        if self.forward_paths:
+            self.forward_paths = {}
+        if self.is_unusual:
+            self._reset_rare()
+
+    def _reset_rare(self) -> None:
+        """What few messages have. Whoever sets one of these sets `is_unusual` first."""
+        self.is_unusual = False
+        self.is_utf8 = False  # SMTPUTF8 parameter
+        self.is_tls_required = False  # REQUIRETLS parameter
+        self.returned = ""  # RET parameter
+        self.envelope_id = b""  # ENVID parameter
+        self.rcpt_dsn = {}  # NOTIFY and ORCPT of the recipients that gave one
         self.overshoot = 0  # recipients beyond the limit
         self.chunk_count = 0  # BDAT commands so far; 0: the content comes by DATA
         self.chunk_octets = 0  # of the chunk under way
         self.is_last_chunk = False
-        if self.forward_paths:
-            self.forward_paths = {}
-        if self.rcpt_dsn:
-            self.rcpt_dsn = {}
 
     def add(self, forward_path: bytes, notify: str, original: bytes) -> None:
         """One more accepted recipient; of one named twice the first request for reports counts."""
@@ -64,6 +72,7 @@ class Transaction:
             return
         self.forward_paths[forward_path] = None
         if notify or original:
+            self.is_unusual = True
             self.rcpt_dsn[forward_path] = (notify, original)
 
     def remove_last(self) -> None:

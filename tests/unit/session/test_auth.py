@@ -10,7 +10,7 @@ import pytest
 from fastmta.event import ClientDisconnected, CommandRefused, MessageReceived
 from fastmta.event.security import LoginRefused
 from fastmta.session import SessionSettings, State
-from fastmta.smtp.sasl import SaslStep, Verdict
+from fastmta.smtp.sasl import LOCKED, SaslStep, Verdict
 from fastmta.smtp.use import Use
 from tests.support.session import (
     HOSTNAME,
@@ -248,6 +248,14 @@ def test_three_failures_end_the_session_and_each_is_told() -> None:
     assert [(event.mechanism, event.login) for event in told] == [("PLAIN", "user")] * 3
     assert quota.spent.count((Use.AUTH_FAILURE, STRANGER, "user")) == 3
     assert quota.left[Use.AUTH_FAILURE] == 997
+
+
+def test_what_only_the_log_may_say_is_not_in_the_reply() -> None:
+    step = SaslStep(Verdict.REFUSED, login="user", reason="no", log_reason=LOCKED)
+    it = dialog(FakeExchange([step]))
+    assert it.send(b"AUTH PLAIN AAAA\r\n") == ["535 5.7.8 Error: authentication failed: no"]
+    (told,) = [event for event in it.events if isinstance(event, LoginRefused)]
+    assert told.reason == LOCKED
 
 
 def test_the_last_failure_is_answered_also_when_the_answer_is_late() -> None:

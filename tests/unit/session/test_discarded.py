@@ -13,6 +13,11 @@ def dialog(*keywords: str) -> Dialog:
     return Dialog(settings=settings, authenticate=FakeAuthenticate([accepting()])).hello()
 
 
+def within(*keywords: str) -> Dialog:
+    """The same inside TLS, where one more is offered."""
+    return dialog(*keywords).start_tls()
+
+
 @pytest.mark.parametrize(
     ("keyword", "octets", "codes"),
     [
@@ -25,16 +30,17 @@ def dialog(*keywords: str) -> Dialog:
         ("SMTPUTF8", b"MAIL FROM:<a@b.example> SMTPUTF8\r\n", ["555"]),
         ("SIZE", b"MAIL FROM:<a@b.example> SIZE=1\r\n", ["555"]),
         ("8BITMIME", b"MAIL FROM:<a@b.example> BODY=7BIT\r\n", ["555"]),
+        ("REQUIRETLS", b"MAIL FROM:<a@b.example> REQUIRETLS\r\n", ["555"]),
         ("PIPELINING", b"NOOP\r\nNOOP\r\n", ["554"]),
     ],
 )  # fmt: skip
 def test_it_is_hidden_and_gone(keyword: str, octets: bytes, codes: list[str]) -> None:
-    it = dialog(keyword)
+    it = within(keyword) if keyword == "REQUIRETLS" else dialog(keyword)
     shown = it.send(b"EHLO c\r\n")
     assert not [line for line in shown if line[4:].split(" ")[0] == keyword]
     assert it.codes(octets) == codes
-    other = dialog().codes(octets)
-    assert other != codes
+    other = within() if keyword == "REQUIRETLS" else dialog()
+    assert other.codes(octets) != codes
 
 
 def test_a_chunk_in_one_flight_is_no_pipelining() -> None:
