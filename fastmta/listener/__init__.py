@@ -8,6 +8,8 @@ Never     Parses octets, decides about mail, opens listening sockets.
 Fails     A client's trouble ends that client's connection only.
 Why       One scratch buffer for all reads and one wheel for all time limits: an idle connection
           costs its objects and nothing else.
+          A client that keeps us behind our last reply has no right to its place: it goes before
+          anybody is turned away, the longest first.
 """
 
 from .census import Census

@@ -1,6 +1,7 @@
 """How many clients a worker has, over all its listeners, and whether one client has too many."""
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Protocol
 
 _ROOM_AGAIN = 0.95  # of the limit
@@ -16,13 +17,25 @@ class Clients(Protocol):
         """One that entered has ended."""
 
 
+class Parting(Protocol):
+    """A connection that was told everything, and lasts only until its client has heard it."""
+
+    def give_way(self) -> None:
+        """End now, and leave the census at once."""
+
+
 @dataclass(slots=True)
 class Census:
-    """Counts connections; whoever comes in must leave once."""
+    """Counts connections; whoever comes in must leave once.
+
+    Those that part are counted as well, as they keep a descriptor, but make room when it is needed.
+    """
 
     connections_max: int = 10_000
     clients: Clients | None = None
     count: int = 0
+    # The longest first; not a dict, whose first one is slow to find when many were taken.
+    _parting: OrderedDict[Parting, None] = field(default_factory=OrderedDict)
 
     @property
     def is_full(self) -> bool:
@@ -57,8 +70,22 @@ class Census:
             self.clients.leave(address)
         return True
 
-    def leave(self, address: str) -> None:
-        """A connection of `address` has ended."""
+    def leave(self, address: str, connection: Parting | None = None) -> None:
+        """A connection of `address` has ended; `connection` if it may have been parting."""
+        if self._parting and connection is not None:
+            self._parting.pop(connection, None)
         self.count -= 1
         if address and self.clients is not None:
             self.clients.leave(address)
+
+    def part(self, connection: Parting) -> None:
+        """One that entered may be ended, from now on until it leaves."""
+        self._parting[connection] = None
+
+    def make_room(self) -> bool:
+        """End the connection that has been parting for longest; False: there is none."""
+        if not self._parting:
+            return False
+        connection, _ = self._parting.popitem(last=False)
+        connection.give_way()
+        return True

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from fastmta.smtp import Reply
 
+LOCAL_PEER = ("127.0.0.1", 0)  # a client of a unix socket, as Postfix knows it
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
@@ -65,9 +66,7 @@ class Door:
             return
         accepting = self._listening.dup()  # closing a server closes its socket
         try:
-            server = await self._loop.create_server(
-                self._factory, sock=accepting, backlog=self._backlog
-            )
+            server = await self._serve(accepting)
         except OSError:
             accepting.close()
             raise
@@ -75,6 +74,18 @@ class Door:
             server.close()
         else:
             self._server = server
+
+    async def _serve(self, accepting: socket.socket) -> asyncio.Server:
+        if accepting.family != socket.AF_UNIX:
+            return await self._loop.create_server(
+                self._factory, sock=accepting, backlog=self._backlog
+            )
+        return await self._loop.create_unix_server(
+            self._factory,
+            sock=accepting,
+            backlog=self._backlog,
+            cleanup_socket=False,  # type: ignore[call-arg]  # in the types since Python 3.13 only
+        )
 
     def shut(self) -> None:
         """Serve nobody; who connects waits in the kernel for `turn_away`."""
@@ -114,11 +125,12 @@ class Door:
             client, name = self._listening.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return None
+        address = str(name[0]) if isinstance(name, tuple) else LOCAL_PEER[0]
         with client:
             client.setblocking(False)
             try:
                 client.send(reply.octets)
                 client.shutdown(socket.SHUT_WR)
             except OSError:
-                return str(name[0])  # it did not wait for the answer
-        return str(name[0])
+                return address  # it did not wait for the answer
+        return address

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, cast
 
-from fastmta.event import ClientConnected, CommandRefused, Notice, Severity
-from fastmta.session import Ports, Session
+from fastmta.event import CommandRefused, Notice, Severity
+from fastmta.session import Ports
 from fastmta.session.settings import Networks
 from fastmta.smtp import Reply
 from fastmta.smtp import reply as replies
@@ -21,6 +21,7 @@ from fastmta.smtp.use import Use
 from .census import Census
 from .connection import Connection
 from .door import Door, Spare
+from .lifetime import LimitedConnection
 from .wheel import Wheel
 
 _SCRATCH_OCTETS = 256 * 1024
@@ -29,6 +30,7 @@ _SHUT_DOWN_POLL_S = 0.05
 # While clients are turned away: 50 a second, of each socket.
 _TURN_AWAY_INTERVAL_S = 0.1
 _TURN_AWAY_COUNT = 5
+_CONNECTION = Use.CONNECTION
 
 
 class Names(Protocol):
@@ -48,6 +50,7 @@ class ListenerSettings:
     is_implicit_tls: bool = False  # TLS from the first octet, RFC 8314 3.3
     handshake_s: float = 30.0
     proxies: Networks = field(default_factory=Networks)  # who begins with a PROXY header
+    is_local: bool = False  # a unix socket
     proxy_s: float = 5.0  # how long for it (Postfix's smtpd_upstream_proxy_timeout)
 
 
@@ -62,7 +65,8 @@ class TlsSource(Protocol):
 class Listener:
     """Accepts connections on sockets that the supervisor opened and keeps their limits.
 
-    When no more fit, or `shut` was said, clients are turned away with 421, 50 a second.
+    When no more fit, or `shut` was said, clients are turned away with 421, 50 a second. Before that
+    those have to go that were told everything already and only keep us.
 
     Listeners of one worker share their `census`. `start` needs a running loop. `stop` closes the
     sockets' accepting here, tells idle clients 421, waits for open transactions until the deadline,
@@ -85,12 +89,17 @@ class Listener:
         self.scratch = memoryview(bytearray(_SCRATCH_OCTETS))
         # What was decrypted; used as `scratch` is.
         self.plain = memoryview(bytearray(_PLAIN_OCTETS if tls is not None else 0))
+        # What connections ask for often, without a frame of ours.
         self.now_s = loop.time
         self.call_later = loop.call_later
+        self.idle_s = settings.idle_s
+        # Something may come before SMTP: a proxy's header, or TLS.
+        self.is_layered = bool(settings.proxies) or settings.is_implicit_tls
         self._names = names
+        self._is_counting_all = not settings.proxies and not settings.is_local
         self._loop = loop
         self._wheel = Wheel(loop.time)
-        self._connections: set[Connection] = set()
+        self._connections: set[LimitedConnection] = set()
         self._doors: list[Door] = []
         self._adopted: dict[int, Door] = {}
         self._wanted: set[int] = set()  # sockets that are adopted or about to be
@@ -143,6 +152,8 @@ class Listener:
         """Whether new clients are turned away, whatever room there is for them."""
         self._is_shut = is_shut
         if is_shut:
+            while self._census.make_room():
+                pass
             self._turn_away_from_now_on()
 
     def _turn_away_from_now_on(self) -> None:
@@ -156,6 +167,8 @@ class Listener:
         """Tell some of those who wait that we cannot; or let them in, if we can again."""
         if self._is_stopping:
             return
+        while self._census.is_crowded and self._census.make_room():
+            pass
         if self._is_shut or self._census.is_crowded:
             hostname = self.ports.settings.hostname
             reply = replies.r421_busy(hostname)
@@ -210,37 +223,50 @@ class Listener:
         ip = ipaddress.IPv6Address(address.partition("%")[0])
         return str(ip.ipv4_mapped or ip)
 
-    def admit(self, connection: Connection, address: str) -> Reply | None:
+    def admit(self, connection: LimitedConnection, address: str) -> Reply | None:
         """Count the connection in, or say why not."""
-        hostname = self.ports.settings.hostname
-        if self._is_stopping:
-            return replies.r421_shutting_down(hostname)
-        if self._is_shut:
-            return self._refuse(address, replies.r421_no_resources(hostname))
-        if self._census.is_full:
-            self._turn_away_from_now_on()
-            return self._refuse(address, replies.r421_busy(hostname))
-        if address in self.settings.proxies:  # whose connection it is we hear from it
+        census = self._census
+        if self._is_stopping or self._is_shut or census.is_full:
+            refusal = self._no_room(address)
+            if refusal is not None:
+                return refusal
+        if not self._is_counting_all and self._is_uncounted(address):
             connection.counted_as = ""
-        elif not self._may_connect(address):
-            return self._too_many(address)
-        if not self._census.enter(connection.counted_as):
+        else:
+            quota = self.ports.quota
+            if quota is not None and not quota.spend(_CONNECTION, address):
+                return self._too_many(address)
+        if not census.enter(connection.counted_as):
             return self._too_many(address)
         self._connections.add(connection)
         self._wheel.add(connection)
         return None
 
-    def _may_connect(self, address: str) -> bool:
-        quota = self.ports.quota
-        return quota is None or quota.spend(Use.CONNECTION, address)
+    def _no_room(self, address: str) -> Reply | None:
+        """Why nobody can be admitted just now; None: room could be made."""
+        hostname = self.ports.settings.hostname
+        if self._is_stopping:
+            return replies.r421_shutting_down(hostname)
+        if self._is_shut:
+            return self._refuse(address, replies.r421_no_resources(hostname))
+        if self._census.make_room():
+            return None
+        self._turn_away_from_now_on()
+        return self._refuse(address, replies.r421_busy(hostname))
+
+    def _is_uncounted(self, address: str) -> bool:
+        """Whose connection it is we hear from it (a proxy); or nobody counts."""
+        return self.settings.is_local or address in self.settings.proxies
 
     def _too_many(self, address: str) -> Reply:
         hostname = self.ports.settings.hostname
         return self._refuse(address, replies.r421_too_many_connections(hostname, f"[{address}]"))
 
-    def rename(self, connection: Connection, client: str) -> Reply | None:
+    def rename(self, connection: LimitedConnection, client: str) -> Reply | None:
         """Behind the proxy is `client`: count the connection as its, or say why not."""
-        if not self._may_connect(client) or not self._census.rename("", client):
+        quota = self.ports.quota
+        is_over = quota is not None and not quota.spend(_CONNECTION, client)
+        if is_over or not self._census.rename("", client):
             return self._too_many(client)
         connection.counted_as = client
         return None
@@ -271,29 +297,24 @@ class Listener:
         self.ports.emit(CommandRefused(f"unknown[{address}]", "CONNECT", reply.text))
         return reply
 
-    def left(self, connection: Connection, address: str) -> None:
+    def left(self, connection: LimitedConnection, address: str) -> None:
         """The connection is gone."""
         if connection not in self._connections:
             return
         self._connections.discard(connection)
         self._wheel.discard(connection)
-        self._census.leave(address)
+        self._census.leave(address, connection)
+
+    def parting(self, connection: LimitedConnection) -> None:
+        """The connection was told everything and waits for its client to close."""
+        if connection in self._connections:
+            self._census.part(connection)
 
     def name_of(self, address: str, done: Callable[[str], None]) -> None:
         """The verified name of the client."""
         self._names.client_name(address, done)
 
-    def session(
-        self, address: str, name: str, output: Callable[[bytes], None], port: int
-    ) -> Session:
-        """A session for one connection."""
-        return Session(self.ports, address, name, output, port)
-
-    def connected(self, session: Session) -> None:
-        """The client is about to be greeted."""
-        self.ports.emit(ClientConnected(session.client))
-
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: LimitedConnection) -> None:
         """Watch a connection's deadline, which has passed or come nearer."""
         self._wheel.discard(connection)
         self._wheel.add(connection)

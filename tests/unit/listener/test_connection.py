@@ -253,6 +253,21 @@ def test_dripping_content_ends_though_it_is_never_silent() -> None:
     assert seconds < 20
 
 
+def test_a_dripping_command_ends_though_it_is_never_silent() -> None:
+    world = World(ListenerSettings(idle_s=10.0))
+    connection, transport = world.connect()
+    world.send(connection, b"EHLO c\r\n")
+    world.send(connection, b"NOOP\r\nNO")  # the beginning of one comes with a whole one
+    seconds = 0
+    while not transport.is_closed and seconds < 30:
+        seconds += 1
+        world.loop.now_s += 1.0
+        world.send(connection, b"x")
+        world.listener._wheel.turn()
+    assert 9 < seconds < 15
+    assert transport.written.endswith(b"421 4.4.2 relay.example Error: timeout exceeded\r\n")
+
+
 def test_a_commit_that_takes_long_is_not_the_clients_fault() -> None:
     world = World(ListenerSettings(idle_s=10.0))
     connection, transport = world.connect()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from fastmta.event import ClientConnected, ClientDisconnected, CommandRefused, N
 from fastmta.event.security import TlsStarted
 from fastmta.listener import ListenerSettings
 from fastmta.listener.connection import Connection
+from fastmta.listener.layers import ProxyLayer, TlsLayer
 from fastmta.security import ServerContexts, TlsOptions
+from fastmta.session import Session
 from fastmta.session.settings import Networks
 from tests.support.session import FakeQuota
 from tests.unit.listener.test_connection import FakeTransport, World
@@ -306,3 +310,45 @@ def test_a_handler_that_refuses_the_proxied_client() -> None:
     world.send(connection, V1)
     assert bytes(transport.written) == b"421 4.7.0 not you\r\n"
     assert transport.is_closed
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def alive() -> int:
+    kinds = (Connection, ProxyLayer, Session, TlsLayer)
+    return sum(isinstance(each, kinds) for each in gc.get_objects())
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("is_shaken", [True, False], ids=["within TLS", "in the handshake"])
+def test_a_client_of_tls_that_leaves_is_no_garbage(started: World, is_shaken: bool) -> None:
+    before = alive()
+    if is_shaken:
+        connection, transport = start_tls(started, TlsClient())
+    else:
+        connection, transport = started.connect()
+        started.send(connection, b"EHLO c\r\n")
+        started.send(connection, b"STARTTLS\r\n")
+    assert alive() == before + 3
+    connection.connection_lost(None)
+    del connection, transport
+    assert alive() == before
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("header", [V1, V1[:9], b""], ids=["header", "part of one", "nothing"])
+def test_a_client_of_a_proxy_that_leaves_is_no_garbage(header: bytes) -> None:
+    world = proxied()
+    before = alive()
+    connection, transport = world.connect(PROXY)
+    assert alive() == before + 2
+    world.send(connection, header)
+    connection.connection_lost(None)
+    del connection, transport
+    assert alive() == before
