@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from fastmta.message import AttemptResult, Job, Outcome, OutcomeKind
 from fastmta.route import Site, Target
+from fastmta.route.way import DEFAULT_WAY, TlsLevel, Way
+from fastmta.security.peer_name import DOT_NEXTHOP, NEXTHOP
 
 from .content import Source
 from .transaction import Extras, Transaction
+from .trouble import IN_DOUBT, NO_REQUIRETLS
 
+_HOP_NAMES: Final = frozenset((NEXTHOP, DOT_NEXTHOP))
 Done: TypeAlias = Callable[[Job, AttemptResult], None]
+# Looked at for each message; reading them off their classes every time costs more than that.
+_DELIVERED = OutcomeKind.DELIVERED
 
 
 class Attempt:
     """From `start` to the one call of `done`.
 
     `places` are the positions within the job that have no final outcome yet; None stands for all
-    of them, which is nearly every attempt there is.
+    of them, which is nearly every attempt there is. `rest` are those that the server's limit kept
+    out of the present transaction, `passed` those that an earlier part of it deferred.
     """
 
     __slots__ = (
@@ -31,11 +38,15 @@ class Attempt:
         "is_reusing",
         "is_starting",
         "job",
+        "key",
         "outcomes",
+        "passed",
         "places",
+        "rest",
         "session_count",
         "site",
         "source",
+        "spent_way",
         "started_s",
         "target_count",
         "trouble",
@@ -46,12 +57,17 @@ class Attempt:
     def __init__(self, job: Job, site: Site, done: Done, now_s: float) -> None:
         self.job = job
         self.site = site
+        is_plain = site.way is DEFAULT_WAY and not job.message.envelope.is_tls_required
+        self.key = site.key if is_plain else _session_key(site, job)
         self.done: Done | None = done  # None once it was called
         self.content = b""  # dot-stuffed
         self.source: Source | None = None  # of a large one, instead
         self.has_ascii_header: bool | None = None  # of a large one; None: nobody looked
         self.outcomes: list[Outcome | None] | None = None  # by place, once there are any
         self.places: list[int] | None = None
+        self.rest: list[int] | None = None
+        self.passed: list[int] = []
+        self.spent_way: Way | None = None  # its login is no good: its other targets are left alone
         self.trouble: Outcome | None = None
         self.has_completed = False  # some session took its transaction to the end
         self.is_starting = True  # `start` has not returned
@@ -64,11 +80,13 @@ class Attempt:
         self.begun_s = now_s  # of the last transaction
         self.connect_s = 0.0
 
-    def next_transaction(self) -> Transaction:
-        """What is left to send."""
+    def next_transaction(self, recipients_max: int = 0) -> Transaction:
+        """What is left to send, or the first part of it (RFC 9422 4.2); 0: there is no limit."""
         message, indices = self.job.message, self.job.indices
         envelope = message.envelope
         paths = envelope.forward_paths
+        if recipients_max:
+            self._split(recipients_max)
         if self.places is not None:
             indices = tuple([indices[place] for place in self.places])
         transaction = Transaction(
@@ -79,11 +97,49 @@ class Attempt:
             envelope.is_8bit,
             self.source,
         )
-        if envelope.is_utf8 or envelope.dsn is not None:
+        if envelope.is_utf8 or envelope.dsn is not None or envelope.is_tls_required:
             transaction.extras = Extras(
-                envelope.dsn, indices, envelope.is_utf8, self.has_ascii_header
+                envelope.dsn,
+                indices,
+                envelope.is_utf8,
+                self.has_ascii_header,
+                envelope.is_tls_required,
             )
         return transaction
+
+    def _split(self, recipients_max: int) -> None:
+        """Keep what is more than that for later."""
+        places = list(range(len(self.job.indices))) if self.places is None else self.places
+        if len(places) > recipients_max:
+            if self.outcomes is None:
+                self.outcomes = [None] * len(self.job.indices)
+            self.places, self.rest = places[:recipients_max], places[recipients_max:]
+
+    def take_up_rest(self) -> None:
+        """The present part is done with: the rest is what is open now."""
+        assert self.rest is not None
+        assert self.places is not None
+        self.passed += self.places
+        self.places, self.rest = self.rest, None
+
+    def rejoin(self) -> None:
+        """Nothing came of the present part: it is open together with the rest."""
+        if self.rest is not None and self.places is not None:
+            self.places, self.rest = self.places + self.rest, None
+
+    def give_up_rest(self, outcome: Outcome) -> bool:
+        """The rest gets `outcome`; whether any recipient is open then."""
+        self.take_up_rest()
+        assert self.places is not None
+        self.take([outcome] * len(self.places))
+        return self.take_back()
+
+    def take_back(self) -> bool:
+        """All parts are done with: what they deferred is open; whether that is any."""
+        assert self.rest is None
+        assert self.places is not None
+        self.places, self.passed = sorted(self.passed + self.places), []
+        return bool(self.places)
 
     def take(self, outcomes: list[Outcome | None]) -> bool:
         """Keep what a session found for the open places; whether some are deferred by it."""
@@ -92,7 +148,7 @@ class Attempt:
             places = None
             for place, outcome in enumerate(outcomes):
                 assert outcome is not None
-                if outcome.kind is OutcomeKind.DEFERRED:
+                if outcome.kind is not _DELIVERED and _is_open(outcome):
                     places = places or []
                     places.append(place)
             self.places = places or []
@@ -103,13 +159,17 @@ class Attempt:
         for place, outcome in zip(self.places, outcomes, strict=True):
             assert outcome is not None
             self.outcomes[place] = outcome
-            if outcome.kind is OutcomeKind.DEFERRED:
+            if _is_open(outcome):
                 left.append(place)
         self.places = left
         return bool(left)
 
     def take_for_all(self, outcome: Outcome) -> bool:
-        """One outcome for every open place; whether it defers them."""
+        """One outcome for every open place; whether that leaves any open."""
+        if self.rest is not None:
+            self.take_up_rest()
+        if self.passed:
+            self.take_back()
         count = len(self.job.indices) if self.places is None else len(self.places)
         return self.take([outcome] * count)
 
@@ -117,8 +177,10 @@ class Attempt:
         """Give `outcome` to every recipient without a final one, whatever state this is in."""
         known = self.outcomes or [None] * len(self.job.indices)
         self.outcomes = [
-            outcome if one is None or one.kind is OutcomeKind.DEFERRED else one for one in known
+            outcome if one is None or (one.kind is OutcomeKind.DEFERRED and _is_open(one)) else one
+            for one in known
         ]
+        self.rest, self.passed = None, []
         self.places = []
 
     def next_target(self, targets_max: int) -> Target | None:
@@ -127,9 +189,13 @@ class Attempt:
         while self.target_count < min(len(targets), targets_max):
             target = targets[self.target_count]
             self.target_count += 1
-            if target != self.used_target:
+            if target != self.used_target and self.way_to(target) != self.spent_way:
                 return target
         return None
+
+    def way_to(self, target: Target) -> Way:
+        """A fallback relay has its own."""
+        return self.site.way if target.way is None else target.way
 
     def result(self, now_s: float) -> AttemptResult:
         """What is reported; every recipient of the job is in it."""
@@ -144,3 +210,28 @@ class Attempt:
             now_s - self.begun_s,
             self.use_count,
         )
+
+
+def _is_open(outcome: Outcome) -> bool:
+    """Whether another host may do better (RFC 8689 4.2.1: that is so of REQUIRETLS).
+
+    Where the mail may have arrived, another host could only deliver it twice.
+    """
+    if outcome.kind is OutcomeKind.DEFERRED:
+        return outcome.category != IN_DOUBT
+    return outcome.status == NO_REQUIRETLS and not outcome.diagnostic
+
+
+def _session_key(site: Site, job: Job) -> bytes:
+    """What sessions may be shared by.
+
+    Those whose certificate was looked at for the next hop's own name are of that next hop alone.
+    """
+    tls = site.way.tls
+    is_named = site.way.credentials or job.message.envelope.is_tls_required
+    is_by_hop = not _HOP_NAMES.isdisjoint(tls.names) or (
+        tls.level is TlsLevel.SECURE or (is_named and tls.level is not TlsLevel.VERIFY)
+    )
+    if is_by_hop:
+        return site.key + job.next_hop
+    return site.key

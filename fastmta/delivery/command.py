@@ -1,6 +1,7 @@
 """What we say: a transaction to command lines (RFC 5321 4.1.1)."""
 
 import re
+from base64 import b64encode
 from typing import Final
 
 from fastmta.smtp.extension import Extensions
@@ -11,6 +12,8 @@ from .transaction import Extras, Transaction
 
 RSET: Final = b"RSET\r\n"
 DATA: Final = b"DATA\r\n"
+STARTTLS: Final = b"STARTTLS\r\n"  # RFC 3207 4
+_AUTH_OCTETS_MAX: Final = 512  # RFC 4954 4: with an initial response; RFC 5321 4.5.3.1.4
 _VALUE: Final = re.compile(rb"[!-<>-~]+")  # esmtp-value, RFC 5321 4.1.2
 _UTF8_VALUE: Final = re.compile(rb"[!-<>-~\x80-\xff]+")  # RFC 6531 3.3
 _ORCPT_OCTETS_MAX: Final = 500  # RFC 3461 4.2
@@ -54,6 +57,21 @@ def encode_flight(transaction: Transaction, extensions: Extensions) -> bytes:
     return flight
 
 
+def encode_chunk(stuffed: bytes) -> tuple[bytes, bytes]:
+    """BDAT and its octets, of a content that was stuffed for DATA (RFC 3030 2)."""
+    octets = stuffed.replace(b"\r\n..", b"\r\n.").removeprefix(b".")
+    return b"BDAT %d LAST\r\n" % len(octets), octets
+
+
+def encode_auth(mechanism: str, initial: bytes | None) -> tuple[bytes, bytes | None]:
+    """AUTH, and the initial response if it is too long for that line (RFC 4954 4)."""
+    command = b"AUTH " + mechanism.encode("ascii")
+    if initial is None:
+        return command + b"\r\n", None
+    line = command + b" " + (b64encode(initial) or b"=") + b"\r\n"
+    return (line, None) if len(line) <= _AUTH_OCTETS_MAX else (command + b"\r\n", initial)
+
+
 def _encode_parameters(transaction: Transaction, extensions: Extensions) -> bytes:
     size = b"" if extensions.size is None else b" SIZE=%d" % transaction.size_octets
     if transaction.is_8bit and extensions.eightbit:
@@ -63,7 +81,7 @@ def _encode_parameters(transaction: Transaction, extensions: Extensions) -> byte
 
 
 def _encode_extras(extras: Extras, extensions: Extensions) -> bytes:
-    """SMTPUTF8, RET and ENVID. A server without DSN is told nothing of it (RFC 3461 5.2.2)."""
+    """SMTPUTF8, RET, ENVID, REQUIRETLS; to a server without DSN none of DSN (RFC 3461 5.2.2)."""
     parameters = b" SMTPUTF8" if extras.is_utf8 and extensions.smtputf8 else b""
     dsn = extras.dsn
     if dsn is not None and extensions.dsn:
@@ -71,6 +89,8 @@ def _encode_extras(extras: Extras, extensions: Extensions) -> bytes:
             parameters += b" RET=" + _checked(_VALUE, dsn.returned.encode())
         if dsn.envelope_id:
             parameters += b" ENVID=" + _checked(_VALUE, dsn.envelope_id)
+    if extras.is_tls_required:  # to a server without it such a message does not go
+        parameters += b" REQUIRETLS"
     return parameters
 
 

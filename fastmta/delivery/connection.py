@@ -1,6 +1,7 @@
 """One TCP connection that carries a dialog: octets between transport and dialog, and time limits.
 
 There is no timer here: `deadline_s` is looked at by the pool's clock, for all connections at once.
+With TLS a SecureLink takes the transport's place, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -10,14 +11,22 @@ from time import monotonic
 from typing import Protocol, cast
 
 from fastmta.route import Target
+from fastmta.route.way import DEFAULT_WAY, Way
+from fastmta.security import Credential
 
 from .attempt import Attempt
 from .content import Feeder
 from .dialog import Dialog
 from .options import DeliveryOptions
+from .ports import NO_PORTS, CourierPorts, TlsSession
+from .secure import Scratch, SecureLink
 from .state import State, Step
 from .transaction import Transaction
 from .trouble import Peer
+
+# Looked at for each message; reading them off their classes every time costs more than that.
+_IDLE, _CLOSED = State.IDLE, State.CLOSED
+_WAIT, _DONE = Step.WAIT, Step.DONE
 
 
 class Owner(Protocol):
@@ -25,6 +34,9 @@ class Owner(Protocol):
 
     def connection_made(self, connection: Connection) -> None:
         """The transport is there: the very first call."""
+
+    def session_secured(self, connection: Connection, tls: TlsSession) -> None:
+        """The TLS handshake is done."""
 
     def session_ready(self, connection: Connection) -> None:
         """Greeting and EHLO are done: a transaction may begin."""
@@ -51,7 +63,10 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_feeder",
         "_limits",
+        "_line_max",
         "_owner",
+        "_ports",
+        "_scratch",
         "_transport",
         "_unsent_octets",
         "attempt",
@@ -59,17 +74,34 @@ class Connection(asyncio.Protocol):
         "dialog",
         "is_idle",
         "is_paused",
+        "names",
         "opened_s",
         "peer",
         "site_key",
         "target",
+        "token",
         "use_count",
+        "way",
     )
 
-    def __init__(self, target: Target, options: DeliveryOptions, owner: Owner) -> None:
+    def __init__(
+        self,
+        target: Target,
+        options: DeliveryOptions,
+        owner: Owner,
+        way: Way = DEFAULT_WAY,
+        ports: CourierPorts = NO_PORTS,
+        *,
+        scratch: Scratch | None = None,
+        is_clear: bool = False,
+    ) -> None:
+        """`is_clear`: do without TLS if `way` allows that."""
         self.target = target
-        self.peer = Peer(target)
-        self.dialog = Dialog(self.peer, options)
+        self.way = way
+        self.token = ""  # that it logged in with, or tried to
+        self.names: tuple[str, ...] = ()  # of the next hop, that a certificate may be in
+        self.peer = Peer(target, ports.rules, way.provider or way.name)
+        self.dialog = Dialog(self.peer, options, way, is_clear or ports.contexts is None)
         self.attempt: Attempt | None = None
         self.deadline_s = 0.0  # monotonic: `look` acts after it
         self.opened_s = monotonic()
@@ -80,8 +112,11 @@ class Connection(asyncio.Protocol):
         self._unsent_octets = 0  # of that, when it was last looked at
         self._feeder: Feeder | None = None  # while a large content is sent
         self._limits = options.time_limits
+        self._line_max = options.line_octets_max
         self._owner = owner
-        self._transport: asyncio.WriteTransport | None = None
+        self._ports = ports
+        self._scratch = scratch
+        self._transport: asyncio.WriteTransport | SecureLink | None = None
 
     # Called by the owner and the pool.
 
@@ -93,11 +128,11 @@ class Connection(asyncio.Protocol):
     def quit(self) -> None:
         """Say QUIT and wait for the answer a little."""
         self.dialog.quit()
-        self._follow(Step.WAIT)
+        self._follow(_WAIT)
 
     def interrupt(self) -> None:
         """End it now."""
-        self._follow(self.dialog.interrupt())
+        self._follow(self.dialog.interrupt(self._is_unsent))
         self.abort()
 
     def abort(self) -> None:
@@ -116,9 +151,9 @@ class Connection(asyncio.Protocol):
                 self.deadline_s = now_s + self._limits.block_s
                 return
         try:
-            if self.dialog.state is State.CLOSED:
+            if self.dialog.state is _CLOSED:
                 self.abort()
-            elif self.dialog.state is State.IDLE:
+            elif self.dialog.state is _IDLE:
                 self.quit()
             else:
                 self._follow(self.dialog.give_up(self._is_unsent))
@@ -133,21 +168,47 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.WriteTransport, transport)
         self.deadline_s = monotonic() + self.dialog.time_limit_s
         self._owner.connection_made(self)
+        try:
+            self._look_at_peer(transport)
+        except Exception as error:
+            self._owner.session_broke(self, error)
 
     def data_received(self, data: bytes) -> None:
         try:
             transport = self._transport
             unsent = 0 if transport is None else transport.get_write_buffer_size()
-            self._follow(self.dialog.receive(data, unsent > 0 or self._feeder is not None))
+            step = self.dialog.receive(data, unsent > 0 or self._feeder is not None)
+            if step is Step.WAIT and self.dialog.has_read_nothing:
+                return  # the limit is that of a whole reply, however its octets come
+            self._follow(step)
         except Exception as error:
             self._owner.session_broke(self, error)
+
+    # Called by the link that does TLS.
+
+    def secured(self, tls: TlsSession) -> None:
+        """The handshake is done."""
+        step = self.dialog.secured(tls)
+        self._owner.session_secured(self, tls)
+        self._follow(step)
+
+    def tls_failed(self, detail: str) -> None:
+        """It cannot be done."""
+        if self.dialog.state is State.TLS:
+            self._follow(self.dialog.tls_failed(detail))
+
+    def broke(self, error: Exception) -> None:
+        """The link failed in a way that is our fault."""
+        self._owner.session_broke(self, error)
+
+    # Called by the event loop and the link.
 
     def pause_writing(self) -> None:
         self.is_paused = True
 
     def resume_writing(self) -> None:
         self.is_paused = False
-        if self.dialog.state is not State.CLOSED:
+        if self.dialog.state is not _CLOSED:
             self.deadline_s = monotonic() + self.dialog.time_limit_s
             if self._feeder is not None:
                 self.deadline_s = monotonic() + self._limits.block_s
@@ -160,13 +221,87 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         try:
-            if self.dialog.state is not State.CLOSED:
+            if self.dialog.state is not _CLOSED:
                 self._follow(self.dialog.lose(self._is_unsent))
         except Exception as error:
             self._owner.session_broke(self, error)
         self._owner.connection_gone(self)
 
     # Inside.
+
+    def _look_at_peer(self, transport: asyncio.BaseTransport) -> None:
+        """Connected: is it a place to be? Then TLS, where that comes first."""
+        why_not = self._ports.why_not
+        if why_not is not None and not self.way.is_unfiltered:
+            name = transport.get_extra_info("peername")
+            kind = why_not(name[0]) if isinstance(name, tuple) else ""
+            if kind:
+                self._follow(self.dialog.refuse_address(kind))
+                return
+        if self.way.tls.is_implicit:
+            self._secure()
+
+    def _secure(self) -> None:
+        """Shake hands; `secured` or `tls_failed` follows."""
+        contexts, transport = self._ports.contexts, self._transport
+        if transport is None:  # gone, as `connection_lost` has told
+            return
+        assert not isinstance(transport, SecureLink)
+        self.deadline_s = monotonic() + self.dialog.time_limit_s
+        if contexts is None:
+            self._follow(self.dialog.tls_unavailable("there is none"))
+            return
+        try:
+            tls = contexts.begin(self.way.tls, self.target.host, self.names, self.target.port)
+        except ValueError as problem:
+            self._follow(self.dialog.tls_unavailable(str(problem)))
+            return
+        scratch = Scratch() if self._scratch is None else self._scratch
+        link = SecureLink(self, cast(asyncio.Transport, transport), tls, scratch)
+        self._transport = link
+        link.start()
+
+    def _find_login(self) -> None:
+        credentials = self._ports.credentials
+        self.deadline_s = monotonic() + self.dialog.time_limit_s
+        if credentials is None:
+            self._follow(self.dialog.cannot_log_in("there is no login"))
+        else:
+            credentials.get(self.way.credentials, self._log_in)
+
+    def _log_in(self, credential: Credential | None, problem: str) -> None:
+        dialog, choose = self.dialog, self._ports.choose
+        if dialog.state is not State.CREDENTIAL:  # the session did not last so long
+            return
+        try:
+            if credential is None or choose is None:
+                self._follow(dialog.cannot_log_in(problem or "there is no login"))
+            else:
+                # The dialog wants a login only where nobody listens, or the operator does not mind.
+                offered = dialog.offered_mechanisms
+                exchange = choose(offered, credential, is_confidential=True)
+                self.token = credential.token
+                secrets = (credential.password, credential.token)
+                self._follow(dialog.log_in(exchange, secrets))
+        except Exception as error:
+            self._owner.session_broke(self, error)
+
+    def _compute(self) -> None:
+        """A part of the login that takes long: not on this thread."""
+        self.deadline_s = monotonic() + self.dialog.time_limit_s
+        work = self.dialog.work
+        assert work is not None
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(None, work).add_done_callback(self._computed)
+
+    def _computed(self, done: asyncio.Future[None]) -> None:
+        if done.cancelled() or self.dialog.state is not State.CREDENTIAL:
+            return
+        try:
+            done.result()
+            self._follow(self.dialog.computed())
+        except Exception as error:
+            self._owner.session_broke(self, error)
 
     @property
     def _is_unsent(self) -> bool:
@@ -178,7 +313,7 @@ class Connection(asyncio.Protocol):
         transaction = self.dialog.transaction
         assert transaction is not None
         assert transaction.source is not None
-        self._feeder = Feeder(transaction.source.stream(), self._feed_on, self._fed)
+        self._feeder = Feeder(transaction.source.stream(), self._feed_on, self._fed, self._line_max)
         self._feeder.go_on()
 
     def _feed_on(self, octets: bytes) -> None:
@@ -210,7 +345,7 @@ class Connection(asyncio.Protocol):
             if transport is not None:
                 transport.writelines(dialog.output)
             dialog.output.clear()
-        if step is Step.WAIT:
+        if step is _WAIT:
             if dialog.is_feeding:
                 self.deadline_s = monotonic() + self._limits.block_s
                 if self._feeder is None:
@@ -226,15 +361,21 @@ class Connection(asyncio.Protocol):
         if self._feeder is not None:
             self._feeder.stop()
             self._feeder = None
-        if dialog.state is State.CLOSED and transport is not None:
+        if dialog.state is _CLOSED and transport is not None:
             self.deadline_s = monotonic() + self._limits.quit_s
             if is_unsent or transport.get_write_buffer_size():
                 transport.abort()  # what is unsent must not follow the verdict
             else:
                 transport.close()
-        if step is Step.DONE:
+        if step is _DONE:
             self._owner.transaction_done(self)
         elif step is Step.READY:
             self._owner.session_ready(self)
-        else:
+        elif step is Step.CLOSED:
             self._owner.session_over(self)
+        elif step is Step.TLS:
+            self._secure()
+        elif step is Step.CREDENTIAL:
+            self._find_login()
+        else:
+            self._compute()

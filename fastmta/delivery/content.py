@@ -94,14 +94,17 @@ class Feeder:
     content cannot be sent to its end. `go_on` is to be called whenever there is room.
     """
 
-    __slots__ = ("_done", "_is_reading", "_rest", "_stream", "_write")
+    __slots__ = ("_done", "_is_reading", "_line_max", "_rest", "_stream", "_write")
 
     def __init__(
         self,
         stream: Stream,
         write: Callable[[bytes], None],
         done: Callable[[Exception | None], None],
+        line_max: int = 0,
     ) -> None:
+        """`line_max`: longer lines are folded, as `stuff` does."""
+        self._line_max = line_max
         self._stream = stream
         self._write: Callable[[bytes], None] | None = write
         self._done = done
@@ -149,4 +152,4 @@ class Feeder:
             if len(whole) > _UNENDED_OCTETS_MAX:
                 raise LineEndError("a line without an end in a content to send")
         self._rest = whole[end:]
-        return stuff(whole[:end])
+        return stuff(whole[:end], self._line_max)

@@ -10,14 +10,15 @@ is replaced by a fresh one without anybody hearing of it, once per attempt.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
 from fastmta.event import Event, Notice, Severity
-from fastmta.message import ContentFile, Job, Outcome
+from fastmta.message import ContentFile, Job, Outcome, Scope
 from fastmta.route import Site, Target
+from fastmta.route.hop import parse_next_hop
+from fastmta.route.way import DEFAULT_WAY, TlsLevel, Way
 from fastmta.smtp import stuff
 from fastmta.smtp.content import LineEndError
 
@@ -25,24 +26,34 @@ from . import trouble
 from .attempt import Attempt, Done
 from .connection import Connection
 from .content import Contents, HeaderLook, Source
+from .opener import alarms, hosts_in_clear, open_connection
 from .options import DeliveryOptions
 from .pool import Pool
+from .ports import NO_PORTS, CourierPorts, TlsSession
+from .secure import Scratch
 from .state import State
-from .trouble import Peer
+from .transaction import Transaction
+
+# Looked at for each message; reading them off their classes every time costs more than that.
+_IDLE = State.IDLE
 
 
 class Courier:
     """Delivers over SMTP. `start` promises exactly one call of `done`, never from within itself."""
 
     __slots__ = (
+        "_alarms",
         "_contents",
         "_drained",
         "_emit",
+        "_in_clear",
         "_is_closing",
         "_loop",
         "_opening",
         "_options",
         "_pool",
+        "_ports",
+        "_scratch",
         "_tasks",
         "running_count",
     )
@@ -53,9 +64,14 @@ class Courier:
         emit: Callable[[Event], None],
         loop: asyncio.AbstractEventLoop,
         contents: Contents | None = None,
+        ports: CourierPorts = NO_PORTS,
     ) -> None:
         """`contents` opens large contents; without it such a message is deferred."""
         self._options = options
+        self._ports = ports
+        self._scratch = Scratch() if ports.contexts is not None else None
+        self._in_clear = hosts_in_clear()
+        self._alarms = alarms()
         self._contents = contents
         self._opening: set[Attempt] = set()  # their content is being checked
         self._emit = emit
@@ -115,7 +131,7 @@ class Courier:
         if content is None:
             raise ValueError("a job without its content")
         try:
-            attempt.content = stuff(content)
+            attempt.content = stuff(content, self._options.line_octets_max)
         except LineEndError as error:
             text = f"content cannot be sent: {error}"
             self._emit(Notice("smtp", text, Severity.ERROR, message.id))
@@ -125,7 +141,7 @@ class Courier:
 
     def _use_a_session(self, attempt: Attempt) -> None:
         """An idle one of the site, or a new one."""
-        connection = self._pool.take(attempt.site.key)
+        connection = self._pool.take(attempt.key)
         if connection is None:
             self._connect(attempt)
             return
@@ -180,7 +196,10 @@ class Courier:
         attempt.session_count += 1
         attempt.begun_s = monotonic()
         try:
-            connection.begin(attempt.next_transaction())
+            transaction = attempt.next_transaction(connection.dialog.recipients_max)
+            if connection.way is not DEFAULT_WAY and not transaction.reverse_path:
+                transaction.reverse_path = connection.way.bounce_from
+            connection.begin(transaction)
         except Exception as error:
             self.session_broke(connection, error)
 
@@ -207,7 +226,13 @@ class Courier:
             attempt.source.close()
             attempt.source = None
         try:
-            done(attempt.job, attempt.result(monotonic()))
+            result = attempt.result(monotonic())
+        except AssertionError as error:  # or the job would be waited for until the next start
+            self._report(attempt, error)
+            attempt.break_off(trouble.internal(type(error).__name__))
+            result = attempt.result(monotonic())
+        try:
+            done(attempt.job, result)
         except Exception as error:  # not ours: the session goes on, the daemon decides about it
             text = "a callback of the courier raised"
             self._loop.call_exception_handler({"message": text, "exception": error})
@@ -254,41 +279,44 @@ class Courier:
             self._open_soon(attempt, target)
 
     def _open_soon(self, attempt: Attempt, target: Target) -> None:
-        connection = Connection(target, self._options, self)
+        way = attempt.way_to(target)
+        is_clear = _may_be_in_clear(way, attempt) and self._in_clear.has(
+            monotonic(), attempt.site.key, target.host
+        )
+        connection = Connection(
+            target,
+            self._options,
+            self,
+            way,
+            self._ports,
+            scratch=self._scratch,
+            is_clear=is_clear,
+        )
+        connection.names = tuple([one.host for one in parse_next_hop(attempt.job.next_hop)])
         connection.attempt = attempt
         task = self._loop.create_task(self._open(attempt, connection))
         self._tasks.add(task)
         task.add_done_callback(self._forget_task)
 
     async def _open(self, attempt: Attempt, connection: Connection) -> None:
-        target, options = connection.target, self._options
-        source = options.source_for(target.address)
         try:
-            async with asyncio.timeout(options.time_limits.connect_s):
-                await self._loop.create_connection(
-                    lambda: connection,
-                    target.address,
-                    target.port,
-                    local_addr=None if source is None else (source, 0),
-                )
+            outcome = await open_connection(connection, self._options, self._ports, self._loop)
         except asyncio.CancelledError:
             if _detach(connection):
                 self._interrupt(attempt)
             raise
-        except TimeoutError:
-            if _detach(connection):
-                self._fail_to_connect(attempt, connection.peer, "Connection timed out")
-        except OSError as error:
-            if _detach(connection):
-                reason = os.strerror(error.errno) if error.errno else str(error)
-                self._fail_to_connect(attempt, connection.peer, reason)
         except Exception as error:
             if _detach(connection):
                 self._break(attempt, error)
+            return
+        if outcome is not None and _detach(connection):
+            self._leave(attempt, outcome)
 
-    def _fail_to_connect(self, attempt: Attempt, peer: Peer, reason: str) -> None:
-        outcome = trouble.unreachable(peer, reason)
+    def _leave(self, attempt: Attempt, outcome: Outcome) -> None:
+        """No transaction came about at the present target."""
         attempt.trouble = outcome
+        attempt.begun_s = monotonic()  # all the time until now was that of connecting
+        attempt.connect_s = attempt.begun_s - attempt.started_s
         try:
             self._go_on(attempt, attempt.take_for_all(outcome))
         except Exception as error:
@@ -298,6 +326,11 @@ class Courier:
 
     def connection_made(self, connection: Connection) -> None:
         self._pool.add(connection)
+
+    def session_secured(self, connection: Connection, tls: TlsSession) -> None:
+        if self._options.is_tls_told:
+            text = f"{tls.trust.value} TLS connection established to {connection.peer.relay}"
+            self._emit(Notice("smtp", f"{text}: {tls.facts.text}"))
 
     def session_ready(self, connection: Connection) -> None:
         attempt = connection.attempt
@@ -317,12 +350,14 @@ class Courier:
         dialog = connection.dialog
         transaction, dialog.transaction = dialog.transaction, None
         assert transaction is not None
-        if dialog.state is State.IDLE:
-            self._keep(attempt.site.key, connection)
+        if dialog.state is _IDLE:
+            if attempt.rest is None:
+                self._keep(attempt.key, connection)
         elif dialog.is_stale and attempt.is_reusing and not self._is_closing:
             attempt.is_reusing = False
             attempt.used_target = None
             attempt.session_count -= 1
+            attempt.rejoin()
             self._connect(attempt)
             return
         attempt.use_count = connection.use_count
@@ -332,7 +367,34 @@ class Courier:
             attempt.trouble = transaction.trouble
         is_plain = transaction.extras is None
         outcomes = transaction.outcomes if is_plain else transaction.all_outcomes()
-        self._go_on(attempt, attempt.take(outcomes))
+        is_open = attempt.take(outcomes)
+        if transaction.ends_attempt:
+            attempt.spent_way = connection.way
+        if attempt.rest is not None:
+            self._go_on_with_rest(connection, attempt, transaction)
+        else:
+            self._go_on(attempt, attempt.take_back() if attempt.passed else is_open)
+
+    def _go_on_with_rest(
+        self, connection: Connection, attempt: Attempt, transaction: Transaction
+    ) -> None:
+        """The server takes so many recipients at a time (RFC 9422 4.2): now the next ones."""
+        is_alive = connection.dialog.state is _IDLE
+        attempt.is_reusing = False
+        if transaction.trouble is not None or self._is_closing:
+            outcome = transaction.trouble or trouble.shut_down()
+            if is_alive:
+                connection.quit()
+            self._go_on(attempt, attempt.give_up_rest(outcome))
+            return
+        attempt.take_up_rest()
+        attempt.session_count -= 1  # they are one transaction that comes in parts
+        if is_alive and self._pool.may_go_on(connection):
+            self._begin(connection, attempt)
+            return
+        if is_alive:
+            connection.quit()
+        self._open_soon(attempt, connection.target)
 
     def session_over(self, connection: Connection) -> None:
         self._pool.drop(connection)
@@ -342,11 +404,35 @@ class Courier:
         try:
             outcome = connection.dialog.trouble
             assert outcome is not None
-            attempt.trouble = outcome
-            attempt.connect_s = monotonic() - attempt.started_s
-            self._go_on(attempt, attempt.take_for_all(outcome))
+            is_tls_trouble = connection.dialog.is_tls_trouble and not self._is_closing
+            if is_tls_trouble and _may_be_in_clear(connection.way, attempt):
+                self._in_clear.add(monotonic(), attempt.site.key, connection.target.host)
+                text = f"{outcome.text}; trying without TLS"
+                self._emit(Notice("smtp", text, Severity.INFO, attempt.job.message.id))
+                self._open_soon(attempt, connection.target)
+                return
+            if connection.dialog.is_alarming:
+                self._alarm(connection, attempt, outcome)
+            self._leave(attempt, outcome)
         except Exception as error:
             self._break(attempt, error)
+
+    def _alarm(self, connection: Connection, attempt: Attempt, outcome: Outcome) -> None:
+        """Mail waits for an operator: say so, but not for each message."""
+        if connection.dialog.is_login_refused and self._ports.credentials is not None:
+            self._ports.credentials.refuse(connection.way.credentials, connection.token)
+        if outcome.scope >= Scope.SITE:
+            attempt.spent_way = connection.way
+        way = connection.way
+        key = (way.name or connection.peer.relay, way.credentials)
+        if not self._alarms.has(monotonic(), *key):
+            self._alarms.add(monotonic(), *key)
+            name = f"relay {way.name}: " if way.name else ""
+            _, _, login = way.credentials.partition("/")
+            if login:
+                name += f"login of {login}: "
+            text = f"{name}{outcome.text}; mail for it waits"
+            self._emit(Notice("smtp", text, Severity.ERROR, attempt.job.message.id))
 
     def session_broke(self, connection: Connection, error: Exception) -> None:
         self._pool.drop(connection)
@@ -369,7 +455,7 @@ class Courier:
     # Ends.
 
     def _keep(self, site_key: bytes, connection: Connection) -> None:
-        if self._is_closing:
+        if self._is_closing or connection.target.way is not None:  # a fallback is not the site
             connection.quit()
         else:
             self._pool.put(site_key, connection, monotonic())
@@ -393,6 +479,16 @@ class Courier:
                 await self._drained
         except TimeoutError:
             return
+
+
+def _may_be_in_clear(way: Way, attempt: Attempt) -> bool:
+    """Whether TLS is only a wish there. A login or REQUIRETLS (RFC 8689) makes it more."""
+    return (
+        way.tls.level is TlsLevel.MAY
+        and not way.tls.is_implicit
+        and not way.credentials
+        and not attempt.job.message.envelope.is_tls_required
+    )
 
 
 def _detach(connection: Connection) -> bool:

@@ -7,12 +7,15 @@ of the dialog.
 
 from typing import Final
 
+from fastmta.smtp import Reply
 from fastmta.smtp.reply import R250_OK
 
 _GRANTS_MAX: Final = 256
 _GRANT_OCTETS_MAX: Final = 512
 _ACCEPTED: Final = R250_OK.octets.removesuffix(b"Ok\r\n")  # code and status alone
 _LINE_OCTETS_MAX: Final = 512  # RFC 5321 4.5.3.1.5
+
+known: Final[dict[bytes, Reply]] = {}  # bounded by the readers that share it
 
 # Octets that grant everything, from MAIL to DATA, to the count of their recipients.
 grants: Final[dict[bytes, int]] = {}

@@ -21,6 +21,7 @@ class TimeLimits(msgspec.Struct, frozen=True):
     block_s: float = limit.BLOCK_TIMEOUT_S
     end_of_data_s: float = limit.END_OF_DATA_TIMEOUT_S
     quit_s: float = limit.QUIT_TIMEOUT_S
+    tls_s: float = limit.TLS_TIMEOUT_S
 
     @property
     def shortest_s(self) -> float:
@@ -40,14 +41,20 @@ class DeliveryOptions(msgspec.Struct, frozen=True):
     addresses_per_attempt_max: int = 5
     sessions_per_attempt_max: int = 2  # sessions that reached a transaction
     time_limits: TimeLimits = TimeLimits()
+    line_octets_max: int = limit.LINE_OCTETS_FOLDED  # without CR LF; 0: no line is folded
+    is_tls_told: bool = False  # a Notice for each TLS session, as with smtp_tls_loglevel = 1
+    is_chunking: bool = False  # BDAT (RFC 3030) where it is offered; large contents go by DATA
 
     @property
     def tick_s(self) -> float:
         """Period of the clock that watches every time limit of every session."""
         return max(TICK_S_MIN, min(1.0, self.idle_s / 4, self.time_limits.shortest_s / 4))
 
-    def source_for(self, address: str) -> str | None:
-        """The local address to reach `address` from; None: the kernel chooses."""
+    def source_for(self, address: str, sources: tuple[str, ...] = ()) -> str | None:
+        """The local address to reach `address` from, of `sources` if there are any, else of ours.
+
+        None: the kernel chooses.
+        """
         is_ipv6 = ":" in address
-        sources = self.source_addresses
+        sources = sources or self.source_addresses
         return next((source for source in sources if (":" in source) is is_ipv6), None)

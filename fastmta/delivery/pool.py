@@ -47,13 +47,20 @@ class Pool:
         self.idle_count -= 1
         return connection
 
+    def may_go_on(self, connection: Connection) -> bool:
+        """Whether a session may carry one more transaction."""
+        messages_max = connection.dialog.messages_max  # RFC 9422 4.1
+        return connection.use_count < self._options.messages_per_session_max and not (
+            0 < messages_max <= connection.use_count
+        )
+
     def put(self, site_key: bytes, connection: Connection, now_s: float) -> None:
         """Keep a session for the next message, or let it say QUIT if it has served enough."""
         options = self._options
         assert not connection.is_idle
         if (
             options.idle_s <= 0
-            or connection.use_count >= options.messages_per_session_max
+            or not self.may_go_on(connection)
             or now_s - connection.opened_s >= options.session_age_s_max
             or self.idle_count >= options.idle_sessions_max
         ):

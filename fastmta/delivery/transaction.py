@@ -13,12 +13,13 @@ from .content import Source, is_ascii_header
 
 
 class Extras(msgspec.Struct):
-    """What few messages have: DSN parameters (RFC 3461 4), or SMTPUTF8 (RFC 6531 3.4)."""
+    """What few messages have: DSN parameters (RFC 3461 4), SMTPUTF8 (RFC 6531 3.4), REQUIRETLS."""
 
     dsn: DSNRequest | None
     indices: Sequence[int]  # of the envelope's recipients, one for each forward-path
     is_utf8: bool
     has_ascii_header: bool | None  # of a large content; None: look at the content
+    is_tls_required: bool = False  # RFC 8689 2
     withheld: dict[int, Outcome] | None = None  # by the place that they had
 
 
@@ -32,6 +33,7 @@ class Transaction:
 
     __slots__ = (
         "content",
+        "ends_attempt",
         "extras",
         "forward_paths",
         "is_8bit",
@@ -62,7 +64,8 @@ class Transaction:
         self.extras: Extras | None = None
         self.outcomes: list[Outcome | None] = [None] * len(forward_paths)
         self.undecided = len(forward_paths)
-        self.trouble: Outcome | None = None  # the host's fault, if that is what ended it
+        self.trouble: Outcome | None = None  # the host's fault, or a signal of it to go slower
+        self.ends_attempt = False  # another host of the site would say the same
 
     def decide(self, index: int, outcome: Outcome) -> None:
         """The fate of one recipient; nobody decides twice."""
