@@ -12,8 +12,10 @@ Why       Rooms take their own settings as arguments; only daemon and cli know t
 from .address import Endpoint, Network
 from .inbound import Listen
 from .load import load
+from .outbound import Delivery, Retry
 from .problem import ConfigError, Problem
-from .schema import Config, Delivery, Limits, Relay, Retry, Spool
+from .relay import Relay
+from .schema import Config, Limits, Spool
 
 __all__ = [
     "Config",

@@ -1,6 +1,7 @@
 """Kinds of values that name places: domains, mailboxes, networks, endpoints, relays."""
 
 import ipaddress
+import os
 import re
 from typing import NamedTuple
 
@@ -10,18 +11,27 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+UNIX = "unix:"
+_PATH_OCTETS_MAX = 107  # of a unix socket's address on Linux, without the final NUL
 TRUSTED = "trusted"  # stands for the networks of relay.trusted_networks
 SMTP_PORT = 25  # RFC 5321 2.3.5
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 
 
 class Endpoint(NamedTuple):
-    """An IP address and a port."""
+    """An IP address and a port; or the path of a unix socket, and 0."""
 
     address: str
     port: int
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a path."""
+        return self.address.startswith("/")
+
     def __str__(self) -> str:
+        if self.is_local:
+            return f"{UNIX}{self.address}"
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{host}:{self.port}"
 
@@ -143,6 +153,26 @@ class Socket(Kind):
         return Endpoint(address, number)
 
 
+class BindPlace(Socket):
+    """Where a listener listens: IP address and port, or a unix socket."""
+
+    shape = "`address:port`, IPv6 as `[::1]:25`, or `unix:/path`"
+
+    def check(self, value: object) -> Endpoint:
+        text = plain_text(value)
+        if not text.startswith(UNIX):
+            return super().check(text)
+        path = text.removeprefix(UNIX)
+        if not path.startswith("/") or path.endswith("/"):
+            raise ValueError(f'"{path}" is not the absolute path of a socket')
+        path = "/" + os.path.normpath(path).lstrip("/")
+        if len(os.fsencode(path)) > _PATH_OCTETS_MAX:
+            raise ValueError(
+                f'"{path}" is too long: a socket\'s path has {_PATH_OCTETS_MAX} octets'
+            )
+        return Endpoint(path, 0)
+
+
 def _split_port(text: str) -> tuple[str, str | None]:
     """Host and port of `host`, `host:port`, `[host]`, `[host]:port` or a bare IPv6 address."""
     if text.startswith("["):
@@ -163,6 +193,8 @@ class NextHop(Kind):
 
     def check(self, value: object) -> str:
         text = plain_text(value)
+        if "@" in text:  # perhaps a password: not quoted
+            raise ValueError("must be a host alone: a login goes into username and password")
         host, port = _split_port(text)
         suffix = "" if port is None else f":{_port(port, 1)}"
         bare = host[5:] if host.lower().startswith("ipv6:") else host

@@ -7,15 +7,20 @@ from typing import Any, NamedTuple, get_args
 
 from .inbound import Listen
 from .key import Key
+from .relay import NamedRelay, Route, TlsPolicy
 from .schema import Config
 
-LISTENER = re.compile(r"[a-z][a-z0-9-]*(?:_[a-z0-9-]+)*")
+# Tables that there may be several of: by a name of the operator's, or by their number in the file.
+NAMED: dict[str, type[Any]] = {"listen": Listen, "relays": NamedRelay}
+LISTED: dict[str, type[Any]] = {"route": Route, "tls_policy": TlsPolicy}
+_NAME = re.compile(r"[a-z][a-z0-9-]*(?:_[a-z0-9-]+)*")
+_NUMBER = re.compile(r"[1-9][0-9]{0,4}")
 
 
 class Entry(NamedTuple):
     """One key."""
 
-    dotted: str  # a listener's name is `*`
+    dotted: str  # a name or number of the operator's is `*`
     key: Key
     default: object
 
@@ -32,8 +37,9 @@ def _sections(schema: type[Any], dotted: str) -> Iterator[Section]:
     yield Section(dotted, schema, (schema.__doc__ or "") if dotted else "")
     for one in dataclasses.fields(schema):
         prefix = f"{dotted}.{one.name}" if dotted else one.name
-        if one.name == "listen":
-            yield Section("listen.*", Listen, Listen.__doc__ or "")
+        several = NAMED.get(one.name) or LISTED.get(one.name)
+        if several is not None and not dotted:
+            yield Section(f"{one.name}.*", several, several.__doc__ or "")
         elif dataclasses.is_dataclass(one.type):
             assert isinstance(one.type, type)
             yield from _sections(one.type, prefix)
@@ -53,11 +59,16 @@ ENTRIES = {entry.dotted: entry for entry in _entries()}
 
 
 def entry_of(dotted: str) -> Entry | None:
-    """The entry of a key whose listener, if any, is named: `listen.smtp.bind`."""
+    """The entry of a key whose name or number, if any, is given: `listen.smtp.bind`."""
     first, _, rest = dotted.partition(".")
-    if first == "listen":
+    if first in NAMED or first in LISTED:
         name, _, leaf = rest.partition(".")
-        if not LISTENER.fullmatch(name):
+        if not is_name(first, name):
             return None
-        dotted = f"listen.*.{leaf}"
+        dotted = f"{first}.*.{leaf}"
     return ENTRIES.get(dotted)
+
+
+def is_name(section: str, name: str) -> bool:
+    """Whether `name` can stand behind `listen`, `relays`, `route` ..."""
+    return (_NUMBER if section in LISTED else _NAME).fullmatch(name) is not None

@@ -7,11 +7,13 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from .catalogue import ENTRIES, SECTIONS, Entry, Section
+from .catalogue import ENTRIES, LISTED, NAMED, SECTIONS, Entry, Section
 from .inbound import KINDS
 
 DOCUMENT_PATH = "docs/configuration.md"
 SAMPLE_PATH = "conf/fastmta.toml"
+
+_EXAMPLES = {"listen": "smtp", "relays": "ses"}  # names in the sample
 
 _INTRODUCTION = """\
 # Configuration
@@ -38,6 +40,9 @@ In the environment, sections and keys are joined by two underscores and written 
 name without. Lists are separated by commas. With `_FILE` at the end the value is read from the
 named file: `FASTMTA_RELAY__HOST_FILE=/run/secrets/relay`. Other `FASTMTA_*` variables are ignored,
 because container platforms make such names up; `FASTMTA_A__B` that is no key stops the start.
+
+Tables in double brackets, `[[route]]`, may stand there several times, and their order counts. In
+the environment and in flags they have numbers from 1: `FASTMTA_ROUTE__1__TO`.
 
 A list may also be written as a single value. Keys that end in `_s` are seconds; keys that end in
 `_octets` take a number of octets or text such as `"25 MiB"`. "Over all workers" means that each
@@ -73,6 +78,8 @@ def _kinds() -> str:
 def _chapters() -> Iterator[str]:
     for section in SECTIONS.values():
         name = section.dotted.replace("*", "<name>")
+        if section.dotted.partition(".")[0] in LISTED:
+            name = f"[{name.partition('.')[0]}]"
         title = f"## `[{name}]`\n\n{section.doc}" if name else "## At the top of the file"
         rows = [_row(entry) for entry in _entries_of(section)]
         yield "\n".join([title, "", "| key | default | value | |", "|---|---|---|---|", *rows, ""])
@@ -91,19 +98,27 @@ def _row(entry: Entry) -> str:
 
 
 def render_sample() -> str:
-    """The text of `conf/fastmta.toml`."""
+    """The text of `conf/fastmta.toml`. What there is none of by default stands there as comment."""
     lines = [
         "# Every key of fastmta with its default. A file needs only what differs from it;",
         "# docs/configuration.md says more, `fastmta check -c FILE` checks.",
     ]
     for section in SECTIONS.values():
+        first = section.dotted.partition(".")[0]
+        mark = "#" if first in LISTED or (first in NAMED and first != "listen") else ""
         if section.dotted:
-            lines += ["", *_comment(section.doc), f"[{section.dotted.replace('*', 'smtp')}]"]
+            lines += ["", *_comment(section.doc), f"{mark}{_sample_title(section, first)}"]
         for entry in _entries_of(section):
             name = entry.dotted.rpartition(".")[2]
             lines += ["", *_comment(entry.key.doc)]
-            lines.append(f"{name} = {entry.key.kind.render(entry.default)}")
+            lines.append(f"{mark}{name} = {entry.key.kind.render(entry.default)}")
     return "\n".join(lines) + "\n"
+
+
+def _sample_title(section: Section, first: str) -> str:
+    if first in LISTED:
+        return f"[[{first}]]"
+    return f"[{section.dotted.replace('*', _EXAMPLES.get(first, ''))}]"
 
 
 def _comment(text: str) -> list[str]:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-from .address import TRUSTED, Endpoint, ExemptNetwork, Network, Socket, TrustedNetwork
+from .address import TRUSTED, BindPlace, Endpoint, ExemptNetwork, Network, TrustedNetwork
 from .credential import Credentials, HookTarget, SocketPlace
 from .key import DAY_S, Key
-from .kind import Choice, FilePath, Flag, Integer, Keyword, Listing, Seconds, Text
+from .kind import Choice, FilePath, Flag, Integer, Keyword, Listing, Mode, Seconds, Text
 
 
 class ListenKind(NamedTuple):
@@ -33,10 +33,20 @@ class Listen:
     bind: Annotated[
         tuple[Endpoint, ...],
         Key(
-            Listing(Socket(), least=1),
-            "Addresses to listen on; port 0 takes a free one and the start-up line says which.",
+            Listing(BindPlace(), least=1),
+            "Addresses to listen on; port 0 takes a free one and the start-up line says which. A "
+            "unix socket is for kind `lmtp`: who may connect is trusted, and known as "
+            "`localhost[127.0.0.1]`.",
         ),
     ] = (Endpoint("127.0.0.1", 2525),)
+    socket_mode: Annotated[
+        str,
+        Key(
+            Mode(),
+            "Who may connect to a unix socket of `bind`. Its group is the server's, or its "
+            "directory's where that has the setgid bit.",
+        ),
+    ] = "0660"
     kind: Annotated[
         str,
         Key(

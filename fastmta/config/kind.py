@@ -78,17 +78,29 @@ class FilePath(Kind):
         return path
 
 
+class Mode(Kind):
+    """Who may use a file: the owner, the group and others."""
+
+    shape = "octal mode such as `0660`"
+
+    def check(self, value: object) -> str:
+        mode = plain_text(value)
+        if not re.fullmatch(r"0?[0-7]{3}", mode):
+            raise ValueError(f'"{mode}" is not a mode such as 0660')
+        return f"0{mode[-3:]}"
+
+
 class Choice(Kind):
     """One of a few words."""
 
     def __init__(self, *words: str) -> None:
         self.words = words
-        self.shape = " or ".join(f"`{word}`" for word in words)
+        self.shape = " or ".join(f"`{word}`" if word else '`""`' for word in words)
 
     def check(self, value: object) -> str:
         word = plain_text(value)
         if word not in self.words:
-            known = ", ".join(self.words)
+            known = ", ".join(filter(None, self.words))
             raise ValueError(f'"{word}" is not one of: {known}{suggest(word, self.words)}')
         return word
 

@@ -7,21 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .catalogue import ENTRIES, LISTENER, SECTIONS, Entry, entry_of
+from .catalogue import ENTRIES, LISTED, NAMED, SECTIONS, Entry, entry_of, is_name
 from .position import find_lines
 from .problem import Problem, suggest
 
 _PREFIX = "FASTMTA_"
 _FILE_SUFFIX = "_FILE"
 _SECRET_CHARACTERS_MAX = 64 * 1024
+_NAMES = {"listen": "listener", "relays": "relay"}  # what the name is of
+_EXAMPLES = {"listen": "smtp", "relays": "ses", "route": "1", "tls_policy": "1"}
 
 
 @dataclass(slots=True)
 class Layer:
     """Checked values by dotted key, where each key was set, and what is wrong.
 
-    A key whose value is wrong has a place and no value. A listener has a place (`listen.smtp`)
-    once it or one of its keys is mentioned.
+    A key whose value is wrong has a place and no value. A listener, relay or route has a place
+    (`listen.smtp`, `route.1`) once it or one of its keys is mentioned.
     """
 
     values: dict[str, object] = field(default_factory=dict)
@@ -42,7 +44,7 @@ class Layer:
 
     def _take(self, dotted: str, place: str, read: Callable[[Any], object], value: object) -> None:
         self.places[dotted] = place
-        if dotted.startswith("listen."):
+        if dotted.partition(".")[0] in (*NAMED, *LISTED):
             self.places.setdefault(dotted.rpartition(".")[0], place)
         try:
             self.values[dotted] = read(value)
@@ -93,8 +95,11 @@ class _FileReader:
             entry = entry_of(dotted)
             if entry is not None:
                 self._layer.take(entry, dotted, self._place(here), value)
-            elif len(here) == 2 and here[0] == "listen" and not LISTENER.fullmatch(name):
-                self._wrong(here, f'"{name}" cannot name a listener: a-z, 0-9, single _ and -')
+            elif len(here) == 2 and here[0] in NAMED and not is_name(here[0], name):
+                what = _NAMES[here[0]]
+                self._wrong(here, f'"{name}" cannot name a {what}: a-z, 0-9, single _ and -')
+            elif len(here) == 1 and name in LISTED:
+                self._read_list(here, value)
             elif _is_section(here):
                 self._read_section(here, value)
             else:
@@ -104,13 +109,20 @@ class _FileReader:
         if not isinstance(value, dict):
             self._wrong(path, f"is a section; write [{'.'.join(path)}]")
             return
-        if len(path) == 2 and path[0] == "listen":
+        if len(path) == 2 and path[0] in (*NAMED, *LISTED):
             self._layer.places[".".join(path)] = self._place(path)
         self.read(path, value)
 
+    def _read_list(self, path: tuple[str, ...], value: object) -> None:
+        if not isinstance(value, list):
+            self._wrong(path, f"there may be several; write [[{'.'.join(path)}]]")
+            return
+        for number, one in enumerate(value, 1):
+            self._read_section((*path, str(number)), one)
+
 
 def _is_section(path: tuple[str, ...]) -> bool:
-    if path[0] == "listen":
+    if path[0] in NAMED:
         return len(path) <= 2
     return ".".join(path) in SECTIONS
 
@@ -124,8 +136,11 @@ def suggest_key(dotted: str) -> str:
     if dotted in _RETIRED:
         return f"; did you mean {_RETIRED[dotted]}?"
     parts = dotted.split(".")
-    listener = parts[1] if parts[0] == "listen" and len(parts) > 1 else "smtp"
-    keys = [key.replace("*", listener) for key in ENTRIES]
+    keys = []
+    for key in ENTRIES:
+        first = key.partition(".")[0]
+        name = parts[1] if parts[0] == first and len(parts) > 1 else _EXAMPLES.get(first, "")
+        keys.append(key.replace("*", name))
     sections = {key.rpartition(".")[0] for key in keys} | {key.split(".")[0] for key in keys}
     same_name = [key for key in keys if key.rpartition(".")[2] == parts[-1]]
     if len(same_name) == 1:

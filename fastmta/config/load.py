@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .catalogue import SECTIONS
+from .catalogue import LISTED, NAMED, SECTIONS
 from .layer import Layer, read_environment, read_file, read_overrides
 from .problem import ConfigError
 from .schema import Config
@@ -39,7 +39,7 @@ def load(
     problems += wrong
     if problems:
         raise ConfigError(problems)
-    return dataclasses.replace(config, warnings=tuple(doubtful))
+    return dataclasses.replace(config, warnings=tuple(doubtful), places=places)
 
 
 def system_hostname() -> str:
@@ -55,15 +55,17 @@ def system_hostname() -> str:
 
 
 def _build(values: Mapping[str, object], places: Mapping[str, str]) -> Config:
-    listeners = {dotted.split(".")[1] for dotted in places if dotted.startswith("listen.")}
     arguments: dict[str, Any] = {}  # Any: keyword arguments of dataclasses of different shapes
-    if listeners:
-        schema = SECTIONS["listen.*"].schema
-        arguments["listen"] = {
-            name: schema(**_own(values, f"listen.{name}")) for name in sorted(listeners)
-        }
+    for first in (*NAMED, *LISTED):
+        names = {dotted.split(".")[1] for dotted in places if dotted.startswith(f"{first}.")}
+        if not names:
+            continue
+        schema = SECTIONS[f"{first}.*"].schema
+        made = {name: schema(**_own(values, f"{first}.{name}")) for name in sorted(names)}
+        numbers = sorted(names, key=int) if first in LISTED else []
+        arguments[first] = tuple(made[number] for number in numbers) if numbers else made
     for dotted in sorted(SECTIONS, key=lambda name: -name.count(".")):
-        if dotted not in ("", "listen.*"):
+        if dotted and not dotted.endswith(".*"):
             arguments[dotted] = SECTIONS[dotted].schema(
                 **_own(values, dotted), **_inner(arguments, dotted)
             )

@@ -18,7 +18,10 @@ _QUOTED = re.compile(
 
 
 def find_lines(text: str) -> dict[tuple[str, ...], int]:
-    """Line (from 1) of each table and key, by its path. The first place of a path counts."""
+    """Line (from 1) of each table and key, by its path. The first place of a path counts.
+
+    Tables of an array are numbered from 1: `[[route]]` is ("route", "1"), then ("route", "2").
+    """
     return _Scanner(text).scan()
 
 
@@ -27,6 +30,7 @@ class _Scanner:
         self._text = text
         self._pos = 0
         self._lines: dict[tuple[str, ...], int] = {}
+        self._counts: dict[tuple[str, ...], int] = {}  # of tables in each array
 
     def scan(self) -> dict[tuple[str, ...], int]:
         table: tuple[str, ...] = ()
@@ -41,7 +45,11 @@ class _Scanner:
                 start = self._pos
                 while text.startswith("[", self._pos):
                     self._pos += 1
+                is_array = self._pos - start == 2
                 table = self._path()
+                if is_array:
+                    self._counts[table] = self._counts.get(table, 0) + 1
+                    table = (*table, str(self._counts[table]))
                 self._note((), table, start)
                 self._skip_line()
             else:

@@ -1,8 +1,12 @@
 """What is wrong with a configuration, said so that it can be mended at once."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
+
+# `smtp://name:password@host` is no way to write a relay, but it is written.
+_LOGIN = re.compile(r"((?:[A-Za-z0-9+.-]+://)?)[^\s\"/@:]*:[^\s\"@]*@")
 
 
 class Problem(NamedTuple):
@@ -13,9 +17,9 @@ class Problem(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.place}: {self.key}: {self.text}" if self.key else f"{self.place}: {self.text}"
-        )
+        """In one line, without a login that stands in the value that is wrong."""
+        text = _LOGIN.sub(r"\1***@", self.text)
+        return f"{self.place}: {self.key}: {text}" if self.key else f"{self.place}: {text}"
 
 
 class ConfigError(Exception):

@@ -4,21 +4,14 @@
 `python -m fastmta.config`. Units stand last in a name: `_s` seconds, `_octets` octets.
 """
 
-import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from .address import (
     Domain,
-    Endpoint,
-    IPAddress,
     Mailbox,
-    Network,
-    NextHop,
-    Socket,
-    TrustedNetwork,
 )
-from .credential import Fingerprint
 from .inbound import Auth, ClientLimits, Hooks, Listen, Tls
 from .key import DAY_S, KIB, MIB, Key
 from .kind import (
@@ -34,10 +27,12 @@ from .kind import (
     Watermarks,
     Word,
 )
+from .outbound import Delivery, Dns, Retry
 from .problem import Problem
+from .relay import NamedRelay, Relay, Route, TlsPolicy
 
 PAGE_OCTETS = 4096
-RELAY_HOSTS_MAX = 16  # as many does one next hop hold
+NOTICES = ("bounce", "2bounce", "delay", "policy", "protocol", "resource", "software", "data")
 RECORD_SLACK_OCTETS = 64 * KIB  # room for the envelope and framing of the largest record
 
 
@@ -204,133 +199,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relay:
-    """Who may send through us, to whom, and which way."""
-
-    trusted_networks: Annotated[
-        tuple[Network, ...],
-        Key(Listing(TrustedNetwork()), "Clients from these networks may send to anyone."),
-    ] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-    domains: Annotated[
-        tuple[str, ...],
-        Key(
-            Listing(Domain(may_cover_subdomains=True)),
-            "Mail to these domains is taken from anyone; `.example.com` means its subdomains.",
-        ),
-    ] = ()
-    client_fingerprints: Annotated[
-        tuple[str, ...],
-        Key(
-            Listing(Fingerprint()),
-            "Clients whose certificate, accepted by `tls.client_ca`, is one of these may send to "
-            "anyone.",
-        ),
-    ] = ()
-    host: Annotated[
-        tuple[str, ...],
-        Key(
-            Listing(NextHop(), most=RELAY_HOSTS_MAX),
-            "All mail goes to this relay, or to the first of several that answers; empty: to the "
-            "MX hosts of each recipient's domain. Brackets or an address mean no MX look-up. "
-            "A relay that cannot be found delays mail; it bounces none.",
-        ),
-    ] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """How long to wait for a receiver, step by step (RFC 5321 4.5.3.2)."""
-
-    connect_s: Annotated[float, Key(Seconds(1, 3600), "For the TCP connection.")] = 30.0
-    greeting_s: Annotated[float, Key(Seconds(1, 3600), "For the greeting.")] = 300.0
-    helo_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to EHLO or HELO.")] = 300.0
-    mail_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to MAIL.")] = 300.0
-    rcpt_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to RCPT.")] = 300.0
-    data_s: Annotated[float, Key(Seconds(1, 3600), "For the reply to DATA.")] = 120.0
-    block_s: Annotated[
-        float, Key(Seconds(1, 3600), "For the receiver to take more of the content.")
-    ] = 180.0
-    dot_s: Annotated[float, Key(Seconds(1, 7200), "For the reply to the final dot.")] = 600.0
-    quit_s: Annotated[float, Key(Seconds(0.1, 3600), "For the reply to QUIT.")] = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """How mail goes out. A site is the set of MX hosts that serve a domain, or a relay."""
-
-    site_connections: Annotated[
-        int, Key(Integer(1, 10_000), "Connections to one site at a time, over all workers.")
-    ] = 20
-    window_start: Annotated[
-        int, Key(Integer(1, 10_000), "Connections to a site that we know nothing of yet.")
-    ] = 5
-    connections: Annotated[
-        int, Key(Integer(1, 100_000), "Connections to all sites together, over all workers.")
-    ] = 500
-    addresses: Annotated[
-        int, Key(Integer(1, 50), "Addresses of a site that one attempt tries to connect to.")
-    ] = 5
-    sessions: Annotated[
-        int, Key(Integer(1, 50), "Sessions that one attempt opens after a connection was made.")
-    ] = 2
-    idle_s: Annotated[
-        float, Key(Seconds(0, 300), "How long an idle connection is kept for the next message.")
-    ] = 5.0
-    messages_per_connection: Annotated[
-        int, Key(Integer(1, 1_000_000), "Messages over one connection before a new one is made.")
-    ] = 1000
-    source: Annotated[
-        tuple[str, ...],
-        Key(
-            Listing(IPAddress()),
-            "Own addresses to connect from, at most one a family; empty: the system's choice.",
-        ),
-    ] = ()
-    timeouts: Timeouts = field(default_factory=Timeouts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """When deferred mail is tried again, and when we give up."""
-
-    first_s: Annotated[
-        float, Key(Seconds(1, DAY_S), "Wait after the first failed attempt; it doubles each time.")
-    ] = 300.0
-    max_s: Annotated[float, Key(Seconds(1, 7 * DAY_S), "Longest wait between attempts.")] = 4000.0
-    jitter: Annotated[
-        float, Key(Number(0, 0.5), "Fraction by which each wait is lengthened or shortened.")
-    ] = 0.1
-    lifetime_s: Annotated[
-        float,
-        Key(Seconds(1, 100 * DAY_S), "Age at which undelivered mail goes back to its sender."),
-    ] = 5 * DAY_S
-    bounce_lifetime_s: Annotated[
-        float, Key(Seconds(1, 100 * DAY_S), "Age at which undelivered bounces are dropped.")
-    ] = 5 * DAY_S
-    site_backoff_min_s: Annotated[
-        float, Key(Seconds(0.1, DAY_S), "First pause of a site that cannot be reached; it doubles.")
-    ] = 10.0
-    site_backoff_max_s: Annotated[
-        float, Key(Seconds(0.1, DAY_S), "Longest pause of a site that cannot be reached.")
-    ] = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dns:
-    """How names are looked up."""
-
-    servers: Annotated[
-        tuple[Endpoint, ...],
-        Key(
-            Listing(Socket(port=53, port_least=1)),
-            "Name servers as address or `address:port`; empty: those of /etc/resolv.conf.",
-        ),
-    ] = ()
-    timeout_s: Annotated[float, Key(Seconds(0.1, 60), "For one answer of one server.")] = 2.0
-    tries: Annotated[int, Key(Integer(1, 10), "Queries before a look-up counts as failed.")] = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Headers:
     """What changes in the header section on the way through, beside our Received field."""
 
@@ -367,12 +235,35 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notify:
-    """Who is told."""
+    """Who is told of mail that fails or is late, and of trouble."""
 
     postmaster: Annotated[
         str,
         Key(Mailbox(), "Where mail to <postmaster> goes; empty: postmaster at `rewrite.origin`."),
     ] = ""
+    classes: Annotated[
+        tuple[str, ...],
+        Key(
+            Listing(Choice(*NOTICES)),
+            "What the postmaster hears of: `bounce` and `2bounce` (failed mail, failed bounces), "
+            "`delay`, and lines of the log about `policy`, `protocol`, `resource`, `software` and "
+            "`data` in a notice every ten minutes at most.",
+        ),
+    ] = ("resource", "software")
+    delay_s: Annotated[
+        float,
+        Key(
+            Seconds(0, 30 * DAY_S),
+            "Age at which a sender hears once that mail is late; 0: never.",
+        ),
+    ] = 0.0
+    original_octets: Annotated[
+        int,
+        Key(
+            Octets(1 * KIB, 10 * MIB),
+            "A larger message goes back as its header section only.",
+        ),
+    ] = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -435,6 +326,9 @@ class Config:
     client_limits: ClientLimits = field(default_factory=ClientLimits)
     pressure: Pressure = field(default_factory=Pressure)
     relay: Relay = field(default_factory=Relay)
+    relays: dict[str, NamedRelay] = field(default_factory=dict)
+    route: tuple[Route, ...] = ()
+    tls_policy: tuple[TlsPolicy, ...] = ()
     delivery: Delivery = field(default_factory=Delivery)
     retry: Retry = field(default_factory=Retry)
     dns: Dns = field(default_factory=Dns)
@@ -446,3 +340,11 @@ class Config:
     control: Control = field(default_factory=Control)
     workers: Workers = field(default_factory=Workers)
     warnings: tuple[Problem, ...] = ()  # doubtful, but no reason not to start
+    places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # by key
+
+    def located(self, text: str) -> str:
+        """`key: what is wrong` behind the place where that key, or its section, was set."""
+        key = text.partition(": ")[0]
+        while key and key not in self.places:
+            key = key.rpartition(".")[0]
+        return f"{self.places[key]}: {text}" if key else text

@@ -4,7 +4,9 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 
 from .address import Endpoint, Network, split_next_hop
+from .preset import is_preset
 from .problem import Problem
+from .relaycheck import doubtful_with_relays, wrong_with_relays
 from .schema import RECORD_SLACK_OCTETS, Config
 
 # (smaller, larger): dotted keys of numbers that must stand in this order
@@ -27,10 +29,11 @@ def check_whole(
     """
     check = _Check(config, places, bad)
     check.check_order()
+    check.check_delay()
     check.check_spool()
     check.check_listeners()
     check.check_clients()
-    check.check_relay()
+    check.check_relays()
     check.check_source()
     check.check_names()
     return check.wrong, check.doubtful
@@ -68,6 +71,12 @@ class _Check:
                 )
                 self.wrong.append(self._problem(small, text, large))
 
+    def check_delay(self) -> None:
+        delay_s, lifetime_s = self._config.notify.delay_s, self._config.retry.lifetime_s
+        if delay_s >= lifetime_s:
+            text = f"nobody hears of it: mail goes back after {lifetime_s:g} s (retry.lifetime_s)"
+            self.doubtful.append(self._problem("notify.delay_s", text, "retry.lifetime_s"))
+
     def check_spool(self) -> None:
         spool = self._config.spool
         if "spool.big_octets" in self._bad or "spool.segment_octets" in self._bad:
@@ -89,7 +98,10 @@ class _Check:
             if dotted not in self._places or dotted in self._bad:
                 continue
             for endpoint in listen.bind:
-                if endpoint.port and endpoint in owners:
+                if endpoint.is_local and listen.kind != "lmtp":
+                    text = f'{endpoint} needs kind = "lmtp": other kinds listen on addresses only'
+                    self.wrong.append(self._problem(dotted, text))
+                if (endpoint.port or endpoint.is_local) and endpoint in owners:
                     text = f"{endpoint} is bound by {owners[endpoint]} as well"
                     self.wrong.append(self._problem(dotted, text))
                 owners.setdefault(endpoint, dotted)
@@ -158,21 +170,38 @@ class _Check:
             )
             self.wrong.append(self._problem("relay.client_fingerprints", text))
 
-    def check_relay(self) -> None:
+    def check_relays(self) -> None:
+        """Relays, routes and TLS policies; their own values are checked elsewhere."""
+        for dotted, text, others in wrong_with_relays(self._config, self._bad.__contains__):
+            place = self._problem(dotted, text, *others).place
+            self.wrong.append(Problem(place, dotted, text))
+        for dotted, text in doubtful_with_relays(self._config):
+            self.doubtful.append(self._problem(dotted, text, dotted.rpartition(".")[0]))
+        self._check_loop("relay.host", self._config.relay.host)
+        for name, relay in self._config.relays.items():
+            self._check_loop(f"relays.{name}.host", relay.host)
+        for number, route in enumerate(self._config.route, 1):
+            transport, _, host = route.to.partition(":")
+            if transport in ("smtp", "lmtp"):
+                self._check_loop(f"route.{number}.to", (host,))
+
+    def _check_loop(self, dotted: str, hosts: Iterable[str]) -> None:
         """A relay that is one of our listeners would hand us our own mail."""
-        if "relay.host" in self._bad:
+        if dotted in self._bad:
             return
         bound = {
             (endpoint.address, endpoint.port): f"listen.{name}"
             for name, listen in self._config.listen.items()
             for endpoint in listen.bind
         }
-        for text in self._config.relay.host:
+        for text in hosts:
+            if is_preset(text) or text.startswith("unix:"):
+                continue
             host, port = split_next_hop(text)
             for address in _addresses_of_ours(host, self._config.hostname):
                 if (address, port) in bound:
                     text = f'"{text}" is our own {bound[address, port]}: mail would never leave'
-                    self.wrong.append(self._problem("relay.host", text))
+                    self.wrong.append(self._problem(dotted, text))
                     break
 
     def check_source(self) -> None:

@@ -139,6 +139,15 @@ def test_a_file_that_cannot_be_read_is_a_problem() -> None:
         load("/nonexistent/x.toml")
 
 
+def test_delay_beyond_the_lifetime_is_doubtful(tmp_path: Path) -> None:
+    text = 'hostname = "a.b"\n[retry]\nlifetime_s = 3600\n[notify]\ndelay_s = {}\n'
+    assert not load_text(tmp_path, text.format(3599)).warnings
+    (warning,) = load_text(tmp_path, text.format(3600)).warnings
+    assert str(warning).endswith(
+        ":5: notify.delay_s: nobody hears of it: mail goes back after 3600 s (retry.lifetime_s)"
+    )
+
+
 def test_warnings_do_not_stop(tmp_path: Path) -> None:
     config = load_text(tmp_path, 'hostname = "box"\n[relay]\ntrusted_networks = ["::/0"]\n')
     assert [problem.key for problem in config.warnings] == ["hostname", "relay.trusted_networks"]
@@ -268,6 +277,16 @@ def test_a_relay_that_is_our_own_listener(tmp_path: Path, bind: str, host: str) 
     (problem,) = problems_of(tmp_path, text)
     assert problem.startswith("fastmta.toml:4: relay.host: ")
     assert "is our own listen.a" in problem
+
+
+def test_unix_sockets_are_for_lmtp_and_one_listener(tmp_path: Path) -> None:
+    text = '[listen.a]\nbind = ["127.0.0.1:24", "unix:/run/lmtp"]\nkind = "lmtp"\n'
+    assert load_text(tmp_path, text).listen["a"].bind[1].is_local
+    assert problems_of(tmp_path, text + '[listen.b]\nbind = "unix:/run/./lmtp"\n') == [
+        'fastmta.toml:5: listen.b.bind: unix:/run/lmtp needs kind = "lmtp": other kinds listen on '
+        "addresses only",
+        "fastmta.toml:5: listen.b.bind: unix:/run/lmtp is bound by listen.a.bind as well",
+    ]
 
 
 @pytest.mark.parametrize("host", ["[127.0.0.1]:2526", "[127.0.0.2]:2525", "other.example:2525"])

@@ -50,7 +50,10 @@ def test_every_key_has_the_line_it_begins_on() -> None:
         "table.sub table": 21,
         "table.sub table.three": 22,
         "array": 23,
-        "array.four": 24,
+        "array.1": 23,
+        "array.1.four": 24,
+        "array.2": 25,
+        "array.2.four": 26,
     }
 
 
