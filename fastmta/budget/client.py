@@ -119,6 +119,7 @@ class ClientLimits:
         self.options = options
         self._per_client = options.per_client
         self._per_login = options.per_login
+        self._has_limits = any(self._per_client[:_AUTH_FAILURE])
         self._account_at_max = -(-options.account_failures // 2)
         self._window_ns = int(options.window_s * _NS)
         self._failure_window_ns = int(options.failure_window_s * _NS)
@@ -197,8 +198,8 @@ class ClientLimits:
 
     def is_exempt(self, address: str) -> bool:
         """Whether nothing of this client is counted, unless it logs in or fails to."""
-        if not any(self._per_client[:_AUTH_FAILURE]):
-            return True  # no limit is set
+        if not self._has_limits:
+            return True
         return (self._known.get(address) or self._meet(address)).is_exempt
 
     def enter(self, address: str) -> bool:

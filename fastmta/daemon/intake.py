@@ -13,10 +13,7 @@ from fastmta.smtp import reply as replies
 from .pressure import Pressure, State
 
 Done = Callable[[Message, Exception | None], None]
-
-# What is open may still come to this many times what it was declared with, on the disk: the record,
-# and the room that the log needs around it (Postfix refuses MAIL below the same multiple).
-_VOLUME_FACTOR = 1.5
+_RED = State.RED  # asked about at each MAIL
 
 
 class Store(Protocol):
@@ -60,11 +57,12 @@ class Intake:
         """451 while the spool is broken, 452 while we are short of something; never 5xx."""
         if not self._store.is_healthy:
             return replies.R451_LOCAL_ERROR
-        state = self._pressure.state
-        if state and (state >= State.RED or declared_octets > self._large_octets):
+        pressure = self._pressure
+        state = pressure.state
+        if state and (state >= _RED or declared_octets > self._large_octets):
             return replies.R452_STORAGE_FULL
         expected = self._room.octets_expected + (declared_octets or self._message_octets_max)
-        if expected * _VOLUME_FACTOR > self._pressure.readings.volume_octets:
+        if expected > pressure.promisable_octets:
             return replies.R452_STORAGE_FULL
         return None
 

@@ -20,13 +20,14 @@ from fastmta.dsn import Bouncer
 from fastmta.event import Event, Notice, Severity
 from fastmta.journal import Journal, Origin, Writer
 from fastmta.message.attempt import Job
-from fastmta.route import RouteTable, Site
+from fastmta.route import Site
 from fastmta.scheduler import Ports, Scheduler
 from fastmta.spool import Spool, SpoolError
 
 from .clock import ClockFile, QueueClock
 from .descriptor import Division
-from .settings import scheduler_options, spool_options
+from .routing import offline_table
+from .settings import notify_options, scheduler_options, spool_options
 from .shard import Shard
 
 
@@ -119,8 +120,9 @@ class Offline:
     def _open(self, number: int) -> Station:
         config, clock = self._config, self._clock
         emit, loop = self._journal.emit, self._runner.get_loop()
-        routes = RouteTable(config.relay.host)
-        spool = Spool.open(str(self._root), spool_options(config, number), routes.next_hop, emit)
+        routes = offline_table(config)
+        options = spool_options(config, number, routes.fingerprint)
+        spool = Spool.open(str(self._root), options, routes.next_hop, emit)
         nobody = _Nobody()
         bouncer = Bouncer(
             config.hostname,
@@ -128,6 +130,7 @@ class Offline:
             clock.true_wall_ns,
             clock.wall_ns,
             spool.contents.head,
+            notify_options(config),
         )
         ports = Ports(
             backlog=spool,

@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 import msgspec
 
+# What is open may still come to this many times what it was declared with, on the disk: the record,
+# and the room that the log needs around it (Postfix refuses MAIL below the same multiple).
+_VOLUME_FACTOR = 1.5
 RELIEF = 0.2  # a mark is left when the reading is better than it by this part of it
 
 Marks = tuple[float, float, float]  # yellow, red, black
@@ -141,17 +144,22 @@ class _Needle:
 
 
 class Pressure:
-    """The state of one worker. `note` is to be called about twice a second."""
+    """The state of one worker. `note` is to be called about twice a second.
+
+    `promisable_octets` is what contents under way may be declared with, all together.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.state = State.GREEN
         self.readings = Readings()  # the latest
+        self.promisable_octets = _promisable(self.readings)
         self._needles = [_Needle(gauge, limits.calm_s) for gauge in limits.gauges()]
         self._worst = self._needles[0]
 
     def note(self, readings: Readings, now_s: float) -> Change | None:
         """Take `readings` made at `now_s` (monotonic seconds); the change if there is one."""
         self.readings = readings
+        self.promisable_octets = _promisable(readings)
         for needle in self._needles:
             needle.move(getattr(readings, needle.gauge.reading), now_s)
         worst = max(self._needles, key=lambda needle: needle.level)  # the first of equals
@@ -163,6 +171,11 @@ class Pressure:
         value = getattr(readings, cause.gauge.reading)
         text = f"pressure is {state.name.lower()}: {cause.gauge.text.format(value)}; {_ACTS[state]}"
         return Change(state, cause.gauge.reading, text)
+
+
+def _promisable(readings: Readings) -> int:
+    """What clients may declare in all, by the room on the volume."""
+    return int(readings.volume_octets / _VOLUME_FACTOR)
 
 
 _ACTS = {

@@ -13,6 +13,7 @@ from fastmta.config import Config, Listen
 from fastmta.config.address import Network
 from fastmta.config.inbound import KINDS
 from fastmta.delivery import DeliveryOptions, TimeLimits
+from fastmta.dsn import NotifyOptions
 from fastmta.listener import Census, ListenerSettings
 from fastmta.policy import RelayPolicy
 from fastmta.route import OwnHosts
@@ -67,7 +68,9 @@ def session_settings(config: Config, listen: Listen) -> SessionSettings:
     )
 
 
-def listener_settings(config: Config, listen: Listen, division: Division) -> ListenerSettings:
+def listener_settings(
+    config: Config, listen: Listen, division: Division, is_local: bool = False
+) -> ListenerSettings:
     """Time limits of inbound connections, and what comes before SMTP."""
     return ListenerSettings(
         idle_s=config.limits.idle_s,
@@ -76,6 +79,7 @@ def listener_settings(config: Config, listen: Listen, division: Division) -> Lis
         is_implicit_tls=listen.tls_level == "implicit",
         handshake_s=config.tls.handshake_s,
         proxies=Networks(listen.proxies),
+        is_local=is_local,
     )
 
 
@@ -168,6 +172,9 @@ def delivery_options(config: Config) -> DeliveryOptions:
         messages_per_session_max=delivery.messages_per_connection,
         addresses_per_attempt_max=delivery.addresses,
         sessions_per_attempt_max=delivery.sessions,
+        line_octets_max=delivery.line_octets,
+        is_tls_told=delivery.log_tls,
+        is_chunking=delivery.chunking,
         time_limits=TimeLimits(
             connect_s=times.connect_s,
             greeting_s=times.greeting_s,
@@ -178,6 +185,7 @@ def delivery_options(config: Config) -> DeliveryOptions:
             block_s=times.block_s,
             end_of_data_s=times.dot_s,
             quit_s=times.quit_s,
+            tls_s=times.tls_s,
         ),
     )
 
@@ -201,11 +209,22 @@ def scheduler_options(config: Config, workers: int, division: Division) -> Optio
             bounce_lifetime_s=retry.bounce_lifetime_s,
         ),
         connections=min(config.delivery.connections, division.outbound * workers),
+        delay_s=config.notify.delay_s,
     )
 
 
-def spool_options(config: Config, shard: int) -> SpoolOptions:
-    """Settings of one shard."""
+def notify_options(config: Config) -> NotifyOptions:
+    """Who hears what."""
+    notify = config.notify
+    return NotifyOptions(
+        postmaster=notify.postmaster.encode("ascii"),
+        classes=frozenset(notify.classes),
+        original_octets=notify.original_octets,
+    )
+
+
+def spool_options(config: Config, shard: int, routing_token: bytes) -> SpoolOptions:
+    """Settings of one shard; `routing_token` is the fingerprint of its routes."""
     return SpoolOptions(
         shard=shard,
         durability=Durability(config.spool.durability),
@@ -213,7 +232,7 @@ def spool_options(config: Config, shard: int) -> SpoolOptions:
         lifetime_s=config.retry.lifetime_s,
         bounce_lifetime_s=config.retry.bounce_lifetime_s,
         clean_s=config.spool.clean_s,
-        routing_token=",".join(config.relay.host).encode(),
+        routing_token=routing_token,
     )
 
 

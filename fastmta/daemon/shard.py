@@ -11,7 +11,8 @@ from pathlib import Path
 
 from fastmta.budget import DividedBroker
 from fastmta.config import Config
-from fastmta.delivery import Courier
+from fastmta.delivery import Courier, Dispatch, FileAgent
+from fastmta.delivery.ports import CourierPorts
 from fastmta.dsn import Bouncer
 from fastmta.event import Event
 from fastmta.route import Resolver, RouteTable
@@ -23,7 +24,7 @@ from fastmta.spool import Spool
 from .clock import QueueClock
 from .defect import halt_on_defect
 from .descriptor import Division
-from .settings import delivery_options, scheduler_options, spool_options
+from .settings import delivery_options, notify_options, scheduler_options, spool_options
 
 _MARKS_S = 5.0  # a flush takes milliseconds; beyond this the disk hangs
 
@@ -38,7 +39,9 @@ class Surroundings:
     workers: int
     clock: QueueClock
     emit: Emit
+    routes: RouteTable
     resolver: Resolver
+    courier_ports: CourierPorts
     loop: asyncio.AbstractEventLoop
     on_halt: Callable[[str], None]
     descriptors: Division
@@ -60,26 +63,39 @@ class Shard:
 
     def __init__(self, directory: Path, number: int, around: Surroundings) -> None:
         config = around.config
-        routes = RouteTable(config.relay.host)
+        routes = around.routes
         self.number = number
         self._loop = around.loop
         self._on_halt = around.on_halt
         self.spool = Spool.open(
-            str(directory), spool_options(config, number), routes.next_hop, around.emit
+            str(directory),
+            spool_options(config, number, routes.fingerprint),
+            routes.next_hop,
+            around.emit,
         )
         around.join(self.spool.live_count > 0 or not self.spool.is_indexed)
-        self.courier = Courier(
-            delivery_options(config), around.emit, around.loop, self.spool.contents
-        )
         clock, contents = around.clock, self.spool.contents
-        bouncer = Bouncer(
-            config.hostname, self.spool.new_id, clock.true_wall_ns, clock.wall_ns, contents.head
+        self.deliver = Dispatch(
+            Courier(
+                delivery_options(config), around.emit, around.loop, contents, around.courier_ports
+            ),
+            FileAgent(around.emit, around.loop, contents),
+            around.emit,
+            around.loop,
+        )
+        self.bouncer = Bouncer(
+            config.hostname,
+            self.spool.new_id,
+            clock.true_wall_ns,
+            clock.wall_ns,
+            contents.head,
+            notify_options(config),
         )
         ports = SchedulerPorts(
             backlog=self.spool,
             record=self.spool,
-            deliver=self.courier,
-            notify=bouncer,
+            deliver=self.deliver,
+            notify=self.bouncer,
             resolve=around.resolver,
             clock=around.clock,
             timers=around.loop,
@@ -140,7 +156,7 @@ class Shard:
         """No new attempts; let running ones end within the deadline. Mail is still accepted."""
         idle = asyncio.Event()
         self.scheduler.drain(idle.set)
-        await self.courier.close(deadline_s)
+        await self.deliver.close(deadline_s)
         if not self.spool.has_failed:  # outcomes of the last attempts are on their way to the log
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(idle.wait(), _MARKS_S)

@@ -1,14 +1,18 @@
 """Listening sockets: one per worker and address, with SO_REUSEPORT, opened before workers start.
 
+At a path there can be one only: there the workers have duplicates of it, and share its queue.
+
 The supervisor keeps them over worker restarts, so that the accept queue of a dead worker is served
 by its successor instead of being reset.
 """
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fastmta.config import Endpoint, Listen
+
+from .unixsocket import Identity, open_path, remove_path
 
 _BACKLOG = 1024
 
@@ -24,15 +28,48 @@ class Bound:
     name: str  # of the [listen.<name>] section
     address: str  # text with the real port
     sockets: tuple[socket.socket, ...]
+    path: str = ""  # of a unix socket
+    identity: Identity = (0, 0)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a unix socket."""
+        return bool(self.path)
 
 
 def open_sockets(listeners: Mapping[str, Listen], workers: int) -> list[Bound]:
     """Bind every address `workers` times; a port 0 becomes the same real port for all."""
-    return [
-        _open(name, endpoint, workers)
-        for name, listen in listeners.items()
-        for endpoint in listen.bind
-    ]
+    bound: list[Bound] = []
+    try:
+        for name, listen in listeners.items():
+            for endpoint in listen.bind:
+                if endpoint.is_local:
+                    bound.append(_open_path(name, endpoint, int(listen.socket_mode, 8), workers))
+                else:
+                    bound.append(_open(name, endpoint, workers))
+    except BadStart:
+        close_sockets(bound)
+        raise
+    return bound
+
+
+def close_sockets(bound: Iterable[Bound]) -> None:
+    """The supervisor's part of the end: workers serve who is connected."""
+    for each in bound:
+        for listening in each.sockets:
+            listening.close()
+        if each.is_local:
+            remove_path(each.path, each.identity)
+
+
+def _open_path(name: str, endpoint: Endpoint, mode: int, workers: int) -> Bound:
+    path = endpoint.address
+    try:
+        first, identity = open_path(path, mode, _BACKLOG)
+    except OSError as error:
+        raise BadStart(f"listen.{name}: cannot listen on {endpoint}: {error.strerror}") from error
+    sockets = (first, *(first.dup() for _ in range(workers - 1)))
+    return Bound(name, str(endpoint), sockets, path, identity)
 
 
 def _open(name: str, endpoint: Endpoint, workers: int) -> Bound:

@@ -17,7 +17,7 @@ from fastmta.config import Config
 from fastmta.journal import check_file
 
 from .blame import tell_owner
-from .sockets import BadStart, Bound, open_sockets
+from .sockets import BadStart, Bound, close_sockets, open_sockets
 
 if TYPE_CHECKING:
     from .inbound import Inbound
@@ -120,13 +120,16 @@ def run(config: Config) -> int:
 
     raise_file_limit()
     count = config.workers.count or len(os.sched_getaffinity(0))
+    bound: list[Bound] = []
     try:
         bound = open_sockets(config.listen, count)
         check_places(config)
         inbound = _prepare(config, count)
         warnings = [*config.warnings, *try_start(config, has_files=True)]
     except BadStart as error:
-        sys.stderr.write(f"fastmta: {error}\n")
+        for line in str(error).split("\n"):
+            sys.stderr.write(f"fastmta: {line}\n")
+        close_sockets(bound)
         return EXIT_BAD_START
     for warning in warnings:
         sys.stderr.write(f"fastmta: warning: {warning}\n")
@@ -291,9 +294,7 @@ class Supervisor:
 
     def _stop(self) -> int:
         """Drain the workers; kill what is left after the deadline (their mail is durable)."""
-        for each in self.bound:
-            for listening in each.sockets:
-                listening.close()
+        close_sockets(self.bound)
         self._pass_on(signal.SIGTERM)
         until_s = time.monotonic() + self.stop_deadline_s + _STOP_GRACE_S
         while any(worker.pid for worker in self._workers):

@@ -10,43 +10,87 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from typing import TypeAlias
 
 from fastmta.config import Config
 
+from .credentials import try_logins
+from .outbound import has_tls_options, rules, try_tls
+from .routing import missing_directories, route_table
 from .sockets import BadStart
 
 LIMIT_S = 60.0  # of a trial: importing a large library takes seconds
 _TEXT_OCTETS_MAX = 64 * 1024
 _LENGTH_OCTETS = 4
 
+Step: TypeAlias = Callable[[Config], list[str]]  # warnings; raises BadStart
+
 
 def try_start(config: Config, *, has_files: bool) -> list[str]:
-    """Certificates, users, senders, hooks: warnings. Raises BadStart, which names the key.
+    """Routes, certificates, logins, hooks: warnings, with the places of their keys.
 
+    Raises BadStart, which names every problem that was found, one a line, in the same way.
     `has_files`: the contexts of TLS have been made already, so nothing is said of them. Makes
     nothing of ours: no certificate, no spool.
     """
-    is_trying_tls = not has_files and _has_tls_settings(config)
+    steps: list[Step] = [try_logins, _try_routes, _try_rules]
+    in_process: list[Step] = []
+    if has_tls_options(config):
+        in_process.append(try_tls)
+    if not has_files and _has_tls_settings(config):
+        in_process.append(_try_contexts)
     listeners = config.listen.values()
-    is_trying_clients = any(one.login_level != "off" for one in listeners) or config.hooks.aiosmtpd
-    if not is_trying_tls and not is_trying_clients:
-        return []
+    if any(one.login_level != "off" for one in listeners) or config.hooks.aiosmtpd:
+        in_process.append(_try_clients)
+    if in_process:
+        steps.append(
+            lambda config: in_child(lambda: "\n".join(_all(in_process, config))).split("\n")
+        )
+    try:
+        said = _all(steps, config)
+    except BadStart as error:
+        lines = dict.fromkeys(str(error).split("\n"))
+        raise BadStart("\n".join(map(config.located, lines))) from None
+    return [config.located(line) for line in said if line]
 
-    def action() -> str:
-        said = []
-        if is_trying_tls:
-            from .inbound import try_contexts
 
-            said += try_contexts(config)
-        if is_trying_clients:
-            from .clients import try_clients
+def _all(steps: Iterable[Step], config: Config) -> list[str]:
+    """What all steps say, each line of it. Raises BadStart with all that is wrong."""
+    said: list[str] = []
+    wrong: list[str] = []
+    for step in steps:
+        try:
+            said += [text.replace("\n", " ") for text in step(config)]
+        except BadStart as error:
+            wrong.append(str(error))
+    if wrong:
+        raise BadStart("\n".join(wrong))
+    return said
 
-            said += try_clients(config)
-        return "\n".join(text.replace("\n", " ") for text in said)
 
-    return [line for line in in_child(action).split("\n") if line]
+def _try_routes(config: Config) -> list[str]:
+    route_table(config)
+    return missing_directories(config)
+
+
+def _try_rules(config: Config) -> list[str]:
+    if config.delivery.reply_rules:
+        rules(config)
+    return []
+
+
+def _try_contexts(config: Config) -> list[str]:
+    from .inbound import try_contexts
+
+    return try_contexts(config)
+
+
+def _try_clients(config: Config) -> list[str]:
+    from .clients import try_clients
+
+    return try_clients(config)
 
 
 def _has_tls_settings(config: Config) -> bool:

@@ -14,7 +14,6 @@ import msgspec
 
 from fastmta.config import Config
 from fastmta.event import Event, Notice
-from fastmta.route import RouteTable
 from fastmta.spool import SpoolError, SpoolOptions
 from fastmta.spool.backup import Target, back_up
 from fastmta.spool.info import LogInfo, ShardInfo, look_at
@@ -25,6 +24,7 @@ from fastmta.spool.survey import read_format, shard_numbers
 from fastmta.spool.verdict import Problem, Report
 from fastmta.spool.verify import verify_shard
 
+from .routing import offline_table
 from .settings import spool_options
 
 EXIT_SOUND, EXIT_DAMAGED, EXIT_FAILED = 0, 1, 75
@@ -122,8 +122,9 @@ def rebuild(config: Config, shard: int | None, say: Say, complain: Say) -> int:
 
 def _spool_of(config: Config, layout: Layout) -> tuple[SpoolOptions, RowMaker]:
     """What the server opens this shard with."""
-    options = spool_options(config, layout.number)
-    return options, RowMaker.of(RouteTable(config.relay.host).next_hop, options)
+    routes = offline_table(config)
+    options = spool_options(config, layout.number, routes.fingerprint)
+    return options, RowMaker.of(routes.next_hop, options)
 
 
 def _layouts(root: str, shard: int | None) -> list[Layout]:

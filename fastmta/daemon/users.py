@@ -10,13 +10,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from fastmta.security.durable import replace_file
 from fastmta.security.password import (
     BadPassword,
     hash_password,
@@ -27,7 +26,6 @@ from fastmta.security.password import (
 )
 from fastmta.security.users import is_user_line, parse_file, read_file
 
-MODE_NEW: Final = 0o600
 LOCK_TIMEOUT_S: Final = 10.0
 _LOCK_RETRY_S: Final = 0.05
 
@@ -139,7 +137,7 @@ def _editing(path: str) -> Iterator[list[str]]:
             lines.pop()
         yield lines
         content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-        _replace(path, content, found)
+        replace_file(path, content, found)
 
 
 @contextmanager
@@ -159,26 +157,3 @@ def _locked(directory: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def _replace(path: str, content: bytes, found: os.stat_result | None) -> None:
-    """Put `content` in the file's place, with the mode and owner of `found`. Raises OSError."""
-    directory, name = os.path.split(path)
-    fd, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            if found is not None and (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, found.st_uid, found.st_gid)
-            os.fchmod(fd, MODE_NEW if found is None else stat.S_IMODE(found.st_mode))
-            os.fsync(fd)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory_fd)
-    finally:
-        os.close(directory_fd)

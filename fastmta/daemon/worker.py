@@ -17,6 +17,7 @@ import uvloop
 
 from fastmta.config import Config
 from fastmta.delivery.dns import ClientNames, DnsClient, DnsOptions, read_local_hosts
+from fastmta.dsn import Digest
 from fastmta.event import Notice, Severity
 from fastmta.journal import Journal, Origin, Writer
 from fastmta.listener import Listener
@@ -29,11 +30,15 @@ from .clock import ClockFile, QueueClock
 from .descriptor import Division, divide
 from .inbound import Inbound
 from .intake import Intake
+from .local import LocalNames, LocalPolicy, LocalQuota
 from .memory import Memory
 from .names import TrustedNames
+from .notices import Notices
 from .operating import open_control
+from .outbound import courier_ports
 from .pressure import Pressure
 from .probe import LagMeter, Probe
+from .routing import route_table, ways
 from .settings import (
     census,
     listener_settings,
@@ -97,8 +102,12 @@ class Worker:
             loop.add_signal_handler(signo, self._stopping.set)
         config = self._config
         writer = Writer(config.journal.file)
+        self._digest = Digest(config.notify.classes)
         self._journal = Journal(
-            writer, time.time, Origin(config.hostname, config.journal.syslog_name, os.getpid())
+            writer,
+            time.time,
+            Origin(config.hostname, config.journal.syslog_name, os.getpid()),
+            self._digest.heed,
         )
         loop.add_signal_handler(signal.SIGUSR1, self._journal.reopen)
         try:
@@ -141,6 +150,7 @@ class Worker:
         )
         for shard in self._shards:
             shard.start()
+        self._notices = Notices(self._digest, self._shards[0], loop)
         self._listeners = self._make_listeners(loop, cache)
         if self._authenticator is not None:
             self._authenticator.start()
@@ -176,6 +186,7 @@ class Worker:
             *(listener.stop(deadline_s) for listener in self._listeners),
             *(shard.come_to_rest(deadline_s) for shard in self._shards),
         )
+        self._notices.close()
         if self._authenticator is not None:
             self._authenticator.close()
         if self._hooks is not None:
@@ -187,19 +198,27 @@ class Worker:
     def _open_shards(self, loop: asyncio.AbstractEventLoop, cache: DnsCache) -> list[Shard]:
         """Our own shard first, then those that earlier runs with more workers left to us."""
         config = self._config
-        bound = [each.sockets[0].getsockname()[:2] for each in self._bound]
+        bound = [each.sockets[0].getsockname()[:2] for each in self._bound if not each.is_local]
+        own = own_hosts(config, bound)
         resolver = Resolver(
             cache,
             time.monotonic,
             random.shuffle,
-            ResolverOptions(own=own_hosts(config, bound), local_hosts=read_local_hosts()),
+            ResolverOptions(
+                own=own,
+                local_hosts=read_local_hosts(),
+                attempt_targets=config.delivery.addresses,
+            ),
+            ways(config),
         )
         around = Surroundings(
             config,
             self._workers,
             self._clock,
             self._journal.emit,
+            route_table(config),
             resolver,
+            courier_ports(config, own, self._journal.emit, loop),
             loop,
             self._fail,
             self._descriptors,
@@ -252,18 +271,19 @@ class Worker:
             listen = config.listen[each.name]
             ports = Ports(
                 session_settings(config, listen),
-                policy,
+                LocalPolicy(policy) if each.is_local else policy,
                 self._intake,
                 self._clock,
                 self._journal.emit,
                 self._room,
                 self._authenticator,
-                self._limits,
+                LocalQuota(self._limits) if each.is_local else self._limits,
                 None if self._hooks is None else self._hooks.begin,
             )
-            settings = listener_settings(config, listen, self._descriptors)
+            settings = listener_settings(config, listen, self._descriptors, each.is_local)
             tls = self._inbound.contexts.get(each.name)
-            listeners.append(Listener(ports, settings, names, clients, loop, tls))
+            known = LocalNames(names) if each.is_local else names
+            listeners.append(Listener(ports, settings, known, clients, loop, tls))
         return listeners
 
     # Recurring.

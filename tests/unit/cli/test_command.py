@@ -75,7 +75,9 @@ def test_check_tries_what_a_start_would(runner: CliRunner, tmp_path: Path) -> No
         f'[auth]\naccounts_file = "{gone}"\n'
     )
     result = runner.invoke(main, ["check", "-c", str(path)])
-    text = f"auth.accounts_file: {gone}: No such file or directory: its users cannot log in"
+    text = (
+        f"{path}:8: auth.accounts_file: {gone}: No such file or directory: its users cannot log in"
+    )
     assert (result.exit_code, result.stderr) == (0, f"warning: {text}\n")
     for settings, text in (
         ([f"auth.senders_file={gone}"], f"auth.senders_file: {gone}: No such file or directory\n"),
@@ -89,8 +91,40 @@ def test_check_tries_what_a_start_would(runner: CliRunner, tmp_path: Path) -> No
         flags = [each for setting in settings for each in ("--set", setting)]
         result = runner.invoke(main, ["check", "-c", str(path), *flags])
         assert result.exit_code == 1
-        assert result.stderr.startswith(text)
+        assert result.stderr.startswith(f"--set: {text}")
     assert os.listdir(tmp_path) == ["sub.toml"]
+
+
+def test_check_names_all_that_a_start_would_trip_over(runner: CliRunner, tmp_path: Path) -> None:
+    path, gone = tmp_path / "out.toml", tmp_path / "gone"
+    path.write_text(
+        f'hostname = "a.example"\n[relay]\nhost = "[a.b]:587"\nusername = "u"\n'
+        f'password_file = "{gone}"\nca_file = "{gone}"\n'
+        f'[relays.x]\nhost = "[a.b]:587"\nusername = "u"\npassword_file = "{gone}"\n'
+        f'[[tls_policy]]\nmx = "a.b"\nlevel = "verify"\nca_file = "{gone}"\n'
+        f'[delivery]\nreply_rules = "{gone}"\n'
+    )
+    result = runner.invoke(main, ["check", "-c", str(path)])
+    assert result.exit_code == 1
+    assert result.stderr.split("\n") == [
+        f"{path}:5: relay.password_file: {gone}: No such file or directory",
+        f"{path}:10: relays.x.password_file: {gone}: No such file or directory",
+        f"{path}:16: delivery.reply_rules: {gone}: No such file or directory",
+        f"{path}:6: relay.ca_file: {gone}: not found: no certificate there",
+        f"{path}:14: tls_policy.1.ca_file: {gone}: not found: no certificate there",
+        "",
+    ]
+
+
+def test_check_warns_of_a_directory_that_is_not_there(runner: CliRunner, tmp_path: Path) -> None:
+    path = tmp_path / "out.toml"
+    path.write_text(
+        'hostname = "a.example"\n[[route]]\nrecipient = "a.b"\nto = "file:/nosuch/dir"\n'
+        f'[[route]]\nrecipient = "c.d"\nto = "file:{tmp_path}"\n'
+    )
+    result = runner.invoke(main, ["check", "-c", str(path)])
+    text = "route.1.to: there is no directory /nosuch/dir: its mail waits for it"
+    assert (result.exit_code, result.stderr) == (0, f"warning: {path}:4: {text}\n")
 
 
 def test_run_of_what_cannot_start_ends_with_78(runner: CliRunner, tmp_path: Path) -> None:
@@ -103,7 +137,7 @@ def test_run_of_what_cannot_start_ends_with_78(runner: CliRunner, tmp_path: Path
     ]
     command = [sys.executable, "-m", "fastmta", "run", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    text = "fastmta: auth.senders_file: /nosuch: No such file or directory\n"
+    text = "fastmta: --set: auth.senders_file: /nosuch: No such file or directory\n"
     assert (done.returncode, done.stderr, done.stdout) == (78, text, "")
     assert sorted(os.listdir(tmp_path / "spool")) == ["secret", "tls"]
 

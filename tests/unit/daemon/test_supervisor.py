@@ -158,19 +158,21 @@ def test_the_sockets_of_the_dead_are_served_until_they_are_back(tmp_path: Path) 
     def heard() -> list[str]:
         return orders.read_text().split("\n")[:-1] if orders.exists() else []
 
-    def kill(index: int) -> None:
-        os.kill(int((tmp_path / f"pid{index}").read_text()), signal.SIGKILL)
+    def pid_of(index: int) -> str:
+        return (tmp_path / f"pid{index}").read_text()
 
     supervised = Supervised(tmp_path, 3, start)
     wait_for(lambda: "ready" in supervised.said())
+    wait_for(lambda: len(heard()) == 3)  # who was ready first is told to drop two, the next one
+    orders.unlink()
     gate.touch()
-    time.sleep(0.5)  # the orders of the start are written
-    orders.unlink(missing_ok=True)
-    kill(2)
+    dead = {index: pid_of(index) for index in (2, 0)}
+    os.kill(int(dead[2]), signal.SIGKILL)
     wait_for(lambda: heard() == ["0: A2"])
-    kill(0)  # which served for 2
+    os.kill(int(dead[0]), signal.SIGKILL)  # which served for 2
     wait_for(lambda: sorted(heard()[1:]) == ["1: A0", "1: A2"])
-    time.sleep(0.6)  # they are started again, but do not serve yet
+    wait_for(lambda: all(pid_of(index) not in ("", pid) for index, pid in dead.items()))
+    time.sleep(0.2)  # they are started again, but do not serve yet
     assert not [order for order in heard() if "D" in order]
     gate.unlink()
     wait_for(lambda: {"1: D0", "1: D2"} <= set(heard()))
