@@ -2,18 +2,22 @@
  * The least that a server can do, for ceilings: it says 250 to everything, 354 to DATA, and stores
  * nothing. Plain, STARTTLS or TLS from the first octet; session tickets on request.
  *
- *   responder [--implicit] [--tickets N] ADDRESS:PORT [CHAIN.pem KEY.pem]
+ *   responder [--implicit] [--require-tls] [--tickets N] [--pipelining] [--count FILE]
+ *             ADDRESS:PORT [CHAIN.pem KEY.pem]
  *
  * ADDRESS is one of loopback. Without a certificate there is no TLS. N session tickets are issued
- * per handshake (0: no session is resumed). One process, one thread, epoll; it runs until it is
- * killed.
+ * per handshake (0: no session is resumed). FILE must exist and hold 4096 octets; offset 0 is the
+ * number of messages answered (u64), offset 8 that of handshakes, offset 16 of resumed ones. One
+ * process, one thread, epoll; it runs until it is killed.
  */
 
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stddef.h>
 #include <strings.h>
+#include <sys/mman.h>
 
 #include "link.h"
 
@@ -31,7 +35,8 @@ struct session {
 };
 
 static SSL_CTX *context;
-static int is_implicit;
+static int is_implicit, is_pipelining, is_tls_required;
+static uint64_t unread[3], *counts = unread; /* messages, handshakes, resumed ones */
 
 static void release(struct session *session)
 {
@@ -62,12 +67,17 @@ static void secure(struct session *session)
 static void command(struct session *session, const char *line)
 {
     if (!strncasecmp(line, "EHLO", 4)) {
-        int has_offer = context && !session->link.ssl;
-        say(session, has_offer ? "250-responder.test\r\n250-STARTTLS\r\n250 8BITMIME\r\n"
-                               : "250-responder.test\r\n250 8BITMIME\r\n");
+        say(session, "250-responder.test\r\n");
+        if (context && !session->link.ssl)
+            say(session, "250-STARTTLS\r\n");
+        if (is_pipelining)
+            say(session, "250-PIPELINING\r\n");
+        say(session, "250 8BITMIME\r\n");
     } else if (!strncasecmp(line, "STARTTLS", 8) && context && !session->link.ssl) {
         say(session, "220 2.0.0 Go\r\n");
         session->is_securing = 1;
+    } else if (is_tls_required && !session->link.ssl && !strncasecmp(line, "MAIL", 4)) {
+        say(session, "530 5.7.0 Must issue a STARTTLS command first\r\n");
     } else if (!strncasecmp(line, "DATA", 4)) {
         say(session, "354 Go\r\n");
         session->is_data = 1;
@@ -96,6 +106,7 @@ static void consume(struct session *session)
         pos += (size_t)(end - begin) + (session->is_data ? 5 : 2);
         if (session->is_data) {
             session->is_data = 0;
+            __atomic_add_fetch(&counts[0], 1, __ATOMIC_RELAXED);
             say(session, "250 2.0.0 Ok\r\n");
         } else {
             *end = 0;
@@ -130,6 +141,9 @@ static long proceed(struct session *session)
             if (done != 1)
                 return done;
             session->is_securing = 0;
+            __atomic_add_fetch(&counts[1], 1, __ATOMIC_RELAXED);
+            if (SSL_session_reused(session->link.ssl))
+                __atomic_add_fetch(&counts[2], 1, __ATOMIC_RELAXED);
             if (is_implicit)
                 say(session, "220 responder.test ESMTP\r\n");
         }
@@ -191,6 +205,16 @@ static void make_context(const char *chain, const char *key, long tickets)
     }
 }
 
+static void count_in(const char *path)
+{
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    void *page = file < 0 ? MAP_FAILED
+                          : mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (page == MAP_FAILED)
+        stop(path);
+    counts = page;
+}
+
 static int open_listener(const struct sockaddr_in *place)
 {
     int on = 1;
@@ -206,6 +230,8 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = {
         {"implicit", no_argument, NULL, 'i'}, {"tickets", required_argument, NULL, 't'},
+        {"pipelining", no_argument, NULL, 'p'}, {"require-tls", no_argument, NULL, 'r'},
+        {"count", required_argument, NULL, 'c'},
         {NULL, 0, NULL, 0},
     };
     long tickets = 0;
@@ -215,13 +241,20 @@ int main(int argc, char **argv)
             is_implicit = 1;
         else if (letter == 't')
             tickets = number("--tickets", optarg, 0, 16);
+        else if (letter == 'p')
+            is_pipelining = 1;
+        else if (letter == 'r')
+            is_tls_required = 1;
+        else if (letter == 'c')
+            count_in(optarg);
         else
             exit(2);
     }
     char **words = argv + optind;
     int count = argc - optind;
     if (count != 3 && (count != 1 || is_implicit))
-        refuse("responder", "[--implicit] [--tickets N] ADDRESS:PORT [CHAIN.pem KEY.pem]");
+        refuse("responder", "[--implicit] [--require-tls] [--tickets N] [--pipelining] "
+                            "[--count FILE] ADDRESS:PORT [CHAIN.pem KEY.pem]");
     struct sockaddr_in place = loopback_place(words[0]);
     signal(SIGPIPE, SIG_IGN);
     if (count == 3)

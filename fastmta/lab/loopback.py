@@ -2,12 +2,17 @@
 
 import contextlib
 import ipaddress
+import itertools
+import secrets
 import socket
 import time
 from collections.abc import Callable
 
 HOST = "127.0.0.1"
 _POLL_S = 0.01
+# Below those that Linux gives to outgoing connections: one of these would be in a server's way.
+_PORT_FIRST, _PORT_COUNT = 20_000, 12_000
+_turns = itertools.count(secrets.randbelow(_PORT_COUNT))
 
 
 class LabError(Exception):
@@ -15,12 +20,17 @@ class LabError(Exception):
 
 
 def free_port(host: str = HOST) -> int:
-    """A port that nobody listens on now. Another process may take it before it is used."""
+    """A port that nobody uses now, another one each time.
+
+    Another process may take it before it is used, but no outgoing connection by chance. LabError.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for turn in itertools.islice(_turns, _PORT_COUNT):
+        port = _PORT_FIRST + turn % _PORT_COUNT
+        with socket.socket(family, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise LabError(f"no port of {host} from {_PORT_FIRST} on is free")
 
 
 def parse_bind(text: str) -> tuple[str, int]:

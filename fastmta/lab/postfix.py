@@ -180,6 +180,8 @@ class Postfix:
             if fields[:2] == ["smtp", "inet"]:
                 fields[0] = f"{HOST}:{self.port}"
             lines.append(" ".join(fields))
+        if self._settings.get("smtp_tls_connection_reuse") == "yes":
+            lines.append("tlsproxy unix - - n - 0 tlsproxy")
         return "\n".join(line for line in lines if line) + "\n"
 
 

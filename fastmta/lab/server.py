@@ -15,6 +15,7 @@ from .loopback import HOST, LabError, free_port
 _START_S = 30.0
 _STOP_S = 60.0
 _KILL_S = 10.0
+_READY = b"fastmta: ready, "  # not just the word: "Address already in use" has it, too
 _Value = str | int | float | bool | Sequence[str] | Sequence[float]
 
 
@@ -138,7 +139,7 @@ class Server:
     def _is_ready(self, begin: int) -> bool:
         with self.output.open("rb") as output:
             output.seek(begin)
-            return any(b"ready" in line for line in output.read().split(b"\n")[:-1])
+            return any(line.startswith(_READY) for line in output.read().split(b"\n")[:-1])
 
 
 def _render(value: _Value) -> str:

@@ -1,6 +1,5 @@
 """A tiny run of every bench that has options of its own, and of the cases with our own source."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -9,13 +8,8 @@ from typing import Any
 
 import pytest
 
-from fastmta.config import Config
 from fastmta.lab.postfix import missing
 from tests.support.native import built
-
-SECTIONS = {field.name for field in dataclasses.fields(Config)}
-has_tls = pytest.mark.skipif("tls" not in SECTIONS, reason="the configuration has no [tls]")
-has_hooks = pytest.mark.skipif("hooks" not in SECTIONS, reason="the configuration has no [hooks]")
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +38,7 @@ def cases(tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], str]:
     return {case["name"]: case for case in values["cases"]}, table
 
 
+@pytest.mark.long
 def test_our_source_measures_as_smtp_source_does(tmp_path: Path) -> None:
     found, table = cases(tmp_path, "4k-source", "4k-source-new", "--only", "fastmta")
     for name, case in found.items():
@@ -56,6 +51,7 @@ def test_our_source_measures_as_smtp_source_does(tmp_path: Path) -> None:
     assert "ceiling: bench/source.c into bench/responder.c" in table
 
 
+@pytest.mark.long
 def test_postfix_is_measured_with_tls(tmp_path: Path) -> None:
     problem = missing()
     if problem:
@@ -71,18 +67,31 @@ def test_postfix_is_measured_with_tls(tmp_path: Path) -> None:
     assert "1.0 session tickets each" in table
 
 
-@has_tls
 def test_both_are_measured_with_tls(tmp_path: Path) -> None:
     problem = missing()
     if problem:
         pytest.skip(problem)
-    found, table = cases(tmp_path, "4k-tls", "4k-tls-new")
+    found, table = cases(tmp_path, "4k-tls-new", "4k-tls-both")
     for case in found.values():
         (ours,), (theirs,) = case["runs"]["fastmta"], case["runs"]["postfix"]
         assert ours["source"]["cipher"] == theirs["source"]["cipher"]
         assert ours["source"]["protocol"] == theirs["source"]["protocol"] == "TLSv1.3"
-    assert "target: 5 x Postfix" in table
+    (ours,) = found["4k-tls-both"]["runs"]["fastmta"]
+    (theirs,) = found["4k-tls-both"]["runs"]["postfix"]
+    assert ours["handshakes_out"] <= 40  # a connection serves many messages
+    assert theirs["handshakes_out"] >= theirs["messages"]  # by default Postfix's serves one
     assert "target: 2 x Postfix" in table
+    assert "target: 4 x Postfix" in table
+
+
+@pytest.mark.long
+def test_postfix_reuses_tls_connections_where_told(tmp_path: Path) -> None:
+    problem = missing()
+    if problem:
+        pytest.skip(problem)
+    found, _ = cases(tmp_path, "4k-tls-out-reuse", "--only", "postfix")
+    (run,) = found["4k-tls-out-reuse"]["runs"]["postfix"]
+    assert run["handshakes_out"] < run["messages"] / 2
 
 
 def test_idle_sessions_are_weighed(tmp_path: Path) -> None:
@@ -94,7 +103,7 @@ def test_idle_sessions_are_weighed(tmp_path: Path) -> None:
     assert "200 after a message of 4 KB" in table
 
 
-@has_tls
+@pytest.mark.long
 def test_idle_tls_sessions_are_weighed(tmp_path: Path) -> None:
     values, _ = bench(tmp_path, "idle", "--sessions", "200", "--after", "none", "--tls")
     (crowd,) = values["crowds"]
@@ -124,13 +133,14 @@ def test_good_sessions_go_on_beside_hostile_ones(tmp_path: Path) -> None:
     assert told["auth"]["negative"] > 0
 
 
-@has_tls
+@pytest.mark.long
 def test_hostile_handshakes_begin(tmp_path: Path) -> None:
     told = siege(tmp_path, "handshake", "--tls")
     assert told["handshake"]["negative"] == 0
     assert told["handshake"]["received"] > 16_000  # certificates came, not only greetings
 
 
+@pytest.mark.long
 def test_aiosmtpd_runs_the_handler(tmp_path: Path) -> None:
     small = ("--pairs", "1", "--seconds", "0.2", "--only", "aiosmtpd")
     for methods in ("data", "all"):
@@ -142,12 +152,10 @@ def test_aiosmtpd_runs_the_handler(tmp_path: Path) -> None:
         assert "accepted/s" in table
 
 
-@has_hooks
 def test_all_servers_run_the_handler(tmp_path: Path) -> None:
-    for methods in ("data", "all"):
-        small = ("--pairs", "1", "--seconds", "0.2", "--handler", methods)
-        values, table = bench(tmp_path, "handler", *small)
-        for case in values["cases"].values():
-            assert set(case) == {"aiosmtpd", "fastmta-sink", "fastmta-filter"}
-            assert all(run["messages"] > 0 for runs in case.values() for run in runs)
-        assert "fastmta-filter" in table
+    small = ("--pairs", "1", "--seconds", "0.2", "--handler", "all")
+    values, table = bench(tmp_path, "handler", *small)
+    for case in values["cases"].values():
+        assert set(case) == {"aiosmtpd", "fastmta-sink", "fastmta-filter"}
+        assert all(run["messages"] > 0 for runs in case.values() for run in runs)
+    assert "fastmta-filter" in table

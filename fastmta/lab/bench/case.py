@@ -18,6 +18,8 @@ class Case:
     is_wide: bool = False
     has_own_source: bool = False  # bench/source.c, not smtp-source
     has_tls: bool = False  # STARTTLS from the source to the server; our own source only
+    has_tls_out: bool = False  # STARTTLS from the server to the receiver; our own source only
+    has_reuse: bool = False  # Postfix reuses TLS connections, which it does not by default
     target: float = 0.0  # relayed/s over Postfix's that is aimed at; 0: none of its own
 
     @property
@@ -30,7 +32,11 @@ class Case:
         parts = [f"{self.size // KB} KB", f"{self.sessions} sessions"]
         parts.append("persistent" if self.is_persistent else "new connection each")
         if self.has_tls:
-            parts.append("STARTTLS")
+            parts.append("STARTTLS in and out" if self.has_tls_out else "STARTTLS")
+        elif self.has_tls_out:
+            parts.append("STARTTLS out")
+        if self.has_reuse:
+            parts.append("reused")
         if self.has_own_source:
             parts.append("bench/source.c")
         if self.receiver_delay_ms:
@@ -62,6 +68,23 @@ CASES = (
         has_tls=True,
         is_persistent=False,
         target=2.0,
+    ),
+    Case(name="4k-tls-out", size=4 * KB, has_own_source=True, has_tls_out=True, target=5.0),
+    Case(
+        name="4k-tls-out-reuse",
+        size=4 * KB,
+        has_own_source=True,
+        has_tls_out=True,
+        has_reuse=True,
+        target=3.0,
+    ),
+    Case(
+        name="4k-tls-both",
+        size=4 * KB,
+        has_own_source=True,
+        has_tls=True,
+        has_tls_out=True,
+        target=4.0,
     ),
 )
 BY_NAME = {case.name: case for case in CASES}

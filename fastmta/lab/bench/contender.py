@@ -1,10 +1,8 @@
 """The servers that are compared, each as one instance that a stage starts and stops."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from ..loopback import HOST, LabError, free_port
@@ -13,6 +11,7 @@ from ..server import Server, ServerOptions
 from .case import WIDE_CONNECTIONS
 from .certificate import MIN_PROTOCOL, Certificate
 from .shim import Shim
+from .standing import Standing
 
 POSTFIX, FASTMTA = "postfix", "fastmta"
 CONTENDERS = (POSTFIX, FASTMTA)
@@ -42,33 +41,22 @@ class StageOptions:
     is_wide: bool = False
     has_shim: bool = False
     certificate: Certificate | None = None  # offered with STARTTLS
+    has_tls_out: bool = False  # insisted on with the receiver
+    has_reuse: bool = False  # Postfix may use such a connection again
 
 
-class Stage:
+class Stage(Standing):
     """Started servers, one of each name; a context manager that stops them."""
 
     def __init__(self, options: StageOptions) -> None:
+        super().__init__()
         self.options = options
         self.contenders: dict[str, Contender] = {}
         self.shims: dict[str, Shim] = {}
-        self._stack = ExitStack()
 
-    def __enter__(self) -> "Stage":
-        try:
-            for name in self.options.names:
-                self._start(name)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+    def stand(self) -> None:
+        for name in self.options.names:
+            self._start(name)
 
     def _start(self, name: str) -> None:
         options = self.options
@@ -78,6 +66,8 @@ class Stage:
                 *(["wide"] if options.is_wide else []),
                 *(["shim"] if options.has_shim else []),
                 *(["tls"] if options.certificate else []),
+                *(["out"] if options.has_tls_out else []),
+                *(["reuse"] if options.has_reuse else []),
             ]
         )
         environment: dict[str, str] = {}
@@ -106,6 +96,8 @@ class Stage:
         settings = wide if self.options.is_wide else {}
         if self.options.certificate:
             settings |= postfix_tls(self.options.certificate)
+        if self.options.has_tls_out:
+            settings |= postfix_tls_out(has_reuse=self.options.has_reuse)
         return Postfix(directory, free_port(), relay_host, settings, environment)
 
     def _fastmta(self, directory: Path, environment: Mapping[str, str]) -> Contender:
@@ -122,6 +114,7 @@ class Stage:
                     "spool.durability": self.options.durability,
                     **(wide if self.options.is_wide else {}),
                     **(fastmta_tls(self.options.certificate) if self.options.certificate else {}),
+                    **({"relay.tls": "encrypt"} if self.options.has_tls_out else {}),
                 },
                 environment=environment,
             )
@@ -145,3 +138,16 @@ def postfix_tls(certificate: Certificate) -> dict[str, str]:
 def fastmta_tls(certificate: Certificate) -> dict[str, str]:
     """The same of fastmta."""
     return {"tls.certificate": str(certificate.chain), "tls.key": str(certificate.key)}
+
+
+def postfix_tls_out(*, has_reuse: bool) -> dict[str, str]:
+    """TLS or nothing; a session per connection, as is its default, unless it is to be reused.
+
+    Client sessions are cached, as Debian's main.cf has it, so that a handshake can be short.
+    """
+    settings = {
+        "smtp_tls_security_level": "encrypt",
+        "smtp_tls_mandatory_protocols": f">={MIN_PROTOCOL}",
+        "smtp_tls_session_cache_database": "btree:${data_directory}/smtp_scache",
+    }
+    return settings | ({"smtp_tls_connection_reuse": "yes"} if has_reuse else {})

@@ -32,6 +32,8 @@ class Run:
     flush_s: float | None = None
     load_average: float = 0.0
     source: SourceReport | None = None  # our own source's
+    handshakes_out: int = 0  # of TLS, with the receiver
+    resumed_out: int = 0  # of these
 
     @property
     def accepted_rate(self) -> float:
@@ -91,6 +93,7 @@ def measure(
     progress = Progress(receiver)
     flushes, flush_ns = (shim.flushes, shim.flush_ns) if shim else (0, 0)
     load_average = os.getloadavg()[0]
+    handshakes, resumed = receiver.handshakes()
     cpu_s = process.tree_cpu_s(server.pid)
     machine_s = process.machine_cpu_s()
 
@@ -118,6 +121,8 @@ def measure(
         flush_s=(shim.flush_ns - flush_ns) / 1e9 if shim else None,
         load_average=load_average,
         source=report,
+        handshakes_out=receiver.handshakes()[0] - handshakes,
+        resumed_out=receiver.handshakes()[1] - resumed,
     )
 
 

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 from .. import process
@@ -78,8 +79,8 @@ class Bench:
         by_name = {case.name: CaseResult(case) for case in plan.cases}
         self._result.cases = list(by_name.values())
         self._sources = {case.name: Source(case, plan.directory) for case in plan.cases}
-        secure = [case for case in plan.cases if case.has_tls]
-        rest = [case for case in plan.cases if not case.has_tls and not case.needs_shim]
+        secure = [case for case in plan.cases if case.has_tls or case.has_tls_out]
+        rest = [case for case in plan.cases if case not in secure and not case.needs_shim]
         plain = [case for case in rest if not case.is_wide]
         wide = [case for case in rest if case.is_wide]
         shimmed = [case for case in plan.cases if case.needs_shim]
@@ -89,9 +90,9 @@ class Bench:
             with self._stage(is_wide=True) as stage:
                 for case in wide:
                     self._case(stage, by_name[case.name])
-        if secure:
-            with self._stage(certificate=make_certificate(plan.directory)) as stage:
-                for case in secure:
+        for kind, cases in groupby(sorted(secure, key=_tls_of), _tls_of):
+            with self._tls_stage(*kind) as stage:
+                for case in cases:
                     self._case(stage, by_name[case.name])
                     self._result.problems += tls_differences(by_name[case.name])
         counted = plain if plan.has_flush_counts else []
@@ -121,6 +122,12 @@ class Bench:
             if isinstance(server, Server):
                 self._result.peak = [process.memory(pid) for pid in server.workers()]
 
+    def _tls_stage(
+        self, has_tls: bool, has_tls_out: bool, has_reuse: bool
+    ) -> AbstractContextManager[Stage]:
+        certificate = make_certificate(self._plan.directory) if has_tls else None
+        return self._stage(certificate=certificate, has_tls_out=has_tls_out, has_reuse=has_reuse)
+
     @contextmanager
     def _stage(
         self,
@@ -128,6 +135,8 @@ class Bench:
         is_wide: bool = False,
         has_shim: bool = False,
         certificate: Certificate | None = None,
+        has_tls_out: bool = False,
+        has_reuse: bool = False,
     ) -> Iterator[Stage]:
         plan = self._plan
         options = StageOptions(
@@ -139,6 +148,8 @@ class Bench:
             is_wide=is_wide,
             has_shim=has_shim,
             certificate=certificate,
+            has_tls_out=has_tls_out,
+            has_reuse=has_reuse,
         )
         with Stage(options) as stage:
             yield stage
@@ -192,7 +203,9 @@ class Bench:
         rate = self._ceiling_rates.get(case.name, 5_000)
         count = self._count(rate, case, plan.seconds / 2)
         if case.has_own_source:
-            certificate = make_certificate(plan.directory) if case.has_tls else None
+            has_tls = case.has_tls or case.has_tls_out
+            certificate = make_certificate(plan.directory) if has_tls else None
+            source = Source(replace(case, has_tls=has_tls), plan.directory)
             with Responder(plan.directory, certificate) as responder:
                 found = measure_ceiling(source, responder.port, count)
         else:
@@ -213,7 +226,9 @@ class Bench:
     @contextmanager
     def _receiver(self, case: Case) -> Iterator[Receiver]:
         wait_until(self._is_port_free, _PORT_S, "the relay port")
-        receiver = Receiver(self._plan.directory, self._port, case.receiver_delay_ms)
+        directory = self._plan.directory
+        certificate = make_certificate(directory) if case.has_tls_out else None
+        receiver = Receiver(directory, self._port, case.receiver_delay_ms, certificate=certificate)
         try:
             yield receiver
         finally:
@@ -221,6 +236,11 @@ class Bench:
 
     def _is_port_free(self) -> bool:
         return not is_listening(self._port, HOST)
+
+
+def _tls_of(case: Case) -> tuple[bool, bool, bool]:
+    """What servers that the case is for have to be set up for."""
+    return case.has_tls, case.has_tls_out, case.has_reuse
 
 
 def tls_differences(result: CaseResult) -> list[str]:

@@ -1,4 +1,4 @@
-"""Receivers as processes: Postfix's smtp-sink, and our own where an answer is delayed."""
+"""Receivers as processes: Postfix's smtp-sink, and our own for delayed answers and for TLS."""
 
 import os
 import subprocess
@@ -8,10 +8,12 @@ from pathlib import Path
 from .. import process
 from ..loopback import HOST, LabError, is_listening, wait_until
 from ..postfix import SBIN
-from .native import compile_native
+from .certificate import Certificate
+from .native import compile_native, program
 from .shim import SharedPage
 
 _START_S = 10.0
+TICKETS = "1"  # TLS session tickets per handshake, as many as Postfix issues
 _BACKLOG = "1024"
 
 
@@ -24,17 +26,32 @@ class Receiver:
     """
 
     def __init__(
-        self, directory: Path, port: int, delay_ms: int = 0, *, is_own: bool = False
+        self,
+        directory: Path,
+        port: int,
+        delay_ms: int = 0,
+        *,
+        is_own: bool = False,
+        certificate: Certificate | None = None,
     ) -> None:
+        """With a certificate it takes mail over STARTTLS only, at once."""
         self.port = port
         self.delay_ms = delay_ms
+        self.has_tls = certificate is not None
         self._page: SharedPage | None = None
-        if delay_ms or is_own:
-            program = directory / "sink"
-            if not program.exists():
-                compile_native("sink", program)
+        if certificate is not None:
             self._page = SharedPage(directory / f"sink-{self.port}")
-            command = [str(program), str(self.port), str(delay_ms), str(self._page.path)]
+            command = [
+                *(str(program("responder", directory)), "--pipelining", "--require-tls"),
+                *("--tickets", TICKETS, "--count", str(self._page.path), f"{HOST}:{self.port}"),
+                *(str(certificate.chain), str(certificate.key)),
+            ]
+        elif delay_ms or is_own:
+            sink = directory / "sink"
+            if not sink.exists():
+                compile_native("sink", sink)
+            self._page = SharedPage(directory / f"sink-{self.port}")
+            command = [str(sink), str(self.port), str(delay_ms), str(self._page.path)]
         else:
             who = ["-u", "nobody"] if os.geteuid() == 0 else []
             limit = ["-m", "1024"]
@@ -49,11 +66,18 @@ class Receiver:
 
     @property
     def name(self) -> str:
-        return "bench/sink.c" if self._page else "smtp-sink"
+        own = "bench/responder.c" if self.has_tls else "bench/sink.c"
+        return own if self._page else "smtp-sink"
 
     def progress(self) -> int:
         """Octets read so far, or messages answered: it only grows."""
         return self._page.read(0) if self._page else process.read_octets(self._process.pid)
+
+    def handshakes(self) -> tuple[int, int]:
+        """TLS handshakes so far, and how many of them resumed a session."""
+        if not self.has_tls or self._page is None:
+            return 0, 0
+        return self._page.read(8), self._page.read(16)
 
     def slack(self, size: int) -> int:
         """Progress that may be missing from the last message without it being counted as missing.

@@ -89,9 +89,11 @@ def _source_lines(result: CaseResult) -> list[str]:
                 f"; {last.protocol} {last.cipher}, {last.handshakes} handshakes, {last.resumed} "
                 f"resumed, {last.tickets_per_handshake:.1f} session tickets each"
             )
+        if runs[-1].handshakes_out:
+            text += f"; out: {runs[-1].handshakes_out} handshakes, {runs[-1].resumed_out} resumed"
         lines.append(text)
     if lines and result.ceilings:
-        tls = ", with TLS" if result.case.has_tls else ""
+        tls = ", with TLS" if result.case.has_tls or result.case.has_tls_out else ""
         lines.append(f"ceiling: bench/source.c into bench/responder.c{tls}")
     return lines
 

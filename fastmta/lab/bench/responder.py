@@ -7,9 +7,9 @@ from types import TracebackType
 from ..loopback import HOST, LabError, free_port, is_listening, wait_until
 from .certificate import Certificate
 from .native import program
+from .receiver import TICKETS
 
 _START_S = 10.0
-TICKETS = "1"  # TLS session tickets per handshake, as many as Postfix issues
 
 
 class Responder:

@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from ...loopback import HOST, LabError, free_port, is_listening, wait_until
 from ...server import Server, ServerOptions
 from ..native import compile_native
 from ..shim import SharedPage
+from ..standing import Standing
 from ..workplace import module
 from . import build, lookup, nameserver, source
 
@@ -43,32 +43,16 @@ class Scale:
     segment_octets: int = 32 << 20
 
 
-class Field:
+class Field(Standing):
     """A context manager: the receiver and the name server run while it is open."""
 
     def __init__(self, scale: Scale) -> None:
+        super().__init__()
         self.scale = scale
         self._dns_port = free_port()
-        self._stack = ExitStack()
         self.page: SharedPage
 
-    def __enter__(self) -> Field:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-
-    def _start(self) -> None:
+    def stand(self) -> None:
         scale = self.scale
         host = free_mx_host()
         program = compile_native("sink", scale.directory / "sink")

@@ -15,6 +15,7 @@ from functools import partial
 import uvloop
 
 from fastmta.event import Event
+from fastmta.message import ClientIdentity, Envelope
 from fastmta.route import RouteTable
 from fastmta.spool import Spool, SpoolOptions
 
@@ -49,7 +50,8 @@ async def _look(directory: str, shard: int, domains: int, ids: Sequence[str]) ->
         spool.release(found[0])
         times["by id"].append(taken_ms)
     for number in range(0, domains, max(1, domains // TIMES)):
-        hop = next_hop(b"x@" + domain_of(number).encode())
+        path = b"x@" + domain_of(number).encode()
+        hop = next_hop(path, Envelope(b"", (path,), ClientIdentity()))
         times["count"].append((await _ask(partial(search.count, next_hop=hop)))[1])
         times["next due"].append((await _ask(partial(search.first_due, hop)))[1])
     await spool.close()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from ... import process
@@ -18,6 +16,7 @@ from ..measure import LogTail
 from ..receiver import Receiver
 from ..shim import SharedPage
 from ..source import Source, SourceReport
+from ..standing import Standing
 from ..workplace import Setting, module
 from . import controller
 from .counting import HANDLERS, MESSAGES, PAGE
@@ -91,7 +90,7 @@ class Aiosmtpd:
             self._process = None
 
 
-class Field:
+class Field(Standing):
     """Started servers, one of each name; a context manager that stops them."""
 
     def __init__(
@@ -101,30 +100,17 @@ class Field:
         handler: str,
         settings: Mapping[str, Setting],
     ) -> None:
+        super().__init__()
         self.names = names
         self._directory = directory
         self._handler = handler
         self._settings = settings
-        self._stack = ExitStack()
         self._contenders: dict[str, Contender] = {}
         self._pages: dict[str, SharedPage] = {}
 
-    def __enter__(self) -> Field:
-        try:
-            for name in self.names:
-                self._start(name)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+    def stand(self) -> None:
+        for name in self.names:
+            self._start(name)
 
     def _start(self, name: str) -> None:
         page = SharedPage(self._directory / f"page-{name}")

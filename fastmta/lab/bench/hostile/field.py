@@ -6,7 +6,6 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ from ..measure import Run, measure
 from ..native import program
 from ..receiver import Receiver
 from ..source import RECIPIENT, SECONDS_MAX, Source
+from ..standing import Standing
 from ..workplace import Setting, module
 
 KINDS = ("mute", "drip", "deaf", "line", "bdat", "noop", "handshake", "auth")
@@ -106,7 +106,7 @@ def parse_tally(said: bytes, complaint: bytes) -> dict[str, Any]:
     return told
 
 
-class Field:
+class Field(Standing):
     """A context manager: the server and its receiver run while it is open."""
 
     def __init__(
@@ -116,9 +116,9 @@ class Field:
         certificate: Certificate | None,
         settings: Mapping[str, Setting],
     ) -> None:
+        super().__init__()
         self.siege = siege
         self._directory = directory
-        self._stack = ExitStack()
         self._rate = _FIRST_RATE
         port = free_port()
         self._dns_port = free_port()
@@ -147,29 +147,16 @@ class Field:
         )
         self._source = Source(case, directory)
 
-    def __enter__(self) -> Field:
-        try:
-            names = [*module(nameserver), str(self._dns_port), HOST, "0"]
-            running = subprocess.Popen(names, stdin=subprocess.DEVNULL)
-            self._stack.callback(running.wait)
-            self._stack.callback(running.kill)
-            self._receiver = Receiver(self._directory, self._port, is_own=True)
-            self._stack.callback(self._receiver.stop)
-            self._stack.callback(self._server.kill)
-            self._server.start()
-            self._run(_WARM_UP_S)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+    def stand(self) -> None:
+        names = [*module(nameserver), str(self._dns_port), HOST, "0"]
+        running = subprocess.Popen(names, stdin=subprocess.DEVNULL)
+        self._stack.callback(running.wait)
+        self._stack.callback(running.kill)
+        self._receiver = Receiver(self._directory, self._port, is_own=True)
+        self._stack.callback(self._receiver.stop)
+        self._stack.callback(self._server.kill)
+        self._server.start()
+        self._run(_WARM_UP_S)
 
     def measure(self, kind: str, say: Callable[[str], None]) -> SiegeFigures:
         """Alternating pairs: alone, beside; beside, alone; and so on."""
