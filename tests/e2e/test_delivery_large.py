@@ -133,6 +133,18 @@ def test_a_connection_lost_at_the_end_is_in_doubt() -> None:
     assert result.outcomes[0].scope is Scope.TRANSACTION
 
 
+def test_what_is_in_doubt_is_not_sent_to_the_next_host() -> None:
+    with Receiver({".": Act(then="close")}) as first, Receiver() as second:
+
+        async def scenario(sending: Sending) -> AttemptResult:
+            return await sending.send(make_job(), make_site(first.port, second.port))
+
+        result = run_sending(scenario)
+        assert second.transactions == []
+    assert kinds(result) == ["deferred", "deferred"]
+    assert {outcome.category for outcome in result.outcomes} == {"soft.in_doubt"}
+
+
 def test_a_peer_that_does_not_read_stops_the_reading() -> None:
     """Time limit per block (RFC 5321 4.5.3.2.5), and never more than that much in memory."""
     contents = FakeContents(WHOLE * 5)

@@ -187,6 +187,20 @@ def test_silence_at_each_stage(stage: str) -> None:
     assert result.trouble is not None
 
 
+@pytest.mark.parametrize("stage", ["EHLO", "."])
+def test_octet_by_octet_wins_no_time(stage: str) -> None:
+    """A limit is that of a whole reply, or a reply of 64 KiB could take half a year."""
+    limits = fast_options().time_limits
+    options = fast_options(time_limits=type(limits)(helo_s=0.3, end_of_data_s=0.3))
+    drip = Act(b"250-receiver.example says\r\n" * 6 + b"250 8BITMIME\r\n", drip_s=0.02)
+    with Receiver({stage: drip}) as receiver:
+        result = run_sending(
+            lambda sending: sending.send(make_job(), make_site(receiver.port)), options
+        )
+    assert _kinds(result) == ["deferred", "deferred"]
+    assert f"timed out while {STAGES[stage]}" in result.outcomes[0].text
+
+
 def test_receiver_that_stops_reading_the_content() -> None:
     limits = fast_options().time_limits
     options = fast_options(time_limits=type(limits)(block_s=0.1))

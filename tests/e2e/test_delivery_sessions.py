@@ -236,6 +236,16 @@ def test_five_addresses_per_attempt_at_most() -> None:
 BUSY_SCRIPT = {"CONNECT": BUSY}
 
 
+def test_time_without_a_transaction_is_time_of_connecting_and_counts_once() -> None:
+    waited_s = 0.2
+    script = {"CONNECT": Act(b"554 5.3.2 Busy\r\n", delay_s=waited_s, then="close")}
+    with Receiver(script) as receiver:
+        site = make_site(receiver.port)
+        result = run_sending(lambda sending: sending.send(make_job(), site))
+    assert result.connect_s >= waited_s
+    assert result.transmit_s < waited_s / 2
+
+
 def test_trouble_at_one_target_is_none_when_another_one_serves() -> None:
     with Receiver(BUSY_SCRIPT) as busy, Receiver() as good:
         site = make_site(_closed_port(), busy.port, good.port)

@@ -298,6 +298,88 @@ def test_null_exchange(server: NameServer) -> None:
     )
 
 
+def test_null_exchange_behind_an_alias(server: NameServer) -> None:
+    server.add("example.com", "CNAME", "none.example.")
+    server.add("none.example", "MX", "0 .")
+    problem = resolution_of(server, b"smtp:example.com")
+    assert isinstance(problem, RouteProblem)
+    assert (problem.kind, problem.status) == (OutcomeKind.FAILED, "5.1.10")
+
+
+def test_null_exchange_beside_a_real_one_means_nothing(server: NameServer) -> None:
+    server.add("example.com", "MX", "0 .", "10 mx.example.")  # RFC 7505 3 forbids it
+    server.add("mx.example", "A", "192.0.2.1")
+    site = resolution_of(server, b"smtp:example.com")
+    assert isinstance(site, Site)
+    assert [target.host for target in site.targets] == ["mx.example"]
+
+
+def test_more_exchanges_than_a_message_can_hold_delay_mail(server: NameServer) -> None:
+    server.add("example.com", "MX", *(f"10 mx{number}.example." for number in range(10_000)))
+    problem = resolution_of(server, b"smtp:example.com")
+    assert isinstance(problem, RouteProblem)
+    assert (problem.kind, problem.status) == (OutcomeKind.DEFERRED, "4.4.3")
+    assert {transport for _, _, transport in server.questions} == {"udp", "tcp"}
+
+
+def test_truncated_answers_on_the_whole_way(server: NameServer) -> None:
+    server.add("example.com", "MX", "10 mx1.example.", "20 mx2.example.")
+    server.add("mx1.example", "A", *(f"192.0.2.{number}" for number in range(1, 100)))
+    server.add("mx2.example", "A", "192.0.2.200")
+    server.behave(None, Behaviour.TRUNCATED)
+    site = resolution_of(server, b"smtp:example.com")
+    assert isinstance(site, Site)
+    assert site.label == "(mx1|mx2).example"
+    asked = [(name, transport) for name, _, transport in server.questions]
+    assert asked.count(("mx1.example", "tcp")) == 2
+
+
+def test_loop_of_aliases_at_an_exchange_leaves_the_others(server: NameServer) -> None:
+    server.add("example.com", "MX", "10 a.example.", "20 mx.example.")
+    server.add("a.example", "CNAME", "b.example.")
+    server.add("b.example", "CNAME", "a.example.")
+    server.add("mx.example", "A", "192.0.2.1")
+    site = resolution_of(server, b"smtp:example.com")
+    assert isinstance(site, Site)
+    assert [target.host for target in site.targets] == ["mx.example"]
+
+
+def test_nothing_but_loops_fails(server: NameServer) -> None:
+    server.add("example.com", "MX", "10 a.example.")
+    server.add("a.example", "CNAME", "a.example.")
+    problem = resolution_of(server, b"smtp:example.com")
+    assert isinstance(problem, RouteProblem)
+    assert problem.kind is OutcomeKind.FAILED
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.SERVFAIL, Behaviour.SILENT, Behaviour.TCP_CUT])
+def test_exchange_in_trouble_leaves_the_others(server: NameServer, behaviour: Behaviour) -> None:
+    server.add("example.com", "MX", "10 bad.example.", "20 mx.example.")
+    server.add("bad.example", "A", "192.0.2.2")
+    server.add("mx.example", "A", "192.0.2.1")
+    server.behave("bad.example", behaviour)
+    site = resolution_of(server, b"smtp:example.com")
+    assert isinstance(site, Site)
+    assert [target.host for target in site.targets] == ["mx.example"]
+
+
+def test_only_exchange_in_trouble_delays_mail(server: NameServer) -> None:
+    server.add("example.com", "MX", "10 bad.example.")
+    server.behave("bad.example", Behaviour.SERVFAIL)
+    problem = resolution_of(server, b"smtp:example.com")
+    assert isinstance(problem, RouteProblem)
+    assert problem.kind is OutcomeKind.DEFERRED
+
+
+def test_domain_in_trouble_is_not_taken_for_one_without_exchange(server: NameServer) -> None:
+    server.add("example.com", "A", "192.0.2.1")
+    server.add("example.com", "MX", "10 mx.example.")
+    server.behave("example.com", Behaviour.SERVFAIL)
+    problem = resolution_of(server, b"smtp:example.com")
+    assert isinstance(problem, RouteProblem)
+    assert problem.kind is OutcomeKind.DEFERRED
+
+
 def test_unknown_domain(server: NameServer) -> None:
     problem = resolution_of(server, b"smtp:nowhere.example")
     assert problem == RouteProblem(

@@ -104,7 +104,11 @@ MESSAGES: dict[str, Callable[[], Iterable[bytes]]] = {
 def test_content_arrives_octet_for_octet(tmp_path: Path, kind: str) -> None:
     messages = [message for message in MESSAGES[kind]() if b"\0" not in message]
     with Receiver() as receiver:
-        settings = {"headers__drop": [], "limits__messages_per_session": 100_000}
+        settings = {
+            "headers__drop": [],
+            "limits__messages_per_session": 100_000,
+            "delivery__line_octets": 0,
+        }
         with running(tmp_path, relay_host=f"[127.0.0.1]:{receiver.port}", **settings) as server:
             send(server.port, messages)
             receiver.wait_for_transactions(len(messages), 30.0)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fastmta.smtp.sasl import LOCKED
 from tests.support.login import (
     ACCOUNT_FAILURES,
     FAILED,
@@ -139,6 +140,10 @@ def test_failures_of_one_account_are_counted_over_all_clients(site: LoginSite) -
             assert log_in(client, "carla", "carla-secret") == FAILED, "right, and not told so"
             assert time.monotonic() - begin_s >= FLOOR_S
             assert log_in(client, "anna", "anna-secret") == SUCCESS
+        mechanism = "PLAIN" if log_in is by_plain else "SCRAM-SHA-256"
+        text = rf"\[{re.escape(source)}\]: SASL {mechanism} authentication failed: {LOCKED}"
+        site.wait_for_line(f"{text}, sasl_username=carla\n")
+        assert len(re.findall(text, site.server.log_text())) == 1, "the others were wrong"
     with site.connect() as client:
         assert client.log_in("carla", "carla-secret") == FAILED, "the account has had them all"
         assert client.log_in("berta", "berta-secret") == SUCCESS

@@ -87,63 +87,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(directory, server, receiver, ports)
 
 
-# Injection (CVE-2011-0411 and its kin).
-
-
-@pytest.mark.parametrize(
-    "behind",
-    [
-        b"RSET\r\n",
-        b"EHLO evil.example\r\nMAIL FROM:<evil@x.example>\r\n",
-        b"MAIL FROM:<evil@x.ex",  # half a command
-        b"\x16",  # the first octet of a ClientHello
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32),
-        b"\0",
-        b"\xff\xfe\r\n",
-        b"\r\n",
-        b"\n",
-    ],
-)
-@pytest.mark.parametrize("listener", ["may", "encrypt"])
-def test_what_follows_starttls_in_clear_ends_the_session(
-    site: Site, listener: str, behind: bytes
-) -> None:
-    with Client(getattr(site, listener)) as client:
-        client.raw(b"STARTTLS\r\n" + behind)
-        assert client.reply() == "554 5.5.0 Error: SMTP protocol synchronization"
-        assert client.is_cut()
-
-
-def test_a_group_that_ends_in_starttls_is_no_injection(site: Site) -> None:
-    with Client(site.may) as client:
-        client.raw(b"NOOP\r\nSTARTTLS\r\n")
-        assert client.reply() == "250 2.0.0 Ok"
-        assert client.reply() == "220 2.0.0 Ready to start TLS"
-        client.wrap(client_context())
-        assert client.say("NOOP").startswith("250")
-
-
-@pytest.mark.parametrize(
-    "clear",
-    [
-        b"EHLO evil.example\r\n",
-        b"MAIL FROM:<evil@x.example>\r\nRCPT TO:<v@ours.example>\r\n",
-        b"\n",
-    ],
-)
-def test_octets_in_clear_in_place_of_a_handshake(site: Site, clear: bytes) -> None:
-    with Client(site.may) as client:
-        assert client.say("STARTTLS").startswith("220")
-        client.raw(clear * 40)  # enough for a record's header
-        heard = b""
-        with contextlib.suppress(OSError):
-            while octets := client.socket.recv(4096):
-                heard += octets
-        assert heard[:1] in (b"", b"\x15"), "an alert at most"
-        port = client.local_port
-    site.wait_for_line(r"SSL_accept error from unknown\[127\.0\.0\.1\]: ")
-    assert port
-    assert not re.search(r"from=<evil@", site.server.log_text())
+# Versions; injection is in tests/vectors/starttls.toml.
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])

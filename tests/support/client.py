@@ -17,6 +17,7 @@ class Client:
 
     `source` is the address to connect from: all of 127.0.0.0/8 is this machine, so that one server
     can have clients that it trusts and strangers. `tls`: TLS from the first octet.
+    A `host` that is a path is a unix socket.
     `receive_octets`: how much the kernel keeps of what is not read.
     """
 
@@ -32,18 +33,21 @@ class Client:
         receive_octets: int = 0,
     ) -> None:
         self.hello = f"{hello} client.example"
-        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        is_local = host.startswith("/")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(socket.AF_UNIX if is_local else family)
         self._socket.settimeout(_TIMEOUT_S)
         if receive_octets:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_octets)
         if source:
             self._socket.bind((source, 0))
         try:
-            self._socket.connect((host, port))
+            self._socket.connect(host if is_local else (host, port))
         except OSError:
             self._socket.close()
             raise
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not is_local:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
         if tls is not None:
             self.wrap(tls)

@@ -9,10 +9,12 @@ from typing import TypeVar
 import uvloop
 
 from fastmta.delivery import Courier, DeliveryOptions, TimeLimits
+from fastmta.delivery.ports import NO_PORTS, CourierPorts
 from fastmta.event import Event
 from fastmta.message import AttemptResult, ClientIdentity, ContentFile, Envelope, Job, Message
 from fastmta.message.envelope import DSNRequest
 from fastmta.route import Site, Target
+from fastmta.route.way import DEFAULT_WAY, Way
 
 CONTENT = b"Received: by relay.example\r\nSubject: test\r\n\r\nfirst line\r\n.second line\r\n"
 T = TypeVar("T")
@@ -26,18 +28,28 @@ def make_job(
     is_8bit: bool = False,
     is_utf8: bool = False,
     dsn: DSNRequest | None = None,
+    is_tls_required: bool = False,
 ) -> Job:
     """A job for every recipient of a new message."""
     paths = tuple(forward_paths)
-    envelope = Envelope(reverse_path, paths, ClientIdentity(), is_8bit, "", is_utf8, dsn)
+    envelope = Envelope(
+        reverse_path, paths, ClientIdentity(), is_8bit, "", is_utf8, dsn, is_tls_required
+    )
     message = Message(b"00000001000000A1", envelope, content or b"", 0)
     message.content = content
     return Job(message, b"smtp:example.org", tuple(range(len(forward_paths))))
 
 
-def make_site(*ports: int, key: bytes = b"site-of-the-tests", address: str = "127.0.0.1") -> Site:
+def make_site(
+    *ports: int,
+    key: bytes = b"site-of-the-tests",
+    address: str = "127.0.0.1",
+    host: str = "",
+    way: Way = DEFAULT_WAY,
+) -> Site:
     """A site whose targets are these ports of the loopback interface."""
-    return Site(key, "test", tuple(Target(address, address, port) for port in ports), None)
+    targets = tuple(Target(host or address, address, port) for port in ports)
+    return Site(key, "test", targets, None, way)
 
 
 class FakeStream:
@@ -146,13 +158,14 @@ def run_sending(
     *,
     is_uvloop: bool = True,
     contents: FakeContents | None = None,
+    ports: CourierPorts = NO_PORTS,
 ) -> T:
     """Run `scenario` with a courier, on uvloop or asyncio's own loop, and close the courier."""
 
     async def main() -> T:
         events: list[Event] = []
         loop = asyncio.get_running_loop()
-        courier = Courier(options or fast_options(), events.append, loop, contents)
+        courier = Courier(options or fast_options(), events.append, loop, contents, ports)
         try:
             return await scenario(Sending(courier, events))
         finally:

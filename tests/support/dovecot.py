@@ -26,6 +26,7 @@ from fastmta.lab import free_port
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
+MECHANISMS = "plain login scram-sha-256 oauthbearer"
 
 CONFIG = """\
 base_dir = {directory}/run
@@ -36,7 +37,7 @@ protocols =
 ssl = no
 listen = 127.0.0.1
 {users}
-auth_mechanisms = plain login scram-sha-256 oauthbearer
+auth_mechanisms = {mechanisms}
 auth_failure_delay = 0
 disable_plaintext_auth = no
 passdb {{
@@ -67,7 +68,9 @@ service auth {{
 class DovecotServer:
     """One instance with a directory of its own; started and ended by its process id."""
 
-    def __init__(self, program: str, directory: Path, passwords: Mapping[str, str]) -> None:
+    def __init__(
+        self, program: str, directory: Path, passwords: Mapping[str, str], mechanisms: str
+    ) -> None:
         self._program = program
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,7 +84,9 @@ class DovecotServer:
             group = grp.getgrgid(os.getegid()).gr_name
             users = f"default_internal_user = {name}\ndefault_internal_group = {group}\n"
             users += f"default_login_user = {name}\nservice anvil {{\n  chroot =\n}}\n"
-        config = CONFIG.format(directory=directory, port=self.port, users=users)
+        config = CONFIG.format(
+            directory=directory, port=self.port, users=users, mechanisms=mechanisms
+        )
         (directory / "dovecot.conf").write_text(config)
 
     def start(self) -> None:
@@ -136,16 +141,24 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-@contextmanager
-def running_dovecot(passwords: Mapping[str, str]) -> Iterator[DovecotServer]:
-    """A started instance that knows these users, stopped and removed at the end."""
-    program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
+def program() -> str:
+    """Where Dovecot is; skips the test where it is not."""
+    found = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
         pytest.skip("needs dovecot")
+    return found
+
+
+@contextmanager
+def running_dovecot(
+    passwords: Mapping[str, str], mechanisms: str = MECHANISMS
+) -> Iterator[DovecotServer]:
+    """A started instance that knows these users, stopped and removed at the end."""
+    found = program()
     # Not below pytest's directories: those are closed to the user dovecot.
     directory = Path(tempfile.mkdtemp(prefix="fastmta-dovecot-", dir="/var/tmp"))
     directory.chmod(0o755)
-    dovecot = DovecotServer(program, directory, passwords)
+    dovecot = DovecotServer(found, directory, passwords, mechanisms)
     try:
         dovecot.start()
         yield dovecot

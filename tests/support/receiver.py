@@ -93,6 +93,7 @@ class Receiver:
         address: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
+        """`address` with a slash is the path of a unix socket."""
         scripts = [script] if isinstance(script, Mapping) else list(script)
         self._scripts: list[Script] = scripts or [{}]
         self.sessions: list[Session] = []
@@ -102,10 +103,9 @@ class Receiver:
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._is_closing = False
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listener = socket.create_server((address, port), family=family, backlog=512)
+        self._listener = _listen(address, port)
         self.address = address
-        self.port: int = self._listener.getsockname()[1]
+        self.port: int = 0 if "/" in address else self._listener.getsockname()[1]
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
@@ -151,16 +151,25 @@ class Receiver:
                 connection, peer = self._listener.accept()
             except OSError:
                 return
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._changed:
-                session = Session(len(self.sessions), peer[0])
+                session = self.begin_session(len(self.sessions), peer[0] if peer else "")
                 self.sessions.append(session)
                 self._sockets.add(connection)
             script = self._scripts[min(session.index, len(self._scripts) - 1)]
-            server = _Server(self, session, connection, script)
+            server = self.serve(session, connection, script)
             thread = threading.Thread(target=server.run, daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def begin_session(self, index: int, peer: str) -> Session:
+        """What is known of a new connection; other kinds of receivers know more."""
+        return Session(index, peer)
+
+    def serve(self, session: Session, connection: socket.socket, script: Script) -> Server:
+        """Who shall serve a new connection; other kinds of receivers have others."""
+        return Server(self, session, connection, script)
 
     def note(self, transaction: Transaction | None = None) -> None:
         """For the sessions: something happened."""
@@ -179,12 +188,12 @@ class Receiver:
             self._changed.notify_all()
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """The connection is over."""
 
 
-class _Server:
-    """One connection, on its own thread."""
+class Server:
+    """One connection, on its own thread. Methods with an underscore are for kinds of it, too."""
 
     def __init__(
         self, receiver: Receiver, session: Session, connection: socket.socket, script: Script
@@ -202,19 +211,26 @@ class _Server:
 
     def run(self) -> None:
         try:
-            self._act("CONNECT", b"220 receiver.example ESMTP\r\n")
+            self._begin()
             while self._serve(self._read_line()):
                 pass
-        except (_Ended, OSError):
+        except (Ended, OSError):
             pass
         finally:
             self._session.is_open = False
             self._receiver.forget(self._socket)
 
+    def _begin(self) -> None:
+        self._act("CONNECT", b"220 receiver.example ESMTP\r\n")
+
     def _serve(self, line: bytes) -> bool:
         self._session.commands.append(line)
         self._receiver.note()
         verb = line[:4].decode("latin-1").upper()
+        return self._obey(verb, line)
+
+    def _obey(self, verb: str, line: bytes) -> bool:
+        """Answer one command; whether more may come."""
         if verb in ("EHLO", "HELO"):
             self._act(verb, EHLO_REPLY if verb == "EHLO" else PLAIN_EHLO_REPLY)
         elif verb == "MAIL":
@@ -256,25 +272,27 @@ class _Server:
                 early = None
             seen = len(buffer)
             buffer += self._receive()
-        wire_content = buffer[2 : end + 2]
         self._buffer = buffer[end + 5 :]
-        number = self._session.index + 1
-        self._act(
-            ".",
-            b"250 2.0.0 Ok: queued as R%d\r\n" % number,
-            lambda accepted: self._receiver.note(
-                Transaction(
-                    self._session.index,
-                    self._reverse_path or b"",
-                    self._parameters,
-                    self._forward_paths,
-                    wire_content,
-                    accepted,
-                    self._rcpt_parameters,
-                )
-            ),
-        )
+        self._judge(buffer[2 : end + 2])
         self._reverse_path, self._forward_paths = None, []
+
+    def _judge(self, wire_content: bytes) -> None:
+        """The reply to a content that has come."""
+        usual = b"250 2.0.0 Ok: queued as R%d\r\n" % (self._session.index + 1)
+        self._act(".", usual, lambda accepted: self._keep(wire_content, accepted))
+
+    def _keep(self, wire_content: bytes, is_accepted: bool) -> None:
+        self._receiver.note(
+            Transaction(
+                self._session.index,
+                self._reverse_path or b"",
+                self._parameters,
+                self._forward_paths,
+                wire_content,
+                is_accepted,
+                self._rcpt_parameters,
+            )
+        )
 
     def _choose(self, stage: str) -> Act | None:
         count = self._counts[stage] = self._counts.get(stage, 0) + 1
@@ -302,10 +320,10 @@ class _Server:
         if act.delay_s:
             time.sleep(act.delay_s)
         if act.drip_s is None:
-            self._socket.sendall(octets)
+            self._send(octets)
         else:
             for index in range(len(octets)):
-                self._socket.sendall(octets[index : index + 1])
+                self._send(octets[index : index + 1])
                 time.sleep(act.drip_s)
         if act.then == "hang":
             while True:
@@ -313,12 +331,16 @@ class _Server:
         if act.then == "reset":
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if act.then == "close":  # FIN, not RST, though the client may have sent more
+            self._leave()
             self._socket.shutdown(socket.SHUT_WR)
             self._socket.settimeout(1.0)
             while True:
                 self._receive()
         if act.then:
-            raise _Ended
+            raise Ended
+
+    def _leave(self) -> None:
+        """Before an orderly end."""
 
     def _read_line(self) -> bytes:
         while (end := self._buffer.find(b"\r\n")) < 0:
@@ -326,13 +348,23 @@ class _Server:
         line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
         return line
 
+    def _send(self, octets: bytes) -> None:
+        self._socket.sendall(octets)
+
     def _receive(self) -> bytes:
         octets = self._socket.recv(262144)
         if not octets:
-            raise _Ended
+            raise Ended
         self._session.octets += octets
         self._session.reads.append(octets)
         return octets
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    if "/" in address:
+        return socket.create_server(address, family=socket.AF_UNIX, backlog=512)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family, backlog=512)
 
 
 def _shut(one: socket.socket) -> None:

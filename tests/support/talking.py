@@ -10,6 +10,7 @@ from fastmta.delivery.state import State, Step
 from fastmta.delivery.transaction import Extras, Transaction
 from fastmta.delivery.trouble import Peer
 from fastmta.route import Target
+from fastmta.route.way import DEFAULT_WAY, Way
 
 GREETING = b"220 mx.example ESMTP\r\n"
 EHLO_PLAIN = b"250 mx.example\r\n"
@@ -22,9 +23,12 @@ CONTENT = b"Subject: test\r\n\r\ntext\r\n"
 PATHS = (b"one@example.org", b"two@example.org")
 
 
-def make_dialog() -> Dialog:
+def make_dialog(
+    way: Way = DEFAULT_WAY, *, is_clear: bool = False, is_chunking: bool = False
+) -> Dialog:
     """A dialog that waits for the greeting of mx.example[192.0.2.1]."""
-    return Dialog(Peer(Target("mx.example", "192.0.2.1", 25)), DeliveryOptions("relay.example"))
+    options = DeliveryOptions("relay.example", is_chunking=is_chunking)
+    return Dialog(Peer(Target("mx.example", "192.0.2.1", 25)), options, way, is_clear)
 
 
 def make_transaction(

@@ -154,6 +154,9 @@ def run_content(case: Case) -> Iterator[Feature]:
     assert found_odd == content_py.scan_header_section(octets, 0, odd)
     stuffed, expected = (_try(each.stuff, octets) for each in (_content, content_py))
     assert stuffed == expected
+    line_max = case.chance().choice((2, 64, 65, 998))
+    folded, expected = (_try(each.stuff, octets, line_max) for each in (_content, content_py))
+    assert folded == expected
     if isinstance(stuffed, bytes):
         lines = stuffed.split(b"\r\n")
         assert not [line for line in lines if line == b"." or (line[:1] == b"." != line[1:2])]

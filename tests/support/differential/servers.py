@@ -33,6 +33,7 @@ OURS: dict[str, Any] = {
     "limits__junk_commands": _MANY,
     "limits__connections_per_client": _MANY,
     "headers__drop": [],
+    "delivery__line_octets": 0,  # what arrives is compared with what was sent
     "headers__add_missing": "never",
 }
 POSTFIX = {
