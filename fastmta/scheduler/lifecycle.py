@@ -30,7 +30,7 @@ from .engine import Engine
 from .hop import Hop
 from .residence import Party
 from .table import Table
-from .verdict import Verdict, delivered, judge, tried
+from .verdict import Verdict, delivered, judge, put_off, tried
 
 _DELIVERED: Final = OutcomeKind.DELIVERED
 _ONLY: Final = (0,)  # indices of the commonest job: the only recipient of its message
@@ -247,11 +247,20 @@ class Lifecycle:
         self._engine.ports.record.record(message, verdict.changes, mark.done, dsn)
 
     def _report(self, message: Message, verdict: Verdict) -> Report | None:
-        """The notification that `verdict` calls for; its events are added to the others."""
+        """The notification that `verdict` calls for; its events are added to the others.
+
+        When none can be made, by a defect of ours, nobody is given up without a word: who failed
+        waits for another attempt. Who has the mail has it.
+        """
         notify, failures = self._engine.ports.notify, verdict.failures
-        if failures:
-            self.store(notify.copy(message, failures), message.id)
-        dsn = notify.bounce(message, failures, verdict.successes)
+        try:
+            copy = notify.copy(message, failures) if failures else None
+            dsn = notify.bounce(message, failures, verdict.successes)
+        except Exception as error:
+            self._blame_report(message, error)
+            put_off(self._engine, verdict)
+            return None
+        self.store(copy, message.id)
         if dsn is not None:
             verdict.events += _queued(message, dsn)
         elif failures and not message.envelope.reverse_path:
@@ -267,8 +276,13 @@ class Lifecycle:
         self._table.residence.claim(message)
         ports = self._engine.ports
         until_ns = self._engine.options.retry.expires_at_ns(message)
-        self.store(ports.notify.copy(message, delayed, until_ns), message.id)
-        dsn = ports.notify.delay(message, delayed, until_ns)
+        try:
+            copy = ports.notify.copy(message, delayed, until_ns)
+            dsn = ports.notify.delay(message, delayed, until_ns)
+        except Exception as error:
+            copy = dsn = None
+            self._blame_report(message, error)
+        self.store(copy, message.id)
         events = [] if dsn is None else _queued(message, dsn)
         index = delayed[0][0]
         known = message.states.get(index) or RecipientState(index, RecipientStatus.QUEUED)
@@ -278,6 +292,10 @@ class Lifecycle:
         self._engine.marks += 1
         mark = Mark(self, None, events, dsn)
         ports.record.record(message, (change,), mark.done, dsn)
+
+    def _blame_report(self, message: Message, error: Exception) -> None:
+        text = f"internal error: a report cannot be made: {error!r}"
+        self._engine.ports.emit(Notice("bounce", text, Severity.ERROR, message.id))
 
     def store(self, report: Report | None, about: bytes = b"") -> None:
         """Make a report of our own durable, before what is recorded after this, and deliver it.

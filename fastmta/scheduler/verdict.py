@@ -87,6 +87,23 @@ def judge(engine: Engine, job: Job, result: AttemptResult, is_free: bool) -> Ver
     return verdict
 
 
+def put_off(engine: Engine, verdict: Verdict) -> None:
+    """Whoever was to be given up is deferred instead."""
+    random, now_ns = engine.ports.random(), engine.ports.clock.wall_ns()
+    given_up = {index for index, _ in verdict.failures}
+    for place, change in enumerate(verdict.changes):
+        if change.index in given_up:
+            due_at_ns = now_ns + int(engine.options.retry.delay_s(change.attempts, random) * NS)
+            verdict.changes[place] = RecipientState(
+                change.index,
+                RecipientStatus.DEFERRED,
+                change.attempts,
+                due_at_ns,
+                change.text,
+                change.is_warned,
+            )
+
+
 def delivered(message: Message, index: int) -> RecipientState:
     """The state of a recipient that has the message."""
     state = message.states.get(index)

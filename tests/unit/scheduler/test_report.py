@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from fastmta.event import BounceQueued, MessageReceived, MessageRemoved, Notice, RecipientTried
+from fastmta.event import (
+    BounceQueued,
+    MessageReceived,
+    MessageRemoved,
+    Notice,
+    RecipientTried,
+    Severity,
+)
 from fastmta.event.hold import RecipientHeld
 from fastmta.message import Outcome, OutcomeKind, RecipientStatus
 from fastmta.message.attempt import AttemptResult, Job
@@ -14,6 +23,7 @@ from fastmta.message.report import (
     POSTMASTER_NON_DELIVERY,
     POSTMASTER_NOTICE,
     SUCCESS,
+    Report,
 )
 from fastmta.route import Site
 from fastmta.scheduler.operation import Answer, Kind, Order
@@ -235,3 +245,26 @@ def test_stop_waits_for_a_copy_that_is_being_stored() -> None:
     assert len(idle) == 1
     assert world.scheduler.counts.marks == 0
     assert len(world.spool.rows) == 2, "stored, and left for the next start"
+
+
+def test_a_report_that_cannot_be_made_gives_nobody_up_and_ends_nothing() -> None:
+    world = World()
+    world.receivers.behaviours["x.example"] = answer(FAILED)
+    made, broken = world.bounce, True
+
+    def bounce(*arguments: Any) -> Report | None:
+        if broken:
+            raise ValueError("no words for it")
+        return made(*arguments)
+
+    world.bounce = bounce  # type: ignore[method-assign]  # a defect
+    message, other = world.send(b"a@x.example"), world.send(b"a@y.example")
+    world.run(1)
+    assert world.state(message) is RecipientStatus.DEFERRED
+    assert world.state(other) is RecipientStatus.DELIVERED
+    (notice,) = [one for one in world.seen(Notice) if one.severity is Severity.ERROR]
+    assert "no words for it" in notice.text
+    broken = False
+    world.run(400)
+    assert world.state(message) is RecipientStatus.FAILED
+    assert len(world.reported) == 1
