@@ -71,7 +71,7 @@ def test_both_are_measured_with_tls(tmp_path: Path) -> None:
     problem = missing()
     if problem:
         pytest.skip(problem)
-    found, table = cases(tmp_path, "4k-tls-new", "4k-tls-both")
+    found, table = cases(tmp_path, "4k-tls-both")
     for case in found.values():
         (ours,), (theirs,) = case["runs"]["fastmta"], case["runs"]["postfix"]
         assert ours["source"]["cipher"] == theirs["source"]["cipher"]
@@ -80,7 +80,6 @@ def test_both_are_measured_with_tls(tmp_path: Path) -> None:
     (theirs,) = found["4k-tls-both"]["runs"]["postfix"]
     assert ours["handshakes_out"] <= 40  # a connection serves many messages
     assert theirs["handshakes_out"] >= theirs["messages"]  # by default Postfix's serves one
-    assert "target: 2 x Postfix" in table
     assert "target: 4 x Postfix" in table
 
 
@@ -152,6 +151,7 @@ def test_aiosmtpd_runs_the_handler(tmp_path: Path) -> None:
         assert "accepted/s" in table
 
 
+@pytest.mark.long
 def test_all_servers_run_the_handler(tmp_path: Path) -> None:
     small = ("--pairs", "1", "--seconds", "0.2", "--handler", "all")
     values, table = bench(tmp_path, "handler", *small)
