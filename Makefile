@@ -21,7 +21,7 @@ demo: build
 	@$(BIN)/fastmta demo
 
 test: packages lint
-	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not long" --durations=15
+	@$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long" --durations=15
 
 test-long: packages build
 	@FASTMTA_LONG_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m long -s

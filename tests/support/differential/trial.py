@@ -23,6 +23,7 @@ from .table import Table
 
 _AT_A_TIME = 16
 _ARRIVAL_S = 60.0
+_STRAY_MAX = 600  # characters that are shown of a message
 _SHOWN_MAX = 8
 
 
@@ -119,7 +120,9 @@ class Trial:
         self._told |= wanted.union(*(record.lone_ids for record in records))
         # What was told while another oracle played may arrive as late as now.
         strays = set(recorder.messages) - before - self._told
-        _add_strays("we", {id for id in strays if not _is_report(recorder.messages[id])}, outcome)
+        strays = {id for id in strays if not _is_report(recorder.messages[id])}
+        _add_strays("we", strays, outcome)
+        outcome.problems += [f"{id}: {recorder.messages[id]!r}"[:_STRAY_MAX] for id in strays]
         told = {pair.their_id for record in records for pair in record.pairs}
         told.update(*(record.their_lone_ids for record in records))
         _add_strays("they", oracle.ids() - told, outcome)
@@ -188,8 +191,8 @@ class Trial:
 
 
 def _is_report(arrived: Sequence[Stored]) -> bool:
-    """Whether we made it: some senders ask for a report of success (RFC 3461 4.1)."""
-    return all(b"\nAuto-Submitted: auto-replied\r\n" in one.content for one in arrived)
+    """Whether we made it: a report of success (RFC 3461 4.1), or a notice to the postmaster."""
+    return all(b"\nAuto-Submitted: auto-" in one.content for one in arrived)
 
 
 def _add_strays(who: str, ids: set[str], outcome: Outcome) -> None:
