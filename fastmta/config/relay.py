@@ -18,88 +18,7 @@ TRUSTING = ("fingerprint", "verify", "secure")  # levels that know who the peer 
 
 Texts: TypeAlias = tuple[str, ...]
 
-# What the default relay and further ones have in common.
-Fallback: TypeAlias = Annotated[
-    Texts,
-    Key(
-        Listing(FallbackHost(), most=FALLBACKS_MAX),
-        "Relays that are tried when the destination cannot be found in DNS, or fails with an error "
-        "that is not permanent: names of relays, with their logins, or hosts, without one.",
-    ),
-]
-Username: TypeAlias = Annotated[
-    str,
-    Key(Text(), "Whom we log in as; empty: no login (`sendgrid://` and `postmark://` know it)."),
-]
-Password: TypeAlias = Annotated[
-    str,
-    Key(Secret(), "Its password. Better in `password_file`, or in the environment."),
-]
-PasswordFile: TypeAlias = Annotated[
-    str,
-    Key(
-        FilePath(may_be_empty=True),
-        "File with the password, without the line's end; read again when it changes.",
-    ),
-]
-CredentialsFile: TypeAlias = Annotated[
-    str,
-    Key(
-        FilePath(may_be_empty=True),
-        "Logins by sender, lines `user@example.com name:password` or `@example.com name:password`; "
-        "other senders have `username`. Passwords are read again when they change, new senders at "
-        "a restart.",
-    ),
-]
-TokenFile: TypeAlias = Annotated[
-    str,
-    Key(
-        FilePath(may_be_empty=True),
-        "File with an OAuth 2 access token (XOAUTH2), which somebody else renews.",
-    ),
-]
-TokenUrl: TypeAlias = Annotated[
-    str, Key(Url(), "Where OAuth 2 access tokens are fetched, and renewed before they end.")
-]
-ClientId: TypeAlias = Annotated[str, Key(Text(), "OAuth 2 client, for `token_url`.")]
-ClientSecret: TypeAlias = Annotated[
-    str, Key(Secret(), "Its secret; without a refresh token: the client credentials grant.")
-]
-ClientSecretFile: TypeAlias = Annotated[
-    str,
-    Key(
-        FilePath(may_be_empty=True),
-        "File with the secret of the OAuth 2 client, read at the start.",
-    ),
-]
-RefreshToken: TypeAlias = Annotated[str, Key(Secret(), "OAuth 2 refresh token.")]
-RefreshTokenFile: TypeAlias = Annotated[
-    str,
-    Key(
-        FilePath(may_be_empty=True),
-        "File with the refresh token; a new one that the server gives is written to it.",
-    ),
-]
-TokenScope: TypeAlias = Annotated[str, Key(Text(), "OAuth 2 scope, for `token_url`.")]
-Mechanisms: TypeAlias = Annotated[
-    Texts,
-    Key(
-        Listing(Choice("PLAIN", "LOGIN", "SCRAM-SHA-256", "XOAUTH2")),
-        "Ways of logging in that may be used; empty: the safest that both sides know.",
-    ),
-]
-InsecureAuth: TypeAlias = Annotated[
-    bool,
-    Key(Flag(), "Whether the login may go over plain connections and to unproven servers."),
-]
-RelayTls: TypeAlias = Annotated[
-    str,
-    Key(
-        Choice("auto", *LEVELS),
-        "How much TLS, as `delivery.tls`; `auto`: `secure` with a login, `fingerprint` with "
-        "`fingerprints`, else `delivery.tls`. Port 465 speaks TLS from the first octet.",
-    ),
-]
+# Of relays, and of policies for MX hosts.
 CaFile: TypeAlias = Annotated[
     str,
     Key(FilePath(may_be_empty=True), "PEM of the CAs that count; empty: `delivery.ca_file`."),
@@ -115,31 +34,128 @@ Fingerprints: TypeAlias = Annotated[
     Texts,
     Key(Listing(Fingerprint()), "Certificates or public keys, for level `fingerprint`."),
 ]
-Source: TypeAlias = Annotated[
-    Texts,
-    Key(
-        Listing(IPAddress()),
-        "Own addresses to connect from, at most one a family; empty: `delivery.source`.",
-    ),
-]
-Hostname: TypeAlias = Annotated[
-    str, Key(Domain(may_be_empty=True), "Our name in EHLO; empty: `hostname`.")
-]
-BounceFrom: TypeAlias = Annotated[
-    str,
-    Key(
-        Mailbox(),
-        "Sender of bounces, for relays that refuse mail from <>; empty: <>, as it should be.",
-    ),
-]
-RelayFamily: TypeAlias = Annotated[
-    str, Key(Choice("", *FAMILIES), "As `delivery.family`; empty: the same.")
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyRelay:
+    """What the default relay and further ones have in common; each says for itself what no host
+    means. Without slots, so that `Relay` can have two bases."""
+
+    host: tuple[str, ...] = ()
+    fallback: Annotated[
+        Texts,
+        Key(
+            Listing(FallbackHost(), most=FALLBACKS_MAX),
+            "Relays that are tried when the destination cannot be found in DNS, or fails with an "
+            "error that is not permanent: names of relays, with their logins, or hosts, without "
+            "one.",
+        ),
+    ] = ()
+    username: Annotated[
+        str,
+        Key(
+            Text(), "Whom we log in as; empty: no login (`sendgrid://` and `postmark://` know it)."
+        ),
+    ] = ""
+    password: Annotated[
+        str,
+        Key(Secret(), "Its password. Better in `password_file`, or in the environment."),
+    ] = field(default="", repr=False)
+    password_file: Annotated[
+        str,
+        Key(
+            FilePath(may_be_empty=True),
+            "File with the password, without the line's end; read again when it changes.",
+        ),
+    ] = ""
+    credentials_file: Annotated[
+        str,
+        Key(
+            FilePath(may_be_empty=True),
+            "Logins by sender, lines `user@example.com name:password` or `@example.com "
+            "name:password`; other senders have `username`. Passwords are read again when they "
+            "change, new senders at a restart.",
+        ),
+    ] = ""
+    token_file: Annotated[
+        str,
+        Key(
+            FilePath(may_be_empty=True),
+            "File with an OAuth 2 access token (XOAUTH2), which somebody else renews.",
+        ),
+    ] = ""
+    token_url: Annotated[
+        str, Key(Url(), "Where OAuth 2 access tokens are fetched, and renewed before they end.")
+    ] = ""
+    client_id: Annotated[str, Key(Text(), "OAuth 2 client, for `token_url`.")] = ""
+    client_secret: Annotated[
+        str, Key(Secret(), "Its secret; without a refresh token: the client credentials grant.")
+    ] = field(default="", repr=False)
+    client_secret_file: Annotated[
+        str,
+        Key(
+            FilePath(may_be_empty=True),
+            "File with the secret of the OAuth 2 client, read at the start.",
+        ),
+    ] = ""
+    refresh_token: Annotated[str, Key(Secret(), "OAuth 2 refresh token.")] = field(
+        default="", repr=False
+    )
+    refresh_token_file: Annotated[
+        str,
+        Key(
+            FilePath(may_be_empty=True),
+            "File with the refresh token; a new one that the server gives is written to it.",
+        ),
+    ] = ""
+    token_scope: Annotated[str, Key(Text(), "OAuth 2 scope, for `token_url`.")] = ""
+    mechanisms: Annotated[
+        Texts,
+        Key(
+            Listing(Choice("PLAIN", "LOGIN", "SCRAM-SHA-256", "XOAUTH2")),
+            "Ways of logging in that may be used; empty: the safest that both sides know.",
+        ),
+    ] = ()
+    insecure_auth: Annotated[
+        bool,
+        Key(Flag(), "Whether the login may go over plain connections and to unproven servers."),
+    ] = False
+    tls: Annotated[
+        str,
+        Key(
+            Choice("auto", *LEVELS),
+            "How much TLS, as `delivery.tls`; `auto`: `secure` with a login, `fingerprint` with "
+            "`fingerprints`, else `delivery.tls`. Port 465 speaks TLS from the first octet.",
+        ),
+    ] = "auto"
+    ca_file: CaFile = ""
+    tls_names: TlsNames = ()
+    fingerprints: Fingerprints = ()
+    source: Annotated[
+        Texts,
+        Key(
+            Listing(IPAddress()),
+            "Own addresses to connect from, at most one a family; empty: `delivery.source`.",
+        ),
+    ] = ()
+    hostname: Annotated[
+        str, Key(Domain(may_be_empty=True), "Our name in EHLO; empty: `hostname`.")
+    ] = ""
+    bounce_from: Annotated[
+        str,
+        Key(
+            Mailbox(),
+            "Sender of bounces, for relays that refuse mail from <>; empty: <>, as it should be.",
+        ),
+    ] = ""
+    family: Annotated[str, Key(Choice("", *FAMILIES), "As `delivery.family`; empty: the same.")] = (
+        ""
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relay:
-    """Who may send through us, and the relay that mail goes to."""
+class Senders:
+    """Who may send through us."""
 
     trusted_networks: Annotated[
         tuple[Network, ...],
@@ -160,6 +176,12 @@ class Relay:
             "anyone.",
         ),
     ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay(AnyRelay, Senders):
+    """Who may send through us, and the relay that mail goes to."""
+
     host: Annotated[
         tuple[str, ...],
         Key(
@@ -171,33 +193,10 @@ class Relay:
             "`gmail://`, `m365://`, see outbound.md.",
         ),
     ] = ()
-    fallback: Fallback = ()
-    username: Username = ""
-    password: Password = field(default="", repr=False)
-    password_file: PasswordFile = ""
-    credentials_file: CredentialsFile = ""
-    token_file: TokenFile = ""
-    token_url: TokenUrl = ""
-    client_id: ClientId = ""
-    client_secret: ClientSecret = field(default="", repr=False)
-    client_secret_file: ClientSecretFile = ""
-    refresh_token: RefreshToken = field(default="", repr=False)
-    refresh_token_file: RefreshTokenFile = ""
-    token_scope: TokenScope = ""
-    mechanisms: Mechanisms = ()
-    insecure_auth: InsecureAuth = False
-    tls: RelayTls = "auto"
-    ca_file: CaFile = ""
-    tls_names: TlsNames = ()
-    fingerprints: Fingerprints = ()
-    source: Source = ()
-    hostname: Hostname = ""
-    bounce_from: BounceFrom = ""
-    family: RelayFamily = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NamedRelay:
+class NamedRelay(AnyRelay):
     """One more relay. `to = "<name>"` in a `[[route]]` sends mail to it."""
 
     host: Annotated[
@@ -211,29 +210,6 @@ class NamedRelay:
     transport: Annotated[
         str, Key(Choice("smtp", "lmtp"), "The protocol; `lmtp` looks for port 24.")
     ] = "smtp"
-    fallback: Fallback = ()
-    username: Username = ""
-    password: Password = field(default="", repr=False)
-    password_file: PasswordFile = ""
-    credentials_file: CredentialsFile = ""
-    token_file: TokenFile = ""
-    token_url: TokenUrl = ""
-    client_id: ClientId = ""
-    client_secret: ClientSecret = field(default="", repr=False)
-    client_secret_file: ClientSecretFile = ""
-    refresh_token: RefreshToken = field(default="", repr=False)
-    refresh_token_file: RefreshTokenFile = ""
-    token_scope: TokenScope = ""
-    mechanisms: Mechanisms = ()
-    insecure_auth: InsecureAuth = False
-    tls: RelayTls = "auto"
-    ca_file: CaFile = ""
-    tls_names: TlsNames = ()
-    fingerprints: Fingerprints = ()
-    source: Source = ()
-    hostname: Hostname = ""
-    bounce_from: BounceFrom = ""
-    family: RelayFamily = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

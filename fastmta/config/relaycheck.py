@@ -7,7 +7,7 @@ from typing import TypeAlias
 from .address import split_next_hop
 from .preset import Preset, expand, is_preset
 from .problem import suggest
-from .relay import TRUSTING, NamedRelay, Relay
+from .relay import TRUSTING, AnyRelay, NamedRelay, Relay
 from .schema import Config
 from .target import RELAY_NAME
 from .unreached import unreached
@@ -57,24 +57,29 @@ def doubtful_with_relays(config: Config) -> Iterator[tuple[str, str]]:
             yield f"{dotted}.insecure_auth", text
 
 
-def relays_of(config: Config) -> Iterator[tuple[str, Relay | NamedRelay]]:
+def relays_of(config: Config) -> Iterator[tuple[str, AnyRelay]]:
     """All relays with their sections: the default one, then the others."""
     yield "relay", config.relay
     for name, relay in config.relays.items():
         yield f"relays.{name}", relay
 
 
-def preset_of(relay: Relay | NamedRelay) -> Preset | None:
+def preset_of(relay: AnyRelay) -> Preset | None:
     """The preset that the relay is."""
     return expand(relay.host[0]) if relay.host and is_preset(relay.host[0]) else None
 
 
-def has_login(relay: Relay | NamedRelay) -> bool:
+def transport_of(relay: AnyRelay) -> str:
+    """`smtp` or `lmtp`."""
+    return relay.transport if isinstance(relay, NamedRelay) else "smtp"
+
+
+def has_login(relay: AnyRelay) -> bool:
     """Whether we may log in there."""
     return has_own_login(relay) or bool(relay.credentials_file)
 
 
-def has_own_login(relay: Relay | NamedRelay) -> bool:
+def has_own_login(relay: AnyRelay) -> bool:
     """Whether there is a login for senders that have none of their own."""
     return bool(
         relay.username
@@ -85,7 +90,7 @@ def has_own_login(relay: Relay | NamedRelay) -> bool:
     )
 
 
-def tls_level(relay: Relay | NamedRelay, default: str) -> str:
+def tls_level(relay: AnyRelay, default: str) -> str:
     """What `tls` of the relay comes to, given `delivery.tls`."""
     if relay.tls != "auto":
         return relay.tls
@@ -96,9 +101,9 @@ def tls_level(relay: Relay | NamedRelay, default: str) -> str:
     return default
 
 
-def _wrong_hosts(dotted: str, relay: Relay | NamedRelay) -> Iterator[Finding]:
+def _wrong_hosts(dotted: str, relay: AnyRelay) -> Iterator[Finding]:
     key = f"{dotted}.host"
-    transport = relay.transport if isinstance(relay, NamedRelay) else "smtp"
+    transport = transport_of(relay)
     presets = [one for one in relay.host if is_preset(one)]
     sockets = [one for one in relay.host if one.startswith("unix:")]
     if presets and len(relay.host) > 1:
@@ -135,7 +140,7 @@ def _without_host(relay: Relay) -> Iterator[Finding]:
             return  # the others are of the same kind
 
 
-def _wrong_login(dotted: str, relay: Relay | NamedRelay) -> Iterator[Finding]:
+def _wrong_login(dotted: str, relay: AnyRelay) -> Iterator[Finding]:
     try:
         preset = preset_of(relay)
     except ValueError:
@@ -169,7 +174,7 @@ def _wrong_login(dotted: str, relay: Relay | NamedRelay) -> Iterator[Finding]:
                 break
 
 
-def _wrong_tls(dotted: str, relay: Relay | NamedRelay) -> Iterator[Finding]:
+def _wrong_tls(dotted: str, relay: AnyRelay) -> Iterator[Finding]:
     key = f"{dotted}.tls"
     if has_login(relay) and not relay.insecure_auth and relay.tls not in ("auto", *TRUSTING):
         yield (
@@ -213,7 +218,7 @@ def _wrong_names(
         yield f"{dotted}.{names_key}", f'needs {key} = "verify" or "secure"', ()
 
 
-def _wrong_fallback(dotted: str, relay: Relay | NamedRelay, config: Config) -> Iterator[Finding]:
+def _wrong_fallback(dotted: str, relay: AnyRelay, config: Config) -> Iterator[Finding]:
     for one in relay.fallback:
         if not RELAY_NAME.fullmatch(one):
             continue

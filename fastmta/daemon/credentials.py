@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from fastmta.config import Config
-from fastmta.config.relay import NamedRelay, Relay
+from fastmta.config.relay import AnyRelay
 from fastmta.config.relaycheck import has_login, preset_of, relays_of
 
 from .senderfile import Login, parse_senders, read_octets
@@ -83,7 +83,7 @@ class _RelayLogins(Generic[C]):
 
     def __init__(
         self,
-        relay: Relay | NamedRelay,
+        relay: AnyRelay,
         make: MakeCredential[C],
         token: TokenSource | None,
         warn: Warn,

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastmta.config import Config
-from fastmta.config.relay import NamedRelay, Relay
+from fastmta.config.relay import AnyRelay
 from fastmta.config.relaycheck import has_login, relays_of
 from fastmta.delivery.classify import Rules, load_rules
 from fastmta.delivery.ports import CourierPorts
@@ -110,7 +110,7 @@ def _tokens(config: Config, loop: asyncio.AbstractEventLoop) -> dict[str, TokenS
     return found
 
 
-def _token_request(relay: Relay | NamedRelay) -> TokenRequest:
+def _token_request(relay: AnyRelay) -> TokenRequest:
     from fastmta.security.token import TokenRequest
 
     return TokenRequest(

@@ -13,10 +13,9 @@ from msgspec.structs import replace
 
 from fastmta.config import Config
 from fastmta.config.preset import PORT, expand, is_preset
-from fastmta.config.relay import NamedRelay, Route
-from fastmta.config.relay import Relay as DefaultRelay
+from fastmta.config.relay import AnyRelay, Route
 from fastmta.config.relay import TlsPolicy as TlsSection
-from fastmta.config.relaycheck import has_login, has_own_login, preset_of, tls_level
+from fastmta.config.relaycheck import has_login, has_own_login, preset_of, tls_level, transport_of
 from fastmta.config.target import LOCAL_TRANSPORTS, RELAY_NAME, with_port
 from fastmta.route import OwnHosts, RouteTable
 from fastmta.route.filter import AddressFilter
@@ -28,8 +27,6 @@ from fastmta.spool import SpoolError
 
 from .senderfile import read_senders
 from .sockets import BadStart
-
-Relay = DefaultRelay | NamedRelay
 
 _FAMILIES = {"any": "", "ipv4": "4", "ipv6": "6", "ipv4-only": "4only", "ipv6-only": "6only"}
 _WILDCARDS = ("0.0.0.0", "::")
@@ -86,17 +83,12 @@ def address_filter(config: Config, own: OwnHosts) -> AddressFilter:
     return AddressFilter(own.interfaces | bound, config.delivery.allow_addresses)
 
 
-def hosts_of(relay: Relay) -> list[str]:
+def hosts_of(relay: AnyRelay) -> list[str]:
     """The relay's hosts, with presets spelled out."""
     return [f"[{expand(host).host}]:{PORT}" if is_preset(host) else host for host in relay.host]
 
 
-def transport_of(relay: Relay) -> str:
-    """`smtp` or `lmtp`."""
-    return relay.transport if isinstance(relay, NamedRelay) else "smtp"
-
-
-def _exit(name: str, relay: Relay) -> Exit:
+def _exit(name: str, relay: AnyRelay) -> Exit:
     logins: Iterable[str] = ()
     if relay.credentials_file:
         key = f"{credentials_name(name)}.credentials_file"
@@ -120,7 +112,7 @@ def _target(route: Route, exits: dict[str, Exit]) -> Exit:
     return exit_to([rest], transport, PLAIN_WAY)
 
 
-def _way(config: Config, name: str, relay: Relay) -> Way:
+def _way(config: Config, name: str, relay: AnyRelay) -> Way:
     delivery = config.delivery
     preset = preset_of(relay)
     return Way(
@@ -167,7 +159,7 @@ def _tls_rule(config: Config, section: TlsSection) -> TlsRule:
 
 
 def _fallbacks(
-    config: Config, relay: Relay, plain: Way, named: dict[str, Way]
+    config: Config, relay: AnyRelay, plain: Way, named: dict[str, Way]
 ) -> tuple[Fallback, ...]:
     found = []
     for text in relay.fallback:
