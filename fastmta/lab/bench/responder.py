@@ -2,42 +2,31 @@
 
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 from ..loopback import HOST, LabError, free_port, is_listening, wait_until
 from .certificate import Certificate
 from .native import program
 from .receiver import TICKETS
+from .standing import Standing
 
 _START_S = 10.0
 
 
-class Responder:
+class Responder(Standing):
     """A context manager: it listens on `port` while it is open."""
 
     def __init__(self, directory: Path, certificate: Certificate | None = None) -> None:
+        super().__init__()
         self.port = free_port()
         tls = [str(certificate.chain), str(certificate.key)] if certificate else []
         responder = str(program("responder", directory))
         self._command = [responder, "--tickets", TICKETS, f"{HOST}:{self.port}", *tls]
         self._process: subprocess.Popen[bytes]
 
-    def __enter__(self) -> "Responder":
+    def stand(self) -> None:
         self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
-        try:
-            wait_until(self._is_up, _START_S, "the responder")
-        except LabError:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop()
+        self._stack.callback(self._stop)
+        wait_until(self._is_up, _START_S, "the responder")
 
     def _stop(self) -> None:
         self._process.kill()
