@@ -52,13 +52,6 @@ class AddressFilter(msgspec.Struct, frozen=True):
         return forbidden_kind(address, self.own, self.exceptions)
 
 
-def is_forbidden(
-    address: str, own: Collection[str] = (), exceptions: Iterable[Network] = ()
-) -> bool:
-    """Whether a name in DNS must not lead to `address`."""
-    return bool(forbidden_kind(address, own, exceptions))
-
-
 def forbidden_kind(
     address: str, own: Collection[str] = (), exceptions: Iterable[Network] = ()
 ) -> str:
