@@ -8,26 +8,30 @@ DEPS     := $(VENV)/.dependencies
 BUILT    := $(VENV)/.built
 SOURCES  := setup.py $(wildcard ext/*/*.pyx ext/*/*.pxd ext/*/*.h ext/*/*.c ext/pxd/*/*.pxd)
 CHECKED  := fastmta bench tests setup.py
-.PHONY: demo test test-long bench lint build packages clean help
+.PHONY: demo test test-long bench charts lint build packages clean help
 
 help:
 	@echo "make demo                 build, start the server on loopback, relay a small load"
 	@echo "make test                 lint, types and every test (at most 12 minutes on 2 cores)"
 	@echo "make test-long MINUTES=n  the random harnesses, resumed where the last run ended"
 	@echo "make bench                Postfix and fastmta in turn, a table and a JSON file"
+	@echo "make charts               redraw docs/charts with the simulator"
 	@echo "make lint | build | clean"
 
 demo: build
 	@$(BIN)/fastmta demo
 
 test: packages lint
-	@$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long" --durations=15
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long" --durations=15
 
 test-long: packages build
 	@FASTMTA_LONG_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m long -s
 
 bench: packages build
 	@$(BIN)/fastmta bench $(BENCH)
+
+charts: build
+	@$(BIN)/python -m fastmta.lab.simulate docs/charts
 
 lint: build
 	$(BIN)/ruff check $(CHECKED)
