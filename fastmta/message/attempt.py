@@ -18,7 +18,7 @@ class Job:
     the result. Times are monotonic seconds. A scheduler may subclass it to keep more.
     """
 
-    __slots__ = ("entered_at_s", "indices", "message", "next_hop", "slot", "started_at_s")
+    __slots__ = ("entered_at_s", "indices", "lane", "message", "next_hop", "slot", "started_at_s")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Job:
         self.indices = indices  # of message.envelope.forward_paths; at least one
         self.entered_at_s = entered_at_s  # when the scheduler got it
         self.started_at_s = started_at_s  # when the scheduler handed it to delivery
+        self.lane: object = None  # the scheduler's
         self.slot = -1  # where its attempt is noted while the outcome is not durable
 
 
