@@ -8,8 +8,11 @@ Holds     The state of each number; nothing about messages or sites. A `Tally` w
           region of a table in memory that all workers share, and reads the others'.
 Never     Clocks, timers, randomness of its own, I/O.
 Fails     Broken use only (`ValueError`).
-Why       Limits over workers go through `Broker`, so that a broker over a socket can take the place
-          of the division that serves now (limit / workers, rounded up, at least 1).
+Why       Limits of sites and shapes over several workers are leased from a broker (ledger.py is its
+          side, lease.py a worker's), so that none is exceeded whoever dies, and a limit below the
+          number of workers is nothing special. A worker that stands still for longer than a lease
+          lasts is the exception: it cannot close its connections, and others get its places.
+          What protects only us (connections in total) is divided (share.py).
           Clients are counted exactly over all workers: dividing by the number of workers is wrong
           for a client that the kernel gave to one of them. No locks: see tally_py.py.
 """
@@ -17,7 +20,8 @@ Why       Limits over workers go through `Broker`, so that a broker over a socke
 from .backoff import Backoff
 from .client import ClientLimitOptions, ClientLimits
 from .gcra import GCRA
-from .lease import Broker, DividedBroker
+from .local import LocalMeters
+from .share import Broker, DividedBroker
 from .slot import Slots, SlotWaiter
 from .tally import Tally, table_octets
 from .window import Window
@@ -29,6 +33,7 @@ __all__ = [
     "ClientLimitOptions",
     "ClientLimits",
     "DividedBroker",
+    "LocalMeters",
     "SlotWaiter",
     "Slots",
     "Tally",

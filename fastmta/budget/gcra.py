@@ -28,3 +28,15 @@ class GCRA:
             return wait_s
         self._arrival_s = max(self._arrival_s, now_s) + self._interval_s
         return 0.0
+
+    def is_full(self, now_s: float) -> bool:
+        """Whether all of the burst is there."""
+        return self._arrival_s <= now_s
+
+    def with_rate(self, count: float, period_s: float, burst: int, now_s: float) -> "GCRA":
+        """The same with another rate: as many units are owed as before."""
+        other = GCRA(count, period_s, burst)
+        owed = max(0.0, self._arrival_s - now_s) / self._interval_s
+        if owed:
+            other._arrival_s = now_s + owed * other._interval_s
+        return other

@@ -1,6 +1,6 @@
 """Slots that many compete for, such as outbound connections in total."""
 
-from collections import deque
+from collections import OrderedDict
 from typing import Protocol
 
 
@@ -16,11 +16,13 @@ class SlotWaiter(Protocol):
 class Slots:
     """A counted limit with a line: who waited longest is asked first, so nobody starves.
 
-    Who has yet to fetch what a slot is for reserves it meanwhile, so that one free slot does not
-    send the whole line fetching. A reserved slot may still be taken by anybody.
+    Who has fresh mail stands in a line of its own as well, and the two lines take turns: with ten
+    thousand sites in the first, mail that just came in would wait for its end. Who has yet to fetch
+    what a slot is for reserves it meanwhile, so that one free slot does not send the whole line
+    fetching. A reserved slot may still be taken by anybody.
     """
 
-    __slots__ = ("_reserved", "_waiters", "limit", "used")
+    __slots__ = ("_fresh", "_is_fresh_turn", "_reserved", "_waiters", "limit", "used")
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
@@ -28,7 +30,9 @@ class Slots:
         self.limit = limit
         self.used = 0
         self._reserved = 0
-        self._waiters: deque[SlotWaiter] = deque()
+        self._waiters: OrderedDict[SlotWaiter, None] = OrderedDict()
+        self._fresh: OrderedDict[SlotWaiter, None] = OrderedDict()
+        self._is_fresh_turn = True
 
     def take(self) -> bool:
         """Take a slot if one is free."""
@@ -36,6 +40,11 @@ class Slots:
             return False
         self.used += 1
         return True
+
+    @property
+    def is_free(self) -> bool:
+        """Whether `take` would get one."""
+        return self.used < self.limit
 
     def give(self) -> None:
         """Give a slot back, and let those who wait try, the longest waiting first."""
@@ -55,16 +64,22 @@ class Slots:
 
     def wake(self) -> None:
         """Let those who wait try while there is a free slot, the longest waiting first."""
-        while self._waiters and self.used + self._reserved < self.limit:
-            waiter = self._waiters.popleft()
-            waiter.is_waiting_for_slot = False
+        while (self._waiters or self._fresh) and self.used + self._reserved < self.limit:
+            is_fresh = bool(self._fresh) and (self._is_fresh_turn or not self._waiters)
+            line, other = self._waiters, self._fresh
+            if is_fresh:
+                line, other = other, line
+            self._is_fresh_turn = not is_fresh
+            waiter, _ = line.popitem(last=False)
+            waiter.is_waiting_for_slot = waiter in other
             waiter.resume()
 
-    def wait(self, waiter: SlotWaiter) -> None:
-        """Join the end of the line; again is nothing."""
-        if not waiter.is_waiting_for_slot:
-            waiter.is_waiting_for_slot = True
-            self._waiters.append(waiter)
+    def wait(self, waiter: SlotWaiter, is_fresh: bool = False) -> None:
+        """Join the end of the line, and with fresh mail that of the other; again is nothing."""
+        waiter.is_waiting_for_slot = True
+        self._waiters.setdefault(waiter)
+        if is_fresh:
+            self._fresh.setdefault(waiter)
 
     @property
     def free(self) -> int:
@@ -74,9 +89,14 @@ class Slots:
     @property
     def is_contended(self) -> bool:
         """Whether there is a line."""
-        return bool(self._waiters)
+        return bool(self._waiters or self._fresh)
+
+    @property
+    def is_fresh_turn(self) -> bool:
+        """Whether the next slot is for somebody who waits with fresh mail."""
+        return bool(self._fresh) and (self._is_fresh_turn or not self._waiters)
 
     @property
     def waiting_count(self) -> int:
         """How many are in the line."""
-        return len(self._waiters)
+        return len(self._waiters.keys() | self._fresh.keys())

@@ -13,22 +13,33 @@ class Window:
       to the same flight and do not halve again: twenty connections that die together count once.
     * Trouble with a window of 1 (of an attempt that started after the last halving): the path is
       dead. From 5 that takes three flights in a row (5, 2, 1), from 20 five.
+    * After a death it begins with 1 and is recovering: each clean attempt adds one, which doubles
+      it with every flight, up to `start`. Trouble ends that too; from there it grows as ever.
     """
 
-    __slots__ = ("_credit", "_halved_at_s", "limit", "size", "start")
+    __slots__ = ("_credit", "_halved_at_s", "_start", "is_recovering", "limit", "size")
 
     def __init__(self, start: int, limit: int) -> None:
         if start < 1 or limit < 1:
             raise ValueError("a window is at least 1")
         self.limit = limit
-        self.start = min(start, limit)
+        self._start = start
         self.size = self.start
+        self.is_recovering = False
         self._credit = 0.0
         self._halved_at_s = float("-inf")
+
+    @property
+    def start(self) -> int:
+        """What it begins with."""
+        return min(self._start, self.limit)
 
     def clean(self, in_flight: int) -> None:
         """An attempt ended well; `in_flight` counts it and the others that were under way."""
         size = self.size
+        if self.is_recovering:
+            self._recover(size + 1)
+            return
         if in_flight < size or size >= self.limit:
             return
         self._credit += 1.0 / size
@@ -43,11 +54,25 @@ class Window:
         if self.size == 1:
             return True
         self.size = max(1, self.size // SHRINK_FACTOR)
+        self.is_recovering = False
         self._credit = 0.0
         self._halved_at_s = now_s
         return False
 
-    def reopen(self) -> None:
-        """The path works again: start over."""
-        self.size = self.start
+    def resize(self, limit: int) -> None:
+        """Another limit; a window that was as large as it could be grows from there."""
+        if limit == self.limit:
+            return
+        self.limit = limit
+        self.size = min(self.size, limit)
+        self.is_recovering = self.is_recovering and self.size < self.start
         self._credit = 0.0
+
+    def reopen(self) -> None:
+        """One attempt shows that the path works again: two may be under way now, and so on."""
+        self._credit = 0.0
+        self._recover(2)
+
+    def _recover(self, size: int) -> None:
+        self.size = min(size, self.start)
+        self.is_recovering = self.size < self.start

@@ -74,9 +74,41 @@ def test_a_reserved_slot_wakes_nobody_else() -> None:
     slots.wait(second)
     first.resume = lambda: slots.reserve(1)  # type: ignore[method-assign]  # it goes and fetches
     slots.wait(first)
-    slots._waiters.rotate(1)
+    slots._waiters.move_to_end(second)
     slots.give()
     assert (slots.free, slots.is_contended, second.eaten) == (0, True, 0)
     slots.end_reservation(1)  # and found nothing
     slots.wake()
     assert (slots.used, slots.is_contended, second.eaten) == (1, False, 1)
+
+
+def test_fresh_mail_and_the_rest_take_turns_whoever_came_first() -> None:
+    slots = Slots(1)
+    slots.take()
+    old = [Eater(slots, 1) for _ in range(20)]
+    new = [Eater(slots, 1) for _ in range(3)]
+    for eater in old:
+        slots.wait(eater)
+    for eater in new:
+        slots.wait(eater, is_fresh=True)
+    assert slots.is_fresh_turn
+    counts = []
+    for _ in range(7):
+        slots.give()
+        counts.append((sum(one.eaten for one in new), sum(one.eaten for one in old)))
+    assert counts == [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (3, 4)]
+    assert [one.eaten for one in old[:5]] == [1, 1, 1, 1, 0]
+    assert not slots.is_fresh_turn
+
+
+def test_who_waits_already_may_join_those_with_fresh_mail() -> None:
+    slots = Slots(1)
+    slots.take()
+    eaters = [Eater(slots, 1) for _ in range(5)]
+    for eater in eaters:
+        slots.wait(eater)
+    slots.wait(eaters[3], is_fresh=True)
+    assert slots.waiting_count == 5
+    slots.give()
+    assert (eaters[3].eaten, eaters[3].is_waiting_for_slot) == (1, True), "still in the other line"
+    assert slots.waiting_count == 5

@@ -1,6 +1,8 @@
 """The window: growth only when it binds, one halving per flight, death at 1."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastmta.budget import Window
 
@@ -76,10 +78,67 @@ def test_trouble_forgets_what_was_earned() -> None:
     assert grown(window, 1).size == 3
 
 
-def test_reopening_starts_over() -> None:
+def test_a_window_that_reopens_doubles_with_each_flight_up_to_its_start() -> None:
     window = grown(Window(5, 20), 100)
     window.trouble(1.0, 2.0)
     window.reopen()
-    assert window.size == 5
+    sizes = [window.size]
+    while window.is_recovering:
+        for _ in range(window.size):  # a flight
+            window.clean(1)  # even if it does not bind
+        sizes.append(window.size)
+    assert sizes == [2, 4, 5]
     assert grown(window, 4).size == 5
-    assert grown(window, 1).size == 6
+    assert grown(window, 1).size == 6, "from there it grows as ever"
+
+
+@pytest.mark.parametrize(("start", "limit"), [(1, 20), (5, 1)])
+def test_a_window_that_starts_with_one_reopens_with_one(start: int, limit: int) -> None:
+    window = Window(start, limit)
+    window.reopen()
+    assert (window.size, window.is_recovering) == (1, False)
+
+
+def test_trouble_ends_the_recovery() -> None:
+    window = Window(16, 20)
+    window.reopen()
+    window.clean(2)
+    window.clean(3)
+    assert (window.size, window.is_recovering) == (4, True)
+    assert not window.trouble(started_at_s=3.0, now_s=4.0)
+    assert (window.size, window.is_recovering) == (2, False)
+    assert [grown(window, 1).size for _ in range(5)] == [2, 3, 3, 3, 4]
+
+
+@given(
+    start=st.integers(1, 30),
+    limit=st.integers(1, 30),
+    steps=st.lists(st.sampled_from(["clean", "full", "trouble", "reopen"]), max_size=200),
+)
+def test_a_window_is_never_below_one_nor_above_its_limit(
+    start: int, limit: int, steps: list[str]
+) -> None:
+    window = Window(start, limit)
+    for number, step in enumerate(steps):
+        before = window.size
+        if step == "trouble":
+            window.trouble(number + 0.5, number + 1.0)
+            assert window.size == max(1, before // 2)
+        elif step == "reopen":
+            window.reopen()
+            assert window.size == min(2, window.start)
+        else:
+            window.clean(before if step == "full" else 1)
+            assert before <= window.size <= before + 1
+        assert 1 <= window.size <= window.limit
+        assert not window.is_recovering or window.size < window.start
+
+
+def test_another_limit_shrinks_a_window_and_never_widens_it_at_once() -> None:
+    window = Window(5, 20)
+    window.resize(40)
+    assert (window.size, window.limit) == (5, 40)
+    window.resize(3)
+    assert (window.size, window.start) == (3, 3)
+    window.resize(20)
+    assert (window.size, window.start) == (3, 5)
