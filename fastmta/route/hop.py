@@ -11,6 +11,9 @@ discard:  hold:  error:5.1.1 text  file:/directory    no peer at all
 `#way` may follow: `name[/login][!requiretls]`. `name` is a relay of the configuration, or `-` for a
 host that no relay of the configuration is; `login` is the sender whose credentials are used (what
 is no plain character in it is percent-encoded), `!requiretls` stands for REQUIRETLS (RFC 8689).
+
+` for NAME` may follow that: mail of one tenant waits by itself, wherever it goes (percent-encoded
+as well; what has no peer is not divided). It is no part of where the mail goes.
 """
 
 import ipaddress
@@ -38,6 +41,8 @@ _WAY = re.compile(r"([a-z][a-z0-9_-]*|-)?(?:/([!-~]+?))?(!requiretls)?")
 _SOCKET = re.compile(r"/[!-\"$-+\--~]+")  # neither space nor "#" nor ","
 _ARGUMENT = re.compile(r"[ -\"$-~]*")  # no "#": what follows it is a way
 _ERROR = re.compile(r"([45])\.[0-9]{1,3}\.[0-9]{1,3} [ -\"$-~]*[!-\"$-~]")  # RFC 3463 2
+_OWNER = b" for "
+_PEER_PREFIXES = (b"smtp:", b"lmtp:")  # there is no space in these next hops
 _SAFE = "@.+=_-"  # in a login, beside letters and digits
 
 
@@ -96,7 +101,7 @@ def parse_destination(text: str, transport: str = "smtp") -> Destination:
 
 def read_next_hop(next_hop: bytes) -> NextHop | None:
     """`next_hop` taken apart; None when it names nothing that mail can go to."""
-    head, mark, tail = next_hop.decode("ascii", "replace").partition("#")
+    head, mark, tail = plain_hop(next_hop).decode("ascii", "replace").partition("#")
     transport, _, rest = head.partition(":")
     way = _parse_way(tail) if mark else ("", "", False)
     if way is None:
@@ -110,6 +115,30 @@ def read_next_hop(next_hop: bytes) -> NextHop | None:
     except ValueError:
         return None
     return NextHop(transport, destinations, "", *way)
+
+
+def domain_of(next_hop: bytes) -> str:
+    """What limits call the domain of a next hop: `example.com`, or the relays as they are named."""
+    return plain_hop(next_hop).partition(b"#")[0].partition(b":")[2].decode("ascii", "replace")
+
+
+def plain_hop(next_hop: bytes) -> bytes:
+    """`next_hop` without whose mail it is."""
+    if next_hop.startswith(_PEER_PREFIXES):
+        return next_hop.partition(_OWNER)[0]
+    return next_hop
+
+
+def owner_of(next_hop: bytes) -> str:
+    """Whose mail alone waits for `next_hop`; "" when it is anybody's."""
+    if not next_hop.startswith(_PEER_PREFIXES):
+        return ""
+    return unquote(next_hop.partition(_OWNER)[2].decode("ascii", "replace"))
+
+
+def build_owner(name: str) -> bytes:
+    """What follows a next hop of which only the mail of `name` is meant."""
+    return _OWNER + quote(name, safe=_SAFE).encode("ascii")
 
 
 def parse_next_hop(next_hop: bytes) -> tuple[Destination, ...]:

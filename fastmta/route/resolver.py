@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from fastmta.message import OutcomeKind
 
 from .answer import Query
-from .hop import Destination, NextHop, read_next_hop
+from .hop import Destination, NextHop, plain_hop, read_next_hop
 from .lookup import CONFIGURATION_STATUS, DestinationLookup, ResolverOptions
 from .order import TARGETS_MAX, Shuffle, order_targets
+from .provider import Providers
 from .site import (
     LABEL_MAX,
     RouteProblem,
@@ -49,6 +50,7 @@ class Resolver:
         shuffle: Shuffle,
         options: ResolverOptions | None = None,
         ways: Ways | None = None,
+        providers: Providers | None = None,
     ) -> None:
         """`clock` is monotonic; `shuffle` shuffles a list in place (`random.shuffle`)."""
         self._query = query
@@ -56,6 +58,7 @@ class Resolver:
         self._shuffle = shuffle
         self.options = options or ResolverOptions()  # may be replaced while running
         self.ways = ways or Ways()  # the same
+        self.providers = providers or Providers()  # the same
 
     def resolve(self, next_hop: bytes, done: Resolved) -> None:
         """Call `done(next_hop, site or problem)` once, at once when nothing must be asked."""
@@ -110,13 +113,14 @@ class _Resolution:
     """
 
     __slots__ = ("_done", "_fallbacks", "_hop", "_lookups", "_next_hop", "_pending", "_resolver",
-                 "_way")  # fmt: skip
+                 "_way", "_where")  # fmt: skip
 
     def __init__(
         self, resolver: Resolver, next_hop: bytes, hop: NextHop, way: Way, done: Resolved
     ) -> None:
         self._resolver = resolver
         self._next_hop = next_hop
+        self._where = plain_hop(next_hop)
         self._hop = hop
         self._way = way
         self._done = done
@@ -148,7 +152,7 @@ class _Resolution:
             if not others or problem.status not in _CURABLE:
                 return problem
             hosts = list(dict.fromkeys((one.host, one.port) for one in others))
-            key = self._key_of(relay_key(self._next_hop + b" fallback", self._way))
+            key = self._key_of(relay_key(self._where + b" fallback", self._way))
             end_s = self._resolver.end_of([*self._lookups, *self._fallback_lookups()])
             return Site(key, site_label(hosts), tuple(others), end_s, self._way)
         hosts = [host for lookup in self._lookups for host in lookup.site_hosts]
@@ -157,9 +161,10 @@ class _Resolution:
             targets = targets[: max(1, self._resolver.options.attempt_targets - 1)]
         way = self._resolver.ways.settle(self._way, self._hop, names)
         is_list = len(self._lookups) > 1
-        key = self._key_of(relay_key(self._next_hop, way) if is_list else site_key(hosts, way))
+        key = self._key_of(relay_key(self._where, way) if is_list else site_key(hosts, way))
         end_s = self._resolver.end_of([*self._lookups, *self._fallback_lookups()])
-        return Site(key, site_label(hosts), (*targets, *others), end_s, way)
+        provider = self._resolver.providers.of(names)
+        return Site(key, site_label(hosts), (*targets, *others), end_s, way, provider)
 
     def _problem(self) -> RouteProblem:
         problems = [lookup.problem for lookup in self._lookups if lookup.problem is not None]

@@ -36,6 +36,7 @@ class Site(msgspec.Struct, frozen=True, gc=False):
     targets: tuple[Target, ...]
     expires_at_s: float | None  # monotonic; resolve again after it. None: never
     way: Way = DEFAULT_WAY
+    provider: str = ""  # name of who runs all of its MX hosts, if that is known
 
 
 class RouteProblem(msgspec.Struct, frozen=True, gc=False):
@@ -47,8 +48,11 @@ class RouteProblem(msgspec.Struct, frozen=True, gc=False):
 
 
 def site_key(hosts: Iterable[tuple[str, int]], way: Way = DEFAULT_WAY) -> bytes:
-    """Key of the MX site whose set of hosts (name, port) this is. Preferences do not count."""
-    lines = sorted({f"{name}:{port}" for name, port in hosts})
+    """Key of the MX site whose set of hosts (name, port) this is.
+
+    Neither preferences nor the order, case or final dot of the names count.
+    """
+    lines = sorted({f"{_plain(name)}:{port}" for name, port in hosts})
     return _digest("\n".join(lines).encode(), way, b"")
 
 
@@ -75,10 +79,12 @@ def _digest(octets: bytes, way: Way, person: bytes) -> bytes:
 def site_label(hosts: Iterable[tuple[str, int]]) -> str:
     """Name of the site for humans: the hosts' labels column by column, counted from the right.
 
-    `(alt1|alt2)?.mx.example` stands for alt1.mx.example, alt2.mx.example and mx.example. Give the
-    hosts in a fixed order (preference, name), or one site appears under two names.
+    `(alt1|alt2)?.mx.example` stands for alt1.mx.example, alt2.mx.example and mx.example: `?` where
+    some host has no label. A port other than 25 stands at the end, with the top level. The name is
+    in lower case. Give the hosts in a fixed order (preference, name), or one site appears under two
+    names.
     """
-    names = dict.fromkeys(_name(name, port) for name, port in hosts)
+    names = dict.fromkeys(_name(_plain(name), port) for name, port in hosts)
     rows = [[name] if name[0] in "[/" else name.split(".")[::-1] for name in names]
     columns = []
     for column in range(max(map(len, rows), default=0)):
@@ -87,6 +93,10 @@ def site_label(hosts: Iterable[tuple[str, int]]) -> str:
         columns.append(text + "?" if any(column >= len(row) for row in rows) else text)
     label = ".".join(reversed(columns))
     return label if len(label) <= LABEL_MAX else label[: LABEL_MAX - 3] + "..."
+
+
+def _plain(host: str) -> str:
+    return host if host.startswith("/") else host.lower().removesuffix(".")
 
 
 def _name(host: str, port: int) -> str:

@@ -316,6 +316,22 @@ def test_relays_are_tried_in_their_order(zone: Zone) -> None:
     assert site.key != other.key
 
 
+@pytest.mark.parametrize(
+    "hop",
+    [
+        b"smtp:[a.example]:25",
+        b"smtp:[a.example]:25,[b.example]:25",
+        b"smtp:example.com",
+        b"lmtp:/s",
+    ],
+)
+def test_whose_mail_it_is_makes_no_other_site(zone: Zone, hop: bytes) -> None:
+    zone.mx("example.com", (10, "a.example"))
+    zone.host("a.example", "192.0.2.1")
+    zone.host("b.example", "192.0.2.2")
+    assert zone.resolve(hop + b" for ann") == zone.resolve(hop)
+
+
 def test_relay_that_does_not_resolve_leaves_the_others(zone: Zone) -> None:
     zone.fail("a.example", RecordType.A)
     assert addresses(zone.resolve(b"smtp:[a.example]:25,[192.0.2.3]:25")) == ["192.0.2.3"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fastmta.route import OwnHosts, Target
@@ -12,45 +14,55 @@ from fastmta.route.localfile import parse_hosts, parse_resolv_conf
 from fastmta.route.order import order_targets
 from fastmta.route.site import relay_key, site_key, site_label
 
+VECTORS = Path(__file__).parents[2] / "vectors" / "site-labels.toml"
+
+
+def split_port(host: str, port: int) -> tuple[str, int]:
+    """`name port`, or a name whose port is the case's."""
+    name, _, own = host.partition(" ")
+    return name, int(own or port)
+
 
 def hosts_of(*names: str, port: int = 25) -> list[tuple[str, int]]:
     return [(name, port) for name in names]
 
 
-@pytest.mark.parametrize(
-    ("hosts", "label"),
-    [
-        (
-            hosts_of(
-                *(f"alt{number}.gmail-smtp-in.l.google.com" for number in (1, 2, 3, 4)),
-                "gmail-smtp-in.l.google.com",
-            ),
-            "(alt1|alt2|alt3|alt4)?.gmail-smtp-in.l.google.com",
-        ),
-        (
-            hosts_of(*(f"mta{number}.am0.yahoodns.net" for number in (5, 6, 7))),
-            "(mta5|mta6|mta7).am0.yahoodns.net",
-        ),
-        (
-            hosts_of(
-                "aspmx.l.google.com",
-                "alt1.aspmx.l.google.com",
-                "alt2.aspmx.l.google.com",
-                "aspmx2.googlemail.com",
-                "aspmx3.googlemail.com",
-            ),
-            "(alt1|alt2)?.aspmx?.(l|aspmx2|aspmx3).(google|googlemail).com",
-        ),
-        (hosts_of("a.x.net", "b.y.net"), "(a|b).(x|y).net"),
-        (hosts_of("relay.example.com", port=587), "relay.example.com:587"),
-        (hosts_of("192.0.2.1"), "[192.0.2.1]"),
-        (hosts_of("127.0.0.1", port=2526), "[127.0.0.1]:2526"),
-        (hosts_of("::1", port=2526), "[::1]:2526"),
-        (hosts_of("localhost"), "localhost"),
-    ],
-)
-def test_labels(hosts: list[tuple[str, int]], label: str) -> None:
-    assert site_label(hosts) == label
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A set of hosts, in the order in which they are named, and the name of their site."""
+
+    name: str
+    label: str
+    hosts: tuple[str, ...]
+    port: int = 25
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The vectors."""
+
+    label: tuple[Case, ...]
+
+
+CASES = msgspec.toml.decode(VECTORS.read_bytes(), type=File).label
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_labels(case: Case) -> None:
+    hosts = [split_port(host, case.port) for host in case.hosts]
+    assert site_label(hosts) == case.label
+    shouted = [(name if name.startswith("/") else f"{name.upper()}.", port) for name, port in hosts]
+    assert site_label(shouted) == case.label
+    assert site_key(shouted) == site_key(hosts)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_order_changes_no_key(case: Case) -> None:
+    hosts = [split_port(host, case.port) for host in case.hosts]
+    assert site_key(hosts[::-1] + hosts) == site_key(hosts)
+
+
+def test_sites_of_different_hosts_have_different_keys() -> None:
+    sets = {frozenset(split_port(host, case.port) for host in case.hosts) for case in CASES}
+    assert len({site_key(hosts) for hosts in sets}) == len(sets) > 10
 
 
 def test_label_is_bounded() -> None:
