@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
+import threading
 from collections import OrderedDict
 from typing import Final
 
@@ -98,31 +100,62 @@ def make_context(options: ClientTlsOptions) -> ssl.SSLContext:
 
 
 class Contexts:
-    """Contexts by what makes a difference to them, made again when their CA file has changed."""
+    """Contexts by what makes a difference to them, made again when their CA file has changed.
+
+    `get` is called from the loop, `prepare` from any thread: to read the system's authorities takes
+    tens of milliseconds, in which OpenSSL lets the loop go on.
+    """
 
     def __init__(self) -> None:
         self._contexts: OrderedDict[tuple[object, ...], tuple[ssl.SSLContext, Stamp]]
         self._contexts = OrderedDict()
         self._system_file = ssl.get_default_verify_paths().cafile or ""
+        self._making = threading.Lock()
+
+    def is_ready(self, options: ClientTlsOptions) -> bool:
+        """Whether `get` has nothing to read."""
+        return self._known(self._key(options), self._stamp(options)) is not None
+
+    def prepare(self, options: ClientTlsOptions) -> None:
+        """Make what `get` gives; what is wrong with it `get` says."""
+        with contextlib.suppress(TlsProblem):
+            self.get(options)
 
     def get(self, options: ClientTlsOptions) -> ssl.SSLContext:
         """Raises TlsProblem, when the file cannot be read any more and none was made of it."""
-        level = options.level if options.level == "may" else options.is_chain_required
-        key = (level, options.ca_file, options.version_min, options.ciphers)
-        path = options.ca_file or self._system_file
-        stamp = stamp_of(path) if path else None
+        key, stamp = self._key(options), self._stamp(options)
+        known = self._known(key, stamp)
+        if known is not None:
+            with contextlib.suppress(KeyError):  # another thread has just dropped it
+                self._contexts.move_to_end(key)
+            return known
+        with self._making:
+            known = self._known(key, stamp)  # others may have wanted the same
+            return self._make(options, key, stamp) if known is None else known
+
+    def _make(
+        self, options: ClientTlsOptions, key: tuple[object, ...], stamp: Stamp
+    ) -> ssl.SSLContext:
         known = self._contexts.get(key)
-        if known is not None and (known[1] == stamp or stamp is None):
-            self._contexts.move_to_end(key)
-            return known[0]
         try:
             context = make_context(options)
         except TlsProblem:
             if known is None:
                 raise
             context = known[0]  # half written, perhaps: the next stamp will tell
-        self._contexts[key] = (context, stamp)
-        self._contexts.move_to_end(key)
-        if len(self._contexts) > _CONTEXTS_MAX:
+        if known is None and len(self._contexts) >= _CONTEXTS_MAX:
             self._contexts.popitem(last=False)
+        self._contexts[key] = (context, stamp)
         return context
+
+    def _key(self, options: ClientTlsOptions) -> tuple[object, ...]:
+        level = options.level if options.level == "may" else options.is_chain_required
+        return level, options.ca_file, options.version_min, options.ciphers
+
+    def _stamp(self, options: ClientTlsOptions) -> Stamp:
+        path = options.ca_file or self._system_file
+        return stamp_of(path) if path else None
+
+    def _known(self, key: tuple[object, ...], stamp: Stamp) -> ssl.SSLContext | None:
+        known = self._contexts.get(key)
+        return known[0] if known is not None and (known[1] == stamp or stamp is None) else None

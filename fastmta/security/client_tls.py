@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import enum
 import ssl
@@ -9,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from .certificate import TlsProblem
@@ -20,7 +22,7 @@ from .client_context import (
     normal_fingerprints,
 )
 from .memory import MemoryTls, TlsFailure
-from .opinion import chain_of, has_fingerprint, trusted_names
+from .opinion import chain_of, has_fingerprint, prepare_opinion, trusted_names
 from .peer_name import bare, make_names, to_address, to_name
 
 __all__ = [
@@ -105,6 +107,23 @@ class ClientContexts:
     def sessions_count(self) -> int:
         """How many peers are remembered."""
         return len(self._sessions)
+
+    def preparation(
+        self, options: ClientTlsOptions, *, is_judged: bool = False
+    ) -> Callable[[], None] | None:
+        """What takes long before the first session with `options`: call it in a thread, or not.
+
+        None: nothing does. `is_judged`: of sessions that need no trusted peer `trust` is asked.
+        """
+        if self._contexts.is_ready(options):
+            return None
+        return partial(self._prepare, options, is_judged and not options.is_chain_required)
+
+    def _prepare(self, options: ClientTlsOptions, is_judged: bool) -> None:
+        self._contexts.prepare(options)
+        if is_judged:
+            with contextlib.suppress(TlsProblem):
+                prepare_opinion(self._contexts.get(options))
 
     def begin(
         self,

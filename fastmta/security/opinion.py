@@ -66,6 +66,12 @@ def trusted_names(
         return []
 
 
+def prepare_opinion(context: ssl.SSLContext) -> None:
+    """Import and parse what the first `trusted_names` of `context` takes; in any thread."""
+    _store(context)
+    _policies()
+
+
 def _subject(names: x509.SubjectAlternativeName) -> Any:
     """A name that the certificate is in: who it should be for is judged elsewhere."""
     from cryptography import x509

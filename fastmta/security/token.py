@@ -43,12 +43,22 @@ class RefreshingToken:
     and until then everybody is told at once what was wrong. From one loop.
     """
 
-    def __init__(self, request: TokenRequest, threads: Threads, now_s: Callable[[], float]) -> None:
-        """`now_s` is monotonic. Raises TokenProblem for a request that cannot be right."""
+    def __init__(
+        self,
+        request: TokenRequest,
+        threads: Threads,
+        now_s: Callable[[], float],
+        warn: Callable[[str], None],
+    ) -> None:
+        """`now_s` is monotonic; `warn` hears what an operator must set right, with each token.
+
+        Raises TokenProblem for a request that cannot be right.
+        """
         check_token_request(request)
         self._grant = Grant(request)
         self._threads = threads
         self._now_s = now_s
+        self._warn = warn
         self._token = ""
         self._renew_at_s = 0.0
         self._ends_at_s = 0.0
@@ -115,6 +125,8 @@ class RefreshingToken:
             self._fetched_at_s = now_s
             # Not more often for a server whose tokens are over at once.
             self._retry_at_s = now_s + 1.0
+            if result.warning:
+                self._warn(result.warning)
         waiting, self._waiting = self._waiting, []
         is_good = not isinstance(result, Failure)
         for done in waiting:

@@ -59,6 +59,7 @@ class Token(msgspec.Struct, frozen=True):
 
     text: str
     life_s: float
+    warning: str = ""  # what an operator must set right, though this token is good
 
     def __repr__(self) -> str:
         return "Token(***)"
@@ -102,7 +103,8 @@ class Grant:
         token, renewed = _parse(status, answer, host)
         is_renewed = bool(refresh_token and renewed and renewed != refresh_token)
         if is_renewed or (refresh_token and self._spent):
-            self._keep(renewed if is_renewed else refresh_token, refresh_token)
+            warning = self._keep(renewed if is_renewed else refresh_token, refresh_token)
+            token = Token(token.text, token.life_s, warning)
         return token
 
     def _current(self) -> str:
@@ -121,18 +123,23 @@ class Grant:
         # A server that sees a spent one again may take back all of them (RFC 9700 4.14.2).
         return self._refresh_token if text == self._spent else text
 
-    def _keep(self, refresh_token: str, used: str) -> None:
-        """Write the new one down in place of the one that was `used`. Raises TokenProblem."""
+    def _keep(self, refresh_token: str, used: str) -> str:
+        """Write the new one down in place of the one that was `used`; what is wrong with that."""
         self._refresh_token = refresh_token
         path = self._request.refresh_token_file
         if not path:
-            return
+            return ""
         self._spent = self._spent or used
         try:
             replace_file(path, f"{refresh_token}\n".encode("ascii"))
         except OSError as error:
-            raise TokenProblem(f"{path}: the new refresh token cannot be written") from error
+            reason = error.strerror or type(error).__name__
+            return (
+                f"{path}: the new refresh token cannot be written: {reason}: it is lost with this "
+                "process, and the old one may be good for nothing: let us write there"
+            )
         self._spent = ""
+        return ""
 
 
 def _place_of(endpoint: str) -> tuple[str, int, str]:

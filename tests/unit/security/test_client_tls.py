@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fastmta.security import ServerTls, ensure_selfsigned
 from fastmta.security.certificate import TlsProblem
+from fastmta.security.client_context import make_context
 from fastmta.security.client_tls import (
     ClientContexts,
     ClientTlsOptions,
@@ -201,6 +203,38 @@ def test_an_authority_file_that_breaks_does_not_break_what_is_known(tmp_path: Pa
     assert pair_of(server, options("secure", path), contexts=contexts).shake().client.is_trusted
     Path(path).write_text("half", encoding="ascii")
     assert pair_of(server, options("secure", path), contexts=contexts).shake().client.is_trusted
+
+
+def test_what_takes_long_can_be_done_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ca_file(tmp_path)
+    contexts = ClientContexts()
+    made: list[str] = []
+
+    def make(wanted: ClientTlsOptions) -> ssl.SSLContext:
+        made.append(wanted.level)
+        return make_context(wanted)
+
+    monkeypatch.setattr("fastmta.security.client_context.make_context", make)
+    for wanted in (options("secure", path), options("may", path)):
+        prepare = contexts.preparation(wanted, is_judged=True)
+        assert prepare is not None
+        threads = [threading.Thread(target=prepare) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert contexts.preparation(wanted) is None
+        assert pair_of(server_context("mx.example.org"), wanted, contexts=contexts).shake()
+    assert made == ["secure", "may"]
+    stranger().cert_pem.write_to_path(path)
+    assert contexts.preparation(options("may", path)) is not None
+    broken = contexts.preparation(options("may", str(tmp_path / "none.pem")), is_judged=True)
+    assert broken is not None
+    broken()  # `begin` says what is wrong
+    with pytest.raises(TlsProblem, match=r"none\.pem: not found"):
+        contexts.begin(options("may", str(tmp_path / "none.pem")), "mx.example.org")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,9 @@ class Account:
         self.request = made
         self.loop = FakeLoop()
         self.threads = Threads(self.loop, "token", 1, 4)
-        self.tokens = RefreshingToken(self.request, self.threads, self.loop.time)
+        self.warnings: list[str] = []
+        warn = self.warnings.append
+        self.tokens = RefreshingToken(self.request, self.threads, self.loop.time, warn)
         self.said: list[tuple[str, str]] = []
 
     def ask(self) -> list[tuple[str, str]]:
@@ -282,8 +284,11 @@ def test_refresh_tokens_that_change(server: TokenServer, ca: str, tmp_path: Path
 def test_a_refresh_token_that_cannot_be_kept(server: TokenServer, ca: str) -> None:
     server.answers = [(200, good("token-1", refresh_token="refresh-2"))]
     account = Account(server, ca, refresh_token_file="/proc/nowhere/refresh")
-    assert "the new refresh token cannot be written" in account.problem()
+    assert account.token() == "token-1"
     account.threads.close()
+    (warning,) = account.warnings
+    assert "/proc/nowhere/refresh: the new refresh token cannot be written: No such" in warning
+    assert not any(secret in warning for secret in SECRETS)
 
 
 def test_a_refresh_token_that_cannot_be_kept_is_not_lost(
@@ -301,10 +306,12 @@ def test_a_refresh_token_that_cannot_be_kept_is_not_lost(
     account = Account(server, ca, refresh_token="", refresh_token_file=str(path))
     with monkeypatch.context() as patch:
         patch.setattr("fastmta.security.token_request.replace_file", fail)
-        for _ in range(2):
-            assert "the new refresh token cannot be written" in account.problem()
+        for number in (2, 3):
+            assert account.token() == f"token-{number}"
+            assert len(account.warnings) == number - 1  # each time
             account.loop.advance(4000.0)
     assert account.token() == "token-4"  # which brings no other refresh token
+    assert len(account.warnings) == 2
     assert [form["refresh_token"] for form in server.forms] == [
         "refresh-1",
         "refresh-2",
