@@ -14,10 +14,10 @@ Why       A path is (egress source, MX site): all domains of one provider share 
 """
 
 from .engine import Options, SiteOptions
-from .explain import Explanation, Waiting
 from .port import Backlog, Clock, Deliver, Ports, Timers
 from .retry import RetryPolicy
 from .scheduler import Scheduler
+from .waiting import Explanation, Waiting
 
 __all__ = [
     "Backlog",

@@ -1,11 +1,11 @@
 """Telling senders that their mail is late, whatever it waits for, once.
 
-A scan looks at what arrived before now less `delay_s`, by id, which is nearly the order of arrival,
+A scan looks at what arrived before now less the delay, by id, which is nearly the order of arrival,
 and goes on from where the last one ended: each message is looked at once. What cannot be warned of
 just now, because an attempt of it is under way, is where the next scan begins. Whether a sender was
 told stands in a recipient's state, so a scan from the beginning (at a start, every hour, after a
 release of held mail, when the clock went back) tells nobody twice; it costs a look at the rows of
-each message.
+each message. Mail whose policy names another delay is left to the scan of that one.
 """
 
 from __future__ import annotations
@@ -35,11 +35,33 @@ _STATUS: Final = re.compile(r"(?<![0-9.])4\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
 
 
 class Delays:
-    """Scans every `sweep_interval_s`, oftener for a short `delay_s`; never, when `delay_s` is 0."""
+    """One scan for each `warn_s` of a policy; none for 0. See `Scan`."""
+
+    __slots__ = ("_scans",)
+
+    def __init__(self, engine: Engine, table: Table, lifecycle: Lifecycle) -> None:
+        policies = (engine.options.retry, *engine.options.profiles)
+        delays_s = {engine.warn_s_of(policy) for policy in policies} - {0.0}
+        self._scans = [Scan(engine, table, lifecycle, delay_s) for delay_s in sorted(delays_s)]
+
+    def start(self) -> None:
+        """Scan from now on."""
+        for scan in self._scans:
+            scan.start()
+
+    def rescan(self) -> None:
+        """Mail that was looked at may be late now: begin anew."""
+        for scan in self._scans:
+            scan.rescan()
+
+
+class Scan:
+    """Scans every `sweep_interval_s`, oftener for a short delay, for mail with that delay."""
 
     __slots__ = (
         "_at",
         "_begin",
+        "_delay_s",
         "_engine",
         "_is_rescan_due",
         "_is_scanning",
@@ -50,10 +72,11 @@ class Delays:
         "_table",
     )
 
-    def __init__(self, engine: Engine, table: Table, lifecycle: Lifecycle) -> None:
+    def __init__(self, engine: Engine, table: Table, lifecycle: Lifecycle, delay_s: float) -> None:
         self._engine = engine
         self._table = table
         self._lifecycle = lifecycle
+        self._delay_s = delay_s
         self._is_scanning = False
         self._is_rescan_due = True
         self._rescan_at_s = 0.0
@@ -65,9 +88,8 @@ class Delays:
     def start(self) -> None:
         """Scan from now on."""
         options = self._engine.options
-        if options.delay_s > 0:
-            interval_s = min(options.sweep_interval_s, max(LEAST_S, options.delay_s / 4))
-            self._engine.ports.timers.call_later(interval_s, self._sweep)
+        interval_s = min(options.sweep_interval_s, max(LEAST_S, self._delay_s / 4))
+        self._engine.ports.timers.call_later(interval_s, self._sweep)
 
     def rescan(self) -> None:
         """Mail that was looked at may be late now: begin anew."""
@@ -93,7 +115,7 @@ class Delays:
 
     def _late_ns(self) -> int:
         """What arrived by then is late."""
-        delay_ns = int(self._engine.options.delay_s * NS)
+        delay_ns = int(self._delay_s * NS)
         return self._engine.ports.clock.wall_ns() - delay_ns
 
     def _step(self) -> None:
@@ -141,8 +163,10 @@ class Delays:
             message = resident.message
         hops = pending(message, engine.ports.next_hop)
         is_warned = any(state.is_warned for state in message.states.values())
-        is_over = engine.ports.clock.wall_ns() >= engine.options.retry.expires_at_ns(message)
-        if is_warned or is_over or not hops:  # told, given up, or held
+        policy = engine.retry_of(message)
+        is_over = engine.ports.clock.wall_ns() >= policy.expires_at_ns(message)
+        is_other = engine.warn_s_of(policy) != self._delay_s
+        if is_warned or is_over or is_other or not hops:  # told, given up, or held
             if resident is None:
                 table.release(message)
             return True

@@ -3,7 +3,9 @@
 A sweep looks at the spool's own list of what is past its lifetime. A message with an attempt or a
 record under way is left to its own end (the end of an attempt gives up what is over). Mail that was
 past its lifetime already when we started, or when the clock jumped, gets an attempt first; if its
-path or look-up is in a pause, that is waited for until `overdue_grace_s` after the start.
+path or look-up is in a pause, that is waited for until `overdue_grace_s` after the start. While
+nobody at all can be reached, expiry is put off (see `Uplink`); what became overdue meanwhile gets
+an attempt first, too.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from .engine import Engine
 from .health import PathState
 from .hop import HopState
 from .lifecycle import Lifecycle
+from .retry import NS
 from .table import Table
+from .uplink import PUT_OFF_S, Uplink
 
 EXPIRED_MAX = 200  # per look
 EXPIRED_LIMIT_MAX = 10_000
@@ -26,7 +30,16 @@ AGAIN_S = 0.5  # after a full look that got somewhere
 class Expiry:
     """Sweeps every `sweep_interval_s`."""
 
-    __slots__ = ("_base_ns", "_base_s", "_engine", "_is_looking", "_lifecycle", "_limit", "_table")
+    __slots__ = (
+        "_base_ns",
+        "_base_s",
+        "_engine",
+        "_is_looking",
+        "_lifecycle",
+        "_limit",
+        "_table",
+        "_uplink",
+    )
 
     def __init__(self, engine: Engine, table: Table, lifecycle: Lifecycle) -> None:
         self._engine = engine
@@ -34,6 +47,7 @@ class Expiry:
         self._lifecycle = lifecycle
         self._is_looking = False
         self._limit = EXPIRED_MAX
+        self._uplink = Uplink(engine, table)
         clock = engine.ports.clock
         self._base_ns = clock.wall_ns()  # of overdue mail: the start, or the end of a pause
         self._base_s = clock.monotonic_s()
@@ -47,6 +61,8 @@ class Expiry:
         if self._engine.is_stopped:
             return
         self.start()
+        if self._uplink.look():
+            self.resume()
         self._table.sweep()
         self._look()
 
@@ -55,7 +71,20 @@ class Expiry:
             return
         self._is_looking = True
         now_ns = self._engine.ports.clock.wall_ns()
-        self._engine.ports.backlog.expired(now_ns, self._limit, self._found)
+        backlog = self._engine.ports.backlog
+        if self._engine.cut_off:
+            backlog.expired(now_ns, 1, self._put_off)
+        else:
+            backlog.expired(now_ns, self._limit, self._found)
+
+    def _put_off(self, messages: list[Message]) -> None:
+        """The oldest that would expire; then those that do, as that was put off for long enough."""
+        for message in messages:
+            self._uplink.tell()
+            if self._table.residence.find(message.id) is None:
+                self._table.release(message)
+        end_ns = self._engine.ports.clock.wall_ns() - int(PUT_OFF_S * NS)
+        self._engine.ports.backlog.expired(end_ns, self._limit, self._found)
 
     def resume(self) -> None:
         """A pause of everything is over: what became overdue in it gets an attempt first."""
@@ -79,6 +108,11 @@ class Expiry:
         if resident is not None:
             message = resident.message
         hops = pending(message, self._engine.ports.next_hop)
+        end_ns = self._engine.retry_of(message).expires_at_ns(message)
+        if end_ns > self._engine.ports.clock.wall_ns():  # its policy is another one by now
+            if resident is None:
+                self._table.release(message)
+            return False
         if self._is_owed_attempt(message, hops):
             self._offer_last(message, hops)
             return False
@@ -93,7 +127,7 @@ class Expiry:
 
     def _is_owed_attempt(self, message: Message, hops: dict[bytes, list[int]]) -> bool:
         engine = self._engine
-        if engine.options.retry.expires_at_ns(message) > self._base_ns:
+        if engine.retry_of(message).expires_at_ns(message) > self._base_ns:
             return False
         grace_s = engine.ports.clock.monotonic_s() - self._base_s
         return grace_s < engine.options.overdue_grace_s or any(map(self._is_open, hops))

@@ -1,111 +1,386 @@
-"""Why is this not moving? Answers from data: everything that waits, waits on something named."""
+"""Why is this not moving? One tree, from data: everything that waits, waits on something named.
+
+Each question costs a number of look-ups that does not grow with the queue; those about a name that
+many paths may have go over the paths once, and over no mail.
+"""
 
 from __future__ import annotations
 
-import enum
+import heapq
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
-from fastmta.message import Outcome
+from fastmta.budget.shape import Shape
+from fastmta.message import ClientIdentity, Envelope, Message, RecipientStatus
 from fastmta.message.attempt import Job
+from fastmta.route.hop import domain_of, owner_of, plain_hop
 
 from .engine import Engine
-from .health import PathState
-from .hop import Hop, HopState
+from .hop import Hop
+from .lane import Lane
 from .path import Path
+from .reason import (
+    CLASSES,
+    general_reasons,
+    hop_reasons,
+    lane_of_hop,
+    lane_reasons,
+    limits,
+    path_reasons,
+    path_reasons_with,
+)
+from .retry import NS
 from .table import Table
+from .waiting import Explanation, Waiting, gather
+
+SHOWN_MAX = 20  # of paths of a tenant, of next hops of a domain, of recipients of a message
+_NOBODY: Final = ClientIdentity("", "")
 
 
-class Waiting(enum.Enum):
-    """What something waits on."""
+class PathView(msgspec.Struct, frozen=True):
+    """One line of a list of paths."""
 
-    NOTHING = "nothing: it starts as soon as there is mail"
-    ATTEMPT = "an attempt that is under way, or the record of its outcome"
-    EXPIRY = "the record of its expiry, or of an operator's decision"
-    STOP = "the scheduler was stopped"
-    PAUSE = "all deliveries are paused"
-    LOOKUP = "the next hop is being looked up"
-    LOOKUP_PAUSE = "the next hop could not be looked up; there is a pause"
-    SITE_PAUSE = "the site could not be reached; there is a pause"
-    PROBE = "the attempt that shows whether the site works again"
-    WINDOW = "jobs in front of it: the window of the site is full"
-    SLOT = "a connection: this worker has as many as it may"
-    RATE = "the rate of the site"
-    BACKLOG = "its turn to be read from the spool"
-    DUE = "its due time"
+    order: str  # lists are by this
+    label: str
+    source: str
+    provider: str
+    state: str
+    in_flight: int
+    window: int
+    window_max: int
+    waiting: int
+    next_hops: int
+    why: Explanation
 
 
-class Explanation(msgspec.Struct, frozen=True):
-    """One answer. `until_s` is monotonic, 0 when no time is known; `cause` the last trouble."""
+class Explainer:
+    """Answers questions about one scheduler; changes nothing."""
 
-    waiting: Waiting
-    detail: str = ""
-    until_s: float = 0.0
-    cause: Outcome | None = None
+    def __init__(self, engine: Engine, table: Table) -> None:
+        self._engine = engine
+        self._table = table
 
+    # By what is asked for
 
-def explain_path(engine: Engine, path: Path) -> Explanation:
-    """Why this path does not start more."""
-    health = path.health
-    detail = f"{path.site.label}: {path.in_flight}/{health.limit} under way, {len(path.ready)} wait"
-    if engine.is_stopped:
-        return Explanation(Waiting.STOP, detail)
-    if engine.pause_reason:
-        return Explanation(Waiting.PAUSE, f"{engine.pause_reason}; {detail}")
-    if health.state is PathState.BACKING_OFF:
-        return Explanation(Waiting.SITE_PAUSE, detail, health.resume_at_s, health.cause)
-    if path.is_throttled:
-        return Explanation(Waiting.RATE, detail, path.wakes_at_s)
-    if path.is_waiting_for_slot:
-        return Explanation(Waiting.SLOT, f"{engine.slots.used}/{engine.slots.limit}; {detail}")
-    if health.state is PathState.PROBING and path.in_flight:
-        return Explanation(Waiting.PROBE, detail, 0.0, health.cause)
-    if path.in_flight >= health.limit:
-        return Explanation(Waiting.WINDOW, detail, 0.0, health.cause)
-    return Explanation(Waiting.NOTHING, detail)
-
-
-def explain_hop(engine: Engine, hop: Hop) -> Explanation:
-    """Why mail of this next hop does not move."""
-    name = hop.next_hop.decode("ascii", "backslashreplace")
-    if hop.path is not None:
-        return explain_path(engine, hop.path)
-    if engine.is_stopped:
-        return Explanation(Waiting.STOP, name)
-    if engine.pause_reason:
-        return Explanation(Waiting.PAUSE, f"{engine.pause_reason}; {name}")
-    if hop.state is HopState.BACKING_OFF:
-        return Explanation(Waiting.LOOKUP_PAUSE, name, hop.resume_at_s, hop.cause)
-    if hop.state is HopState.RESOLVING:
-        return Explanation(Waiting.LOOKUP, name)
-    return Explanation(Waiting.NOTHING, name)
-
-
-def explain_message(engine: Engine, table: Table, id: bytes) -> list[Explanation]:
-    """One answer per job in RAM. Empty: not in RAM; its rows say when it is due."""
-    resident = table.residence.find(id)
-    if resident is None:
-        return []
-    if isinstance(resident, Job):
-        jobs = [resident]
-    elif resident.is_claimed and not resident.jobs:
-        return [Explanation(Waiting.EXPIRY)]
-    else:
-        jobs = list(resident.jobs.values())
-    found = []
-    for job in jobs:
-        if job.started_at_s:
-            found.append(Explanation(Waiting.ATTEMPT, f"since {job.started_at_s:.3f}"))
+    def message(self, id: bytes) -> list[Explanation]:
+        """Why message `id` does not move, one answer per job in RAM; empty: it is not in RAM."""
+        resident = self._table.residence.find(id)
+        if resident is None:
+            return []
+        if isinstance(resident, Job):
+            jobs = [resident]
+        elif resident.is_claimed and not resident.jobs:
+            return [Explanation(Waiting.EXPIRY)]
         else:
-            found.append(explain_hop(engine, table.hops[job.next_hop]))
+            jobs = list(resident.jobs.values())
+        found = []
+        for job in jobs:
+            why, path = self._job(job), self._table.hops[job.next_hop].path
+            parts = (why.detail, "" if path is None else _load(path))
+            detail = "; ".join(part for part in parts if part)
+            found.append(msgspec.structs.replace(why, detail=detail))
+        return found
+
+    def recipient(self, message: Message, index: int) -> Explanation:
+        """Why recipient `index` of `message`, as the spool knows it, is not delivered."""
+        state = message.states.get(index)
+        envelope = message.envelope
+        path = envelope.forward_paths[index]
+        status = RecipientStatus.QUEUED if state is None else state.status
+        facts: dict[str, int | str] = {"status": status.name.lower()}
+        if state is not None:
+            facts["attempts"] = state.attempts
+        if status.is_final:
+            why = Explanation(Waiting.FINAL, status.name.lower())
+        elif status is RecipientStatus.HELD:
+            why = Explanation(Waiting.HOLD)
+        else:
+            due_at_ns = state.due_at_ns if state and status is RecipientStatus.DEFERRED else 0
+            why = self._pending(message, index, due_at_ns)
+        reply = state.text if state is not None else ""
+        return msgspec.structs.replace(
+            why, about="recipient", name=_text(path), reply=reply, facts={**facts, **why.facts}
+        )
+
+    def routes(self, forward_path: bytes) -> list[bytes]:
+        """The next hops in which mail to `forward_path` may wait: that of mail from nobody in
+        particular, and those of tenants that have their own; at most SHOWN_MAX."""
+        plain = self._engine.ports.next_hop(forward_path, Envelope(b"", (forward_path,), _NOBODY))
+        plain = plain_hop(plain)
+        found = [plain]
+        for next_hop in self._table.hops:
+            if next_hop.startswith(plain) and next_hop != plain and plain_hop(next_hop) == plain:
+                found.append(next_hop)
+                if len(found) == SHOWN_MAX:
+                    break
+        return found
+
+    def next_hop(self, next_hop: bytes) -> list[Explanation]:
+        """Why mail of `next_hop` does not move: in RAM, then in the backlog; empty: unknown."""
+        hop = self._table.hops.get(next_hop)
+        if hop is None:
+            return []
+        found = [self._hop(hop)]
+        if hop.is_behind or hop.due_at_ns is not None:
+            found.append(self._backlog(hop))
+        return found
+
+    def domain(self, domain: str) -> list[Explanation]:
+        """The next hops of a domain, or of a relay; at most SHOWN_MAX."""
+        octets = domain.encode("utf-8", "surrogateescape")
+        found: list[Explanation] = []
+        for next_hop, hop in self._table.hops.items():
+            if octets in next_hop and domain_of(next_hop) == domain:
+                found.append(self._domain_hop(hop, domain))
+                if len(found) == SHOWN_MAX:
+                    break
+        return found
+
+    def _domain_hop(self, hop: Hop, domain: str) -> Explanation:
+        parts: tuple[Explanation, ...] = ()
+        backlog, path = self._backlog(hop), hop.path
+        if backlog.waiting is not Waiting.NOTHING:
+            parts = (backlog,)
+        if path is not None:
+            lane = lane_of_hop(path, hop)
+            holdup = None if lane is None else lane.holdup
+            parts += (*limits(self._engine, path, _subject(path, domain), holdup), self._path(path))
+        name = _text(hop.next_hop)
+        facts = self._hop_facts(hop)
+        return gather("next hop", name, hop_reasons(self._engine, hop), facts=facts, parts=parts)
+
+    def site(self, label: str) -> list[Explanation]:
+        """The paths to the sites of that label."""
+        return [self._path(path) for path in self._table.paths.values() if path.site.label == label]
+
+    def provider(self, name: str) -> list[Explanation]:
+        """The paths to sites of that provider, those with most that waits; at most SHOWN_MAX."""
+        paths = [path for path in self._table.paths.values() if path.site.provider == name]
+        most = heapq.nlargest(SHOWN_MAX, paths, key=lambda path: (len(path.ready), _order(path)))
+        return [self._path(path) for path in most]
+
+    def sites(self) -> list[Explanation]:
+        """Every path in use."""
+        return [self._path(path) for path in self._table.paths.values()]
+
+    def tenant(self, name: str) -> list[Explanation]:
+        """The lanes of a tenant, those with most that waits first; at most SHOWN_MAX."""
+        lanes = [
+            (len(lane), path.site.label, number, path, lane)
+            for number, path in enumerate(self._table.paths.values())
+            for lane in path.ready.lanes.values()
+            if lane.tenant.name == name and (len(lane) or lane.limits.places)
+        ]
+        most = heapq.nlargest(SHOWN_MAX, lanes, key=lambda found: found[:3])
+        found = [self._lane(path, lane) for *_, path, lane in most]
+        for next_hop, hop in self._table.hops.items():
+            if b" for " not in next_hop or len(found) >= SHOWN_MAX:
+                continue  # the quick look first: there may be a hundred thousand
+            if owner_of(next_hop) == name:
+                backlog = self._backlog(hop)
+                if backlog.waiting is not Waiting.NOTHING:
+                    found.append(backlog)
+        return found
+
+    def paths(self, after: str, limit: int) -> list[PathView]:
+        """A page of paths, by label: the first `limit` beyond `after`."""
+        ordered = ((_order(path), path) for path in self._table.paths.values())
+        found = heapq.nsmallest(limit, (one for one in ordered if one[0] > after))
+        return [self._view(order, path) for order, path in found]
+
+    def next_hops(self) -> list[bytes]:
+        """All that are known now."""
+        return list(self._table.hops)
+
+    def concerned(self, shape: Shape, next_hops: Sequence[bytes]) -> tuple[set[str], set[str]]:
+        """Which of these next hops `shape` is for, and the labels of their sites; without its
+        tenants. Ask for some thousands at a time."""
+        wanted = msgspec.structs.replace(shape, tenant=())
+        labels: set[str] = set()
+        names: set[str] = set()
+        for next_hop in next_hops:
+            hop = self._table.hops.get(next_hop)
+            if hop is None or wanted.values(_subject(hop.path, domain_of(next_hop))) is None:
+                continue
+            names.add(_text(next_hop))
+            if hop.path is not None:
+                labels.add(hop.path.site.label)
+        return labels, names
+
+    # Parts
+
+    def _job(self, job: Job) -> Explanation:
+        if job.started_at_s:
+            path = self._table.hops[job.next_hop].path
+            age_s = self._engine.ports.clock.monotonic_s() - job.started_at_s
+            detail = f"for {age_s:.1f} s"
+            return Explanation(Waiting.ATTEMPT, detail, children=self._path_parts(path))
+        hop = self._table.hops[job.next_hop]
+        if hop.path is None:
+            return gather("", "", hop_reasons(self._engine, hop), facts=self._hop_facts(hop))
+        lane = self._lane_of(hop.path, job)
+        reasons = [*path_reasons(self._engine, hop.path)]
+        if lane is not None:
+            reasons += lane_reasons(self._engine, hop.path, lane)
+        return gather("", "", reasons, parts=self._path_parts(hop.path))
+
+    def _pending(self, message: Message, index: int, due_at_ns: int) -> Explanation:
+        """Neither final nor held: in RAM, or in the backlog."""
+        resident = self._table.residence.find(message.id)
+        if resident is not None:
+            jobs = [resident] if isinstance(resident, Job) else list(resident.jobs.values())
+            for job in jobs:
+                if index in job.indices:
+                    return self._job(job)
+            if not isinstance(resident, Job) and resident.is_claimed:
+                return Explanation(Waiting.EXPIRY)
+        ports = self._engine.ports
+        envelope = message.envelope
+        hop = self._table.hops.get(ports.next_hop(envelope.forward_paths[index], envelope))
+        left_ns = due_at_ns - ports.clock.wall_ns()
+        if left_ns > 0:
+            until_s = ports.clock.monotonic_s() + left_ns / NS
+            reasons = [Explanation(Waiting.DUE, until_s=until_s)]
+            if hop is not None:
+                reasons += hop_reasons(self._engine, hop)
+            return gather("", "", reasons, parts=self._path_parts(hop.path if hop else None))
+        backlog = Explanation(Waiting.BACKLOG)
+        if hop is None:
+            return gather("", "", [*general_reasons(self._engine), backlog])
+        reasons = [*hop_reasons(self._engine, hop), backlog]
+        return gather("", "", reasons, parts=self._path_parts(hop.path))
+
+    def _hop(self, hop: Hop) -> Explanation:
+        name = _text(hop.next_hop)
+        if hop.path is not None:
+            return self._path(hop.path)
+        facts = self._hop_facts(hop)
+        return gather("next hop", name, hop_reasons(self._engine, hop), facts=facts)
+
+    def _hop_facts(self, hop: Hop) -> dict[str, int | str]:
+        return {"lookup": hop.state.value, "in_memory": hop.held}
+
+    def _backlog(self, hop: Hop) -> Explanation:
+        """Of mail that is not in RAM."""
+        if hop.is_behind:
+            reasons = hop_reasons(self._engine, hop)
+            if not reasons:
+                return Explanation(Waiting.BACKLOG, about="backlog", name=_text(hop.next_hop))
+            return gather("backlog", _text(hop.next_hop), reasons)
+        if hop.due_at_ns is None:
+            return Explanation(Waiting.NOTHING, about="backlog", name=_text(hop.next_hop))
+        clock = self._engine.ports.clock
+        until_s = clock.monotonic_s() + max(0, hop.due_at_ns - clock.wall_ns()) / NS
+        detail = "the earliest of those that are due later"
+        return Explanation(Waiting.DUE, detail, until_s, about="backlog", name=_text(hop.next_hop))
+
+    # Paths
+
+    def _path(self, path: Path) -> Explanation:
+        parked = self._parked(path)
+        return gather(
+            "site",
+            path.site.label,
+            path_reasons_with(self._engine, path, parked),
+            cause=path.health.cause,
+            facts=_facts(path),
+            parts=(*limits(self._engine, path, _subject(path), path.holdup), *parked),
+        )
+
+    def _parked(self, path: Path) -> tuple[Explanation, ...]:
+        """Lanes that are held up by something of their own; at most SHOWN_MAX."""
+        if not path.ready.parked:
+            return ()
+        parked = [one for one in path.ready.lanes.values() if one.holdup is not None and len(one)]
+        most = heapq.nlargest(SHOWN_MAX, parked, key=len)
+        return tuple(
+            gather(
+                "lane",
+                lane.key if isinstance(lane.key, str) else _text(lane.key.partition(b"\0")[0]),
+                lane_reasons(self._engine, path, lane),
+                facts={"waiting": len(lane), "tenant": lane.tenant.name},
+            )
+            for lane in most
+        )
+
+    def _path_parts(self, path: Path | None) -> tuple[Explanation, ...]:
+        return () if path is None else (self._path(path),)
+
+    # Lanes
+
+    def _lane_of(self, path: Path, job: Job) -> Lane | None:
+        return path.gate.find_lane(job)
+
+    def _lane(self, path: Path, lane: Lane) -> Explanation:
+        reasons = [*path_reasons(self._engine, path), *lane_reasons(self._engine, path, lane)]
+        label = path.site.label
+        name = lane.tenant.name
+        facts: dict[str, int | str] = {
+            "site": label,
+            "waiting": len(lane),
+            "class": CLASSES[lane.tenant.priority],
+            "weight": lane.tenant.weight,
+        }
+        subject = _subject(path, tenant=name)
+        parts = (*limits(self._engine, path, subject, lane.holdup), self._path(path))
+        return gather("tenant", name, reasons, facts=facts, parts=parts)
+
+    def _view(self, order: str, path: Path) -> PathView:
+        site, health = path.site, path.health
+        return PathView(
+            order,
+            site.label,
+            path.key[0],
+            site.provider,
+            health.state.value,
+            path.in_flight,
+            health.limit,
+            health.window.limit,
+            len(path.ready),
+            path.hop_count,
+            gather(
+                "site",
+                site.label,
+                path_reasons_with(self._engine, path, self._parked(path)),
+                cause=health.cause,
+            ),
+        )
+
+
+def _order(path: Path) -> str:
+    """Of a list: labels may be the same, keys are not."""
+    return f"{path.site.label} {path.key[0]} {path.key[1].hex()}"
+
+
+def _subject(path: Path | None, domain: str = "", tenant: str = "") -> dict[str, str]:
+    """As shapes look at it."""
+    found = {"domain": domain, "tenant": tenant}
+    if path is not None:
+        site = path.site
+        found.update(site=site.label, provider=site.provider, source=path.key[0])
     return found
 
 
-def explain_backlog(engine: Engine, hop: Hop) -> Explanation:
-    """Why mail of this next hop that is not in RAM does not move."""
-    if hop.is_behind:
-        path = explain_hop(engine, hop)
-        if path.waiting is Waiting.NOTHING:
-            return Explanation(Waiting.BACKLOG, path.detail)
-        return path
-    return Explanation(Waiting.DUE, f"earliest at {hop.due_at_ns or 0} ns")
+def _load(path: Path) -> str:
+    health = path.health
+    return f"{path.site.label}: {path.in_flight}/{health.limit} under way, {len(path.ready)} wait"
+
+
+def _facts(path: Path) -> dict[str, int | str]:
+    health = path.health
+    return {
+        "source": path.key[0],
+        "provider": path.site.provider,
+        "state": health.state.value,
+        "in_flight": path.in_flight,
+        "window": health.limit,
+        "window_max": health.window.limit,
+        "waiting": len(path.ready),
+        "next_hops": path.hop_count,
+    }
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "backslashreplace")

@@ -11,10 +11,19 @@ path does not survive, which is
 * trouble with a window of 1 (see `Window`: three flights in a row from a window of 5), or
 * nobody could be reached at all while nothing else was under way on this path: one refused
   connection among others that work only halves the window, the only one closes the path at once, or
+* REFUSALS_MAX replies of one kind that refuse us, whatever the mail, without a clean attempt in
+  between: who throttles us for an hour is not asked by forty connections first. Replies that there
+  are too many connections do not count here, as fewer of them are the answer to that; nor do
+  connections that were lost: twenty may die together, and work again at once, or
 * trouble of the probe.
 
-PAUSE_OVER: the pause ended; the next job is the probe, alone. Trouble of attempts that started
-before the present state did is remembered as the cause and changes nothing.
+PAUSE_OVER: the pause ended; the next job is the probe, alone. If that is clean, two may go, then
+four, until the window is what a path begins with (see `Window`). A pause is twice as long as the
+one before it, until the window is back there or the path stayed open for longer than its last
+pause: a site that takes one message and refuses the next is not asked every ten seconds for ever.
+
+Trouble of attempts that started before the present state did is remembered as the cause and changes
+nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +38,7 @@ from fastmta.message.category import Category
 
 STRIKES_MAX = 3
 SUSPECTS_MAX = 1_000
+REFUSALS_MAX = 5
 # What a peer says of how much we send; no message is to blame for that.
 _PACE: Final = frozenset(
     (Category.SOFT_RATE, Category.SOFT_SENDER_QUOTA, Category.SOFT_TOO_MANY_CONNECTIONS)
@@ -67,9 +77,13 @@ class Health:
     __slots__ = (
         "_backoff",
         "_clean_count",
+        "_pause_s",
+        "_refusal",
+        "_refusal_count",
         "_suspects",
         "cause",
         "limit",
+        "reached_at_s",
         "resume_at_s",
         "since_s",
         "state",
@@ -82,26 +96,38 @@ class Health:
         self.limit = window.size
         self.cause: Outcome | None = None  # the last trouble
         self.since_s = float("-inf")  # when the state began
+        self.reached_at_s = float("-inf")  # when the last attempt began that somebody answered
         self.resume_at_s = 0.0  # when BACKING_OFF
         self._backoff = backoff
+        self._pause_s = 0.0  # the last one
         self._clean_count = 0
+        self._refusal = ""  # the kind of those that came last, without a clean attempt since
+        self._refusal_count = 0
         self._suspects: dict[bytes, tuple[int, int]] = {}  # id: strikes, clean count then
 
     def clean(self, job: Job, in_flight: int) -> None:
         """An attempt of an open path met no trouble; `in_flight` counts it."""
         self._clean_count += 1
+        self._refusal_count = 0
+        self.reached_at_s = job.started_at_s
         if self._suspects:
             self._suspects.pop(job.message.id, None)
         window = self.window
-        window.clean(in_flight)
+        if window.is_recovering:
+            window.clean(in_flight)
+            self._forget_pauses()
+        else:
+            window.clean(in_flight)
         self.limit = window.size
 
     def reopen(self, now_s: float) -> None:
         """An attempt of a path that was not open met no trouble: it works again."""
         self._clean_count += 1
+        self._refusal_count = 0
+        self.reached_at_s = now_s
         self._suspects.clear()
-        self._backoff.reset()
         self.window.reopen()
+        self._forget_pauses()
         self._change(Signal.CLEAN, now_s)
 
     def is_own_trouble(self, job: Job, trouble: Outcome) -> bool:
@@ -128,6 +154,8 @@ class Health:
     def trouble(self, job: Job, trouble: Outcome, others: int, now_s: float) -> bool:
         """An attempt met `trouble`; `others` are still under way. True: the path is dead."""
         self.cause = trouble
+        if trouble.remote != NOBODY:
+            self.reached_at_s = job.started_at_s
         if self.state is PathState.BACKING_OFF or job.started_at_s < self.since_s:
             return False
         if self.state is PathState.PROBING:
@@ -135,19 +163,44 @@ class Health:
         is_unreached = trouble.remote == NOBODY or trouble.scope >= Scope.SITE
         if self.window.trouble(job.started_at_s, now_s) or (is_unreached and others == 0):
             return True
+        if trouble.diagnostic and self._is_refusing(trouble):
+            return True
         self.limit = self.window.size
         return False
 
+    def _is_refusing(self, trouble: Outcome) -> bool:
+        """Whether the peer has said the same thing often enough."""
+        if trouble.category == Category.SOFT_TOO_MANY_CONNECTIONS:
+            return False
+        refusal = trouble.category or trouble.status
+        if refusal != self._refusal:
+            self._refusal, self._refusal_count = refusal, 0
+        self._refusal_count += 1
+        return self._refusal_count >= REFUSALS_MAX
+
     def die(self, now_s: float, random: float) -> float:
         """Begin a pause and return its length."""
+        if self.state is PathState.OPEN and now_s - self.since_s > self._pause_s:
+            self._backoff.reset()
         self._change(Signal.DEAD, now_s)
-        pause_s = self._backoff.next_s(random)
+        self._refusal_count = 0
+        pause_s = self._pause_s = self._backoff.next_s(random)
         self.resume_at_s = now_s + pause_s
         return pause_s
+
+    def resized(self) -> None:
+        """The limit of the window has changed."""
+        if self.state is PathState.OPEN:
+            self.limit = self.window.size
 
     def end_pause(self, now_s: float) -> None:
         """The pause is over."""
         self._change(Signal.PAUSE_OVER, now_s)
+
+    def _forget_pauses(self) -> None:
+        """The next pause is a short one, if the window is what a path begins with."""
+        if not self.window.is_recovering:
+            self._backoff.reset()
 
     def _change(self, signal: Signal, now_s: float) -> None:
         self.state = TRANSITIONS[self.state, signal]  # an entry that is absent is a bug

@@ -23,6 +23,7 @@ class HopState(enum.Enum):
     """Whether we know where mail for this next hop goes."""
 
     UNRESOLVED = "not looked up yet"
+    IN_LINE = "waits for its turn to be looked up"
     RESOLVING = "being looked up"
     RESOLVED = "has a path"
     BACKING_OFF = "could not be looked up; tried again later"

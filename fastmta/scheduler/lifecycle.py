@@ -258,7 +258,7 @@ class Lifecycle:
             dsn = notify.bounce(message, failures, verdict.successes)
         except Exception as error:
             self._blame_report(message, error)
-            put_off(self._engine, verdict)
+            put_off(self._engine, message, verdict)
             return None
         self.store(copy, message.id)
         if dsn is not None:
@@ -275,7 +275,7 @@ class Lifecycle:
         """
         self._table.residence.claim(message)
         ports = self._engine.ports
-        until_ns = self._engine.options.retry.expires_at_ns(message)
+        until_ns = self._engine.retry_of(message).expires_at_ns(message)
         try:
             copy = ports.notify.copy(message, delayed, until_ns)
             dsn = ports.notify.delay(message, delayed, until_ns)

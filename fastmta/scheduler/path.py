@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastmta.budget import GCRA, Window
+from fastmta.budget import Window
+from fastmta.budget.meter import Meter
+from fastmta.budget.shape import Shape
 from fastmta.event import Notice
 from fastmta.message import Outcome
 from fastmta.message.attempt import AttemptResult, Job
 from fastmta.route import Site
 
 from .engine import Engine
+from .gate import Gate, give_lane
 from .health import Health, PathState
 from .hop import Hop
+from .lane import Lane
 from .port import Timer
 from .ready import Ready
 
 NEVER_S = float("inf")
-TURN_JOBS = 10  # started in a slot that others stand in line for, before they get it
-TURN_S = 2.0  # ... and none after this time
+# Started in a slot that others stand in line for, before they get it: each turn pays for opening a
+# connection, about two replies' time, so a short one is a waste; and none after TURN_S.
+TURN_JOBS = 20
+TURN_S = 8.0
 REFRESH_RETRY_S = 60.0  # an old site serves on while it cannot be looked up again
 # Looked at for each message; reading them off their classes every time costs more than that.
 _OPEN = PathState.OPEN
@@ -41,7 +47,10 @@ class Owner(Protocol):
 
 
 class Path:
-    """Starts jobs while its health, the slots of the worker and the rate of the site let it.
+    """Starts jobs while its health, the slots of the worker and the shapes of the operator let it.
+
+    What it may not start for a reason that it shares with others (a rate, places, a pause) it waits
+    for as a whole: `holdup`, until `resume`. What only one lane may not is the lane's (`Ready`).
 
     Where paths stand in line for a slot, who gets one for mail of the backlog keeps it for a turn
     of a few jobs: with ten thousand sites to serve, each message would otherwise take a connection
@@ -56,17 +65,20 @@ class Path:
         "_engine",
         "_is_pumping",
         "_owner",
-        "_rate",
+        "_resume",
         "_timer",
         "_turn_count",
         "_turn_ends_s",
         "behind",
         "expires_at_s",
         "fetches",
+        "gate",
         "health",
+        "holdup",
         "hop_count",
         "idle_sweeps",
         "in_flight",
+        "is_proved",
         "is_waiting_for_slot",
         "key",
         "ready",
@@ -76,9 +88,10 @@ class Path:
 
     def __init__(self, key: tuple[str, bytes], site: Site, engine: Engine, owner: Owner) -> None:
         options = engine.options.site
-        limit = engine.broker.share(site.key, options.connections)
         self.key = key  # egress source, key of the site
-        self.health = Health(Window(options.window_start, limit), engine.backoff())
+        self._engine = engine
+        self._owner = owner
+        self.health = Health(Window(options.window_start, options.connections), engine.backoff())
         self.ready = Ready()
         self.in_flight = 0
         self.behind: dict[Hop, None] = {}
@@ -86,40 +99,70 @@ class Path:
         self.hop_count = 0
         self.idle_sweeps = 0  # how often in a row a sweep found nothing to keep it for
         self.is_waiting_for_slot = False
-        self.update(site)
-        self._engine = engine
-        self._owner = owner
+        self.is_proved = False  # somebody there has answered lately
+        self.holdup: Meter | Shape | None = None
         self._is_pumping = False
         self._turn_count = 0  # jobs left of a turn
         self._turn_ends_s = 0.0
         self._attempted = self.attempted
+        self._resume = self.resume
         self._timer: Timer | None = None
         self.wakes_at_s = 0.0  # when the timer, if there is one, ends
-        self._rate: GCRA | None = None
-        if options.rate_per_s > 0:
-            rate = options.rate_per_s * limit / options.connections
-            self._rate = GCRA(rate, 1.0, options.rate_burst)
+        self.update(site)
+        self.gate = Gate(self, engine)
+        self.shape()
 
     def update(self, site: Site) -> None:
         """The site was looked up again: perhaps other addresses."""
         self.site = site
         self.expires_at_s = NEVER_S if site.expires_at_s is None else site.expires_at_s
 
+    def shape(self) -> None:
+        """Take up the shapes in force: at the beginning, and when they have changed."""
+        connections = self.gate.shape()
+        self.health.window.resize(connections)
+        self.health.resized()
+        self.holdup = self.gate.limits.pause
+
     def offer(self, job: Job) -> None:
         """A fresh job: start it at once if nothing else waits, or queue it."""
-        ready = self.ready
-        ready.fresh.append(job)
+        engine = self._engine
+        if (
+            self.in_flight < self.health.limit
+            and self.is_proved
+            and not self.gate.is_metered
+            and engine.may_start
+            and not self.ready.is_open
+            and not engine.shapes.has_lane_rules
+            and not self._is_pumping
+            and engine.slots.take()
+        ):
+            self._start(job)
+            if self.behind:
+                self._owner.refill(self)
+            return
+        self.ready.add(self.gate.lane(job), job, is_fresh=True)
         if self.in_flight < self.health.limit:
             self.pump()
 
     def put_back(self, job: Job) -> None:
         """A job from the backlog or to be tried again, behind the others. Starts nothing."""
-        self.ready.backlog.append(job)
+        self.ready.add(self.gate.lane(job), job, is_fresh=False)
+
+    def add_fresh(self, job: Job) -> None:
+        """A job that waited for a path. Starts nothing."""
+        self.ready.add(self.gate.lane(job), job, is_fresh=True)
+
+    def reopen(self, lane: Lane) -> None:
+        """What held `lane` up is over."""
+        if self.ready.lanes.get(lane.key) is lane:
+            self.ready.unpark(lane)
+            self.pump()
 
     def pump(self) -> None:
         """Start what may start, then see to it that there is more. Safe to call at any time."""
         engine = self._engine
-        if self._is_pumping or not engine.may_start:
+        if self._is_pumping or self.holdup is not None or not engine.may_start:
             return
         self._is_pumping = True
         try:
@@ -129,18 +172,48 @@ class Path:
         if self.behind:
             self._owner.refill(self)
 
-    resume = pump  # `SlotWaiter`: a slot may be free
+    def resume(self) -> None:
+        """What it waited for may be there: a slot, a unit of a rate, a place."""
+        self.holdup = self.gate.limits.pause
+        self.pump()
 
     def _start_jobs(self) -> None:
-        ready, health, slots = self.ready, self.health, self._engine.slots
-        while self.in_flight < health.limit and (ready.fresh or ready.backlog):
-            if not slots.take():
-                slots.wait(self)
+        ready, health, slots, gate = self.ready, self.health, self._engine.slots, self.gate
+        while self.in_flight < health.limit:
+            lane = ready.next_lane()
+            if lane is None:
                 return
-            if self._rate is not None and self._is_throttled(self._rate):
-                slots.give()
+            if not slots.is_free:
+                slots.wait(self, is_fresh=ready.fresh_count > 0)
                 return
-            self._start(ready.pop())
+            if self.in_flight and slots.is_contended and self._is_little():
+                return  # what is under way goes on with it, over its connection
+            if not self.is_proved and not self._may_contact():
+                return
+            if (gate.is_metered or lane.limits) and not gate.admit(lane):
+                if self.holdup is not None:
+                    return
+                continue  # that lane is parked now
+            slots.take()
+            job = ready.pop(lane)
+            if lane.limits.places:
+                job.lane = lane
+            self._start(job)
+
+    def _is_little(self) -> bool:
+        """Whether what waits, of the backlog alone, is not worth one more connection."""
+        ready = self.ready
+        return not ready.fresh_count and ready.backlog_count < self.in_flight * TURN_JOBS
+
+    def _may_contact(self) -> bool:
+        """Whether a site that may not be there may be tried (once more at the same time)."""
+        if self.in_flight and self._engine.slots.is_contended:
+            return False  # the end of what is under way brings us back
+        contacts = self._engine.contacts
+        if not contacts.may_begin:
+            contacts.wait(self._resume)
+            return False
+        return True
 
     def _start(self, job: Job) -> None:
         ports = self._engine.ports
@@ -150,6 +223,8 @@ class Path:
         if now_s >= self.expires_at_s:
             self.expires_at_s = now_s + REFRESH_RETRY_S
             self._owner.refresh(job.next_hop)
+        if not self.is_proved:
+            self._engine.contacts.begin(job)
         job.slot = ports.doubt.begin(job.message.id)
         ports.deliver.start(job, self.site, self._attempted)
 
@@ -158,32 +233,47 @@ class Path:
         in_flight = self.in_flight
         assert in_flight > 0
         self.in_flight = in_flight - 1
+        if job.lane is not None:
+            give_lane(job)
+        engine = self._engine
+        is_hung = engine.contacts.count > 0 and engine.contacts.end(job)
         trouble = result.trouble
         is_own_trouble = False
         if trouble is None:
+            self.is_proved = True
             if self.health.state is _OPEN:
                 self.health.clean(job, in_flight)
             else:
                 self._reopen()
         else:
             is_own_trouble = self._met_trouble(job, trouble)
-        engine = self._engine
         try:
             self._owner.finished(job, result, is_own_trouble)
         finally:
-            if not (self.ready.backlog and engine.slots.is_contended and self._start_next()):
+            ready = self.ready
+            if self.holdup is not None:
+                self.gate.go_on()
+            is_contended = ready.backlog_count and engine.slots.is_contended
+            if not is_hung and not (is_contended and self._start_next()):
                 engine.slots.give()
         if engine.is_stopped:
             engine.come_to_rest()
-        elif self.ready.fresh or self.ready.backlog or self.behind:
+        elif ready.is_open or self.behind:
             self.pump()
+        if self.gate.tenure is not None:
+            self.gate.tenure.rest()
 
     def _start_next(self) -> bool:
         """In the slot of the job that just ended, if this path still has its turn."""
         ready = self.ready
-        if self._engine.is_stopped or self._rate is not None or self._is_pumping:
+        if not self._engine.may_start or self.gate.is_metered or self._is_pumping:
             return False
-        if ready.fresh or not ready.backlog or self.in_flight >= self.health.limit:
+        if ready.fresh_count or not ready.backlog_count or self.in_flight >= self.health.limit:
+            return False
+        if self._engine.slots.is_fresh_turn:
+            return False
+        lane = ready.next_lane()
+        if lane is None or lane.limits:
             return False
         now_s = self._engine.ports.clock.monotonic_s()
         if self._turn_count == 0:
@@ -193,7 +283,7 @@ class Path:
         if self._turn_count == 0 or now_s > self._turn_ends_s:
             self._turn_count = 0
             return False
-        self._start(ready.pop())
+        self._start(ready.pop(lane))
         return True
 
     def _met_trouble(self, job: Job, trouble: Outcome) -> bool:
@@ -206,6 +296,7 @@ class Path:
         now_s = ports.clock.monotonic_s()
         was_open = health.state is _OPEN
         if health.trouble(job, trouble, self.in_flight, now_s):
+            self.is_proved = False
             pause_s = health.die(now_s, ports.random())
             self._arm(pause_s)
             if was_open:
@@ -220,16 +311,10 @@ class Path:
         self.health.reopen(ports.clock.monotonic_s())
         ports.emit(Notice("qmgr", f"site {self.site.label}: delivery resumed"))
 
-    def _is_throttled(self, rate: GCRA) -> bool:
-        wait_s = rate.take(self._engine.ports.clock.monotonic_s())
-        if wait_s > 0 and self._timer is None:
-            self._arm(wait_s)
-        return wait_s > 0
-
     @property
-    def is_throttled(self) -> bool:
-        """Waits for its rate."""
-        return self._timer is not None and self.health.state is not PathState.BACKING_OFF
+    def is_open(self) -> bool:
+        """Whether its mail goes, if only at the pace of a limit."""
+        return self.health.state is _OPEN and self.gate.limits.pause is None
 
     def _arm(self, delay_s: float) -> None:
         self._disarm()

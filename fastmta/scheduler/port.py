@@ -13,6 +13,8 @@ from fastmta.message.attempt import AttemptResult, Job
 from fastmta.message.report import Report
 from fastmta.route import RouteProblem, Site
 
+from .tenant import Tenant, Tenants
+
 Emit: TypeAlias = Callable[[Event], None]
 Attempted: TypeAlias = Callable[[Job, AttemptResult], None]
 Recorded: TypeAlias = Callable[[Message, Exception | None], None]
@@ -138,6 +140,9 @@ class Deliver(Protocol):
     def start(self, job: Job, site: Site, done: Attempted) -> None:
         """Try once; call `done(job, result)` exactly once, with an outcome per recipient."""
 
+    def close_idle(self, site: Site, done: Callable[[], None]) -> None:
+        """Close every connection to `site` that idles; then, on a later turn, call `done`."""
+
 
 class Notify(Protocol):
     """Makes delivery status notifications."""
@@ -188,3 +193,4 @@ class Ports:
     emit: Emit
     on_halt: Callable[[str], None]  # outcomes cannot be recorded: end the process
     doubt: Doubt = field(default_factory=NoDoubt)
+    tenant_of: Callable[[Envelope], Tenant] = field(default_factory=lambda: Tenants().of)

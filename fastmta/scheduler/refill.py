@@ -18,7 +18,7 @@ from .cursor import position
 from .engine import Engine
 from .health import PathState
 from .hop import Hop, HopState
-from .path import TURN_JOBS, Path
+from .path import Path
 from .residence import WINDOWS_GUARANTEED
 from .retry import NS
 
@@ -30,7 +30,9 @@ FETCH_MAX = 200
 FETCHES_MAX = 4
 RECHECK_NS = 60 * NS
 
-TURN_OCTETS = 64 * 1024  # of content, read for one turn of a slot
+TURN_READ = 10  # messages read at once where paths stand in line for slots
+TURN_OCTETS = 64 * 1024  # ... and of content
+HOPS_TRIED = 16  # in search of one that may be read
 LOW_WATER = 100  # jobs from the backlog that an open path likes to have ready
 
 
@@ -45,13 +47,22 @@ class Refill:
 
     def refill(self, path: Path) -> None:
         """Read for `path`, which has hops that are behind, as much as it may have."""
-        while path.behind and path.fetches < FETCHES_MAX:
-            hop = next(iter(path.behind))
-            limit = self._allowance(path, hop)
-            if limit == 0:
+        if path.holdup is not None and (path.gate.is_paused or path.ready.backlog_count):
+            return  # it has enough for when it may go on
+        # While nothing is under way nobody else may bring us back to those not tried now.
+        is_at_rest = path.in_flight == 0 and path.fetches == 0
+        for _ in range(len(path.behind) if is_at_rest else min(len(path.behind), HOPS_TRIED)):
+            if not path.behind or path.fetches >= FETCHES_MAX:
                 return
-            del path.behind[hop]
-            self._fetch(hop, path, limit)
+            hop = next(iter(path.behind))
+            limit = 0 if path.gate.is_parked(hop) else self._allowance(path, hop)
+            if limit:
+                del path.behind[hop]
+                self._fetch(hop, path, limit)
+            elif path.ready.parked or path.gate.has_own_lane(hop):
+                path.behind[hop] = path.behind.pop(hop)  # to the end: others may be read
+            else:
+                return
 
     def read(self, hop: Hop) -> None:
         """Read for a next hop without a path: its mail will fail."""
@@ -62,16 +73,26 @@ class Refill:
         health, slots, residence = path.health, self._engine.slots, self._table.residence
         has_slot = slots.used < slots.limit
         can_start = health.limit - path.in_flight
-        if health.state is PathState.OPEN and len(path.ready.backlog) < LOW_WATER:
+        waiting = path.gate.waiting_at(hop)
+        if path.in_flight and slots.is_contended:
+            is_short = path.ready.backlog_count <= 1 and not path.fetches
+            # A turn does not end because it was not read ahead; who has none reads nothing.
+            return TURN_READ if is_short and not residence.is_overfull else 0
+        if health.state is PathState.OPEN and waiting < LOW_WATER and not slots.is_contended:
             room = residence.room
             if room >= min(FETCH_MIN, residence.messages_max // 8 + 1):
                 return min(room, FETCH_MAX)
             window_max = health.window.limit
             held = path.in_flight + len(path.ready)
+            if path.gate.has_own_lane(hop):
+                held = waiting  # others fill the pool, or the path: it has windows of its own
             if held < window_max and (has_slot or path.in_flight) and not residence.is_overfull:
                 return 0 if path.fetches else WINDOWS_GUARANTEED * window_max - held
-        if can_start <= 0 or path.ready or path.fetches:
+        if can_start <= 0 or path.ready.is_open or path.fetches:
             return 0
+        is_much = waiting >= WINDOWS_GUARANTEED * health.window.limit and not residence.has_room
+        if waiting and (is_much or residence.is_overfull):
+            return 0  # all of it is parked, and what is read now may have to join it
         if not slots.free:
             slots.wait(path)
             return 0
@@ -79,7 +100,7 @@ class Refill:
             hop.reading.reserved = 1
             if residence.is_overfull:  # what turns leave behind must not add up over all paths
                 return 1
-            return max(1, min(TURN_JOBS, TURN_OCTETS // (residence.mean_octets + 1)))
+            return max(1, min(TURN_READ, TURN_OCTETS // (residence.mean_octets + 1)))
         hop.reading.reserved = min(can_start, slots.free)
         return hop.reading.reserved
 

@@ -1,25 +1,31 @@
 """How next hops get their paths.
 
-    state         asked        Site        DEFERRED       FAILED         timer
-    UNRESOLVED    RESOLVING    -           -              -              -
-    RESOLVING     -            RESOLVED    BACKING_OFF    UNRESOLVED     -
-    RESOLVED      RESOLVING    -           -              -              -
-    BACKING_OFF   -            -           -              -              UNRESOLVED
+    state         asked              Site        DEFERRED       FAILED         timer
+    UNRESOLVED    RESOLVING or       -           -              -              -
+                  IN_LINE
+    IN_LINE       RESOLVING          -           -              -              -
+    RESOLVING     -                  RESOLVED    BACKING_OFF    UNRESOLVED     -
+    RESOLVED      RESOLVING          -           -              -              -
+    BACKING_OFF   -                  -           -              -              UNRESOLVED
 
-One look-up per next hop at a time. DEFERRED (DNS trouble) delays the next hop as a dead site would
-be delayed, bounces nothing and burns no attempts. FAILED (no such domain) fails the mail that waits
-here, and the rest of the backlog as it is fetched. A next hop that has a path keeps it while it is
-looked up again, and when that is DEFERRED.
+One look-up per next hop at a time. After a start the backlog may have tens of thousands of next
+hops: while LOOKUPS_MAX are under way, those of which nothing is in RAM wait IN_LINE, so that mail
+which just came in does not wait behind them at the name servers. DEFERRED (DNS trouble) delays the
+next hop as a dead site would be delayed, bounces nothing and burns no attempts. FAILED (no such
+domain) fails the mail that waits here, and the rest of the backlog as it is fetched. A next hop
+that has a path keeps it while it is looked up again, and when that is DEFERRED.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from fastmta.message import Outcome, OutcomeKind, Scope
 from fastmta.message.attempt import Job
 from fastmta.route import RouteProblem, Site
 
+from .due import TURN_S, WAKES_PER_TURN
 from .engine import Engine
 from .hop import Hop, HopState
 from .path import Path
@@ -28,32 +34,66 @@ if TYPE_CHECKING:
     from .table import Table
 
 EGRESS_SOURCE = "default"  # the only one, until there are egress pools
+LOOKUPS_MAX = 200  # under way while others wait; each is a few queries
 
 
 class Routing:
     """Resolves next hops and puts them on paths."""
 
-    __slots__ = ("_engine", "_table")
+    __slots__ = ("_engine", "_is_moving_up", "_line", "_table", "_under_way")
 
     def __init__(self, engine: Engine, table: Table) -> None:
         self._engine = engine
         self._table = table
+        self._under_way = 0
+        self._line: deque[Hop] = deque()  # some of which may not be IN_LINE any more
+        self._is_moving_up = False
 
     def wait(self, hop: Hop, job: Job) -> None:
         """`job` is in RAM and waits until `hop` has a path."""
         hop.waiting.append(job)
-        if hop.state is HopState.UNRESOLVED:
+        if hop.state in (HopState.UNRESOLVED, HopState.IN_LINE):
             self.resolve(hop)
 
     def resolve(self, hop: Hop) -> None:
         """Look the next hop up, unless that is under way or has to wait."""
-        if hop.state in (HopState.UNRESOLVED, HopState.RESOLVED):
-            hop.state = HopState.RESOLVING
-            self._engine.ports.resolve.resolve(hop.next_hop, self._resolved)
+        if hop.state in (HopState.RESOLVING, HopState.BACKING_OFF):
+            return
+        if hop.path is None and not hop.waiting and self._under_way >= LOOKUPS_MAX:
+            if hop.state is not HopState.IN_LINE:
+                hop.state = HopState.IN_LINE
+                self._line.append(hop)
+            return
+        hop.state = HopState.RESOLVING
+        self._under_way += 1
+        self._engine.ports.resolve.resolve(hop.next_hop, self._resolved)
+
+    def _move_up(self) -> None:
+        """A look-up has ended: whoever stands in line is next."""
+        if self._is_moving_up:  # an answer that was known at once; or we wait for the next turn
+            return
+        self._is_moving_up = True
+        for _ in range(WAKES_PER_TURN):
+            if not self._line or self._under_way >= LOOKUPS_MAX:
+                self._is_moving_up = False
+                return
+            hop = self._line.popleft()
+            if hop.state is HopState.IN_LINE:
+                self._resume(hop)
+        self._engine.ports.timers.call_later(TURN_S, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._is_moving_up = False
+        self._move_up()
 
     def _resolved(self, next_hop: bytes, answer: Site | RouteProblem) -> None:
         hop = self._table.hops[next_hop]
         assert hop.state is HopState.RESOLVING
+        self._under_way -= 1
+        self._settle(hop, answer)
+        self._move_up()
+
+    def _settle(self, hop: Hop, answer: Site | RouteProblem) -> None:
         if isinstance(answer, Site):
             self._attach(hop, answer)
             return
@@ -82,7 +122,8 @@ class Routing:
             self._detach(hop)
             hop.path = path
             path.hop_count += 1
-        path.ready.fresh.extend(hop.waiting)
+        for job in hop.waiting:
+            path.add_fresh(job)
         hop.waiting.clear()
         if hop.is_behind and hop.reading.limit == 0:
             path.behind[hop] = None
@@ -99,6 +140,7 @@ class Routing:
 
     def _fail(self, hop: Hop, outcome: Outcome) -> None:
         hop.state = HopState.UNRESOLVED
+        hop.cause = None
         self._detach(hop)
         jobs = list(hop.waiting)
         hop.waiting.clear()

@@ -7,18 +7,21 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from fastmta.budget import Broker
+from fastmta.budget.meter import Meters
+from fastmta.budget.shape import Shape
 from fastmta.message import Message
 from fastmta.message.report import Report
 
 from .delay import Delays
 from .engine import Engine, Options
 from .expiry import Expiry
-from .explain import Explanation, explain_backlog, explain_hop, explain_message, explain_path
+from .explain import Explainer
 from .health import PathState
 from .lifecycle import Lifecycle
 from .operation import Kind, Operations, Order, Told
 from .port import Ports
 from .table import Table
+from .waiting import Explanation
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -36,14 +39,21 @@ class Counts(msgspec.Struct, frozen=True):
 class Scheduler:
     """Everything outbound of one worker. Single-threaded: all calls come on the loop."""
 
-    def __init__(self, ports: Ports, options: Options, broker: Broker | None = None) -> None:
-        """`broker` divides limits that hold over all workers; None: there is one worker."""
-        self._engine = Engine(ports, options, broker)
+    def __init__(
+        self,
+        ports: Ports,
+        options: Options,
+        broker: Broker | None = None,
+        meters: Meters | None = None,
+    ) -> None:
+        """`broker` and `meters` see to limits that hold over all workers; None: there is one."""
+        self._engine = Engine(ports, options, broker, meters)
         self._table = Table(self._engine)
         self._lifecycle = self._table.lifecycle = Lifecycle(self._engine, self._table)
         self._expiry = Expiry(self._engine, self._table, self._lifecycle)
         self._delays = Delays(self._engine, self._table, self._lifecycle)
         self._operations = Operations(self._engine, self._table, self._lifecycle)
+        self.explain = Explainer(self._engine, self._table)  # why anything does not move
         # The door for mail: call it on the loop with each message that has become durable.
         self.accepted: Callable[[Message], None] = self._lifecycle.accepted
 
@@ -66,7 +76,7 @@ class Scheduler:
         there are none. Mail may still be accepted: it stays in the spool for the next start.
         """
         self._engine.stop(on_idle)
-        return self._engine.slots.used
+        return self._engine.slots.used + self._engine.contacts.hung_count
 
     def pause(self, reason: str) -> None:
         """Start no attempt and give nobody up until `resume`; explanations say why.
@@ -81,6 +91,11 @@ class Scheduler:
             self._engine.resume()
             self._expiry.resume()
             self._table.resume()
+
+    def shape(self, overrides: Sequence[Shape]) -> None:
+        """These shapes of an operator hold from now on, and those of the configuration whose names
+        they do not have."""
+        self._table.shape(overrides)
 
     def operate(self, order: Order, ids: Sequence[bytes], told: Told) -> None:
         """Do to these messages what an operator ordered: see `Operations.operate`."""
@@ -106,7 +121,7 @@ class Scheduler:
         engine, table = self._engine, self._table
         paths = table.paths.values()
         return Counts(
-            engine.slots.used,
+            engine.slots.used + engine.contacts.hung_count,
             engine.marks,
             table.residence.messages,
             table.residence.octets,
@@ -117,18 +132,12 @@ class Scheduler:
 
     def explain_message(self, id: bytes) -> list[Explanation]:
         """Why message `id` does not move, one answer per job in RAM; empty: it is not in RAM."""
-        return explain_message(self._engine, self._table, id)
+        return self.explain.message(id)
 
     def explain_next_hop(self, next_hop: bytes) -> list[Explanation]:
         """Why mail of `next_hop` does not move: in RAM, then in the backlog; empty: unknown."""
-        hop = self._table.hops.get(next_hop)
-        if hop is None:
-            return []
-        found = [explain_hop(self._engine, hop)]
-        if hop.is_behind or hop.due_at_ns is not None:
-            found.append(explain_backlog(self._engine, hop))
-        return found
+        return self.explain.next_hop(next_hop)
 
     def explain_sites(self) -> list[Explanation]:
         """Every path in use."""
-        return [explain_path(self._engine, path) for path in self._table.paths.values()]
+        return self.explain.sites()

@@ -10,8 +10,10 @@ see `Refill`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fastmta.budget.shape import Shape
 from fastmta.message import Message, RecipientStatus
 from fastmta.message.attempt import AttemptResult, Job
 
@@ -70,11 +72,11 @@ class Table:
         path = hop.path
         residence = self.residence
         if path is not None:
-            is_open = path.health.state is _OPEN
+            is_open = path.health.state is _OPEN and path.gate.limits.pause is None
         else:
             is_open = hop.state is not HopState.BACKING_OFF
         has_room = residence.has_room_to_spare if hop.is_behind else residence.has_room
-        if not (is_open and has_room) and not self._may_stay(hop):
+        if not (is_open and has_room) and not self._may_stay(hop, job):
             return False
         if self._engine.is_stopped:
             return False
@@ -89,7 +91,7 @@ class Table:
     def offer_fetched(self, job: Job) -> bool:
         """Queue a job from the backlog, for which room was reserved. Starts nothing."""
         hop = self.hop(job.next_hop)
-        if self._engine.is_stopped or (self._is_closed(hop) and not self._may_stay(hop)):
+        if self._engine.is_stopped or (self._is_closed(hop) and not self._may_stay(hop, job)):
             return False
         hop.held += 1
         self.residence.enter(job)
@@ -105,7 +107,7 @@ class Table:
         job.started_at_s = 0.0
         if self.residence.is_claimed(job.message.id):
             self.left(job)
-        elif self._is_closed(hop) and not self._may_stay(hop, 0):
+        elif self._is_closed(hop) and not self._may_stay(hop, job, 0):
             self.drop(job)
         elif hop.path is not None:
             hop.path.put_back(job)
@@ -114,20 +116,31 @@ class Table:
 
     def _is_closed(self, hop: Hop) -> bool:
         if hop.path is not None:
-            return hop.path.health.state is not _OPEN
+            return not hop.path.is_open
         return hop.state is HopState.BACKING_OFF
 
-    def _may_stay(self, hop: Hop, more: int = 1) -> bool:
-        """Whether `more` jobs of `hop` are within what it may keep without room in the pool."""
+    def _may_stay(self, hop: Hop, job: Job, more: int = 1) -> bool:
+        """Whether `more` jobs like `job` are within what `hop`, or its tenant there, may keep
+        without room in the pool."""
         path, slots = hop.path, self._engine.slots
-        has_slot = slots.used < slots.limit
-        if path is not None and has_slot and not path.ready and path.in_flight < path.health.limit:
+        if (
+            path is not None
+            and slots.is_free
+            and path.holdup is None
+            and not path.ready
+            and path.in_flight < path.health.limit
+        ):
             return True  # it starts at once
         held = hop.held + more
         window_max = self._window_max(hop)
         if self._is_closed(hop):
             return held <= window_max and not self.residence.is_half_full
-        return held <= WINDOWS_GUARANTEED * window_max and not self.residence.is_overfull
+        if self.residence.is_overfull:
+            return False
+        if held <= WINDOWS_GUARANTEED * window_max:
+            return True
+        # Others fill it: this tenant has a window of its own, so that nobody crowds it out.
+        return path is not None and path.gate.waiting_of(job) + more <= window_max
 
     def _window_max(self, hop: Hop) -> int:
         if hop.path is None:
@@ -269,8 +282,22 @@ class Table:
 
     # Forgetting
 
+    def shape(self, overrides: Sequence[Shape]) -> None:
+        """Other shapes beside those of the configuration hold from now on."""
+        engine = self._engine
+        engine.shapes.replace(engine.options.shapes, overrides)
+        # Places given up by one path are not for another that does not know the new limits yet.
+        may_start, engine.may_start = engine.may_start, False
+        try:
+            for path in self.paths.values():
+                path.shape()
+        finally:
+            engine.may_start = may_start
+        self._pump(list(self.paths.values()))
+
     def sweep(self) -> None:
         """Forget next hops without mail whose look-up is too old, and paths long unused."""
+        self._engine.meters.sweep()
         now_s = self._engine.ports.clock.monotonic_s()
         is_crowded = len(self.hops) > HOPS_KEPT
         for hop in [hop for hop in self.hops.values() if hop.is_idle]:
@@ -280,7 +307,9 @@ class Table:
                     hop.path.hop_count -= 1
         for key, path in list(self.paths.items()):
             path.idle_sweeps += 1
+            path.ready.forget_empty()
             if path.hop_count or path.in_flight or path.health.state is PathState.BACKING_OFF:
                 path.idle_sweeps = 0
             elif path.idle_sweeps > IDLE_SWEEPS_MAX:
+                path.gate.leave()
                 del self.paths[key]

@@ -50,7 +50,7 @@ class Verdict:
 def judge(engine: Engine, job: Job, result: AttemptResult, is_free: bool) -> Verdict:
     """What to record; `is_free`: outcomes of HOST scope or wider are the path's trouble."""
     verdict = Verdict()
-    retry, random = engine.options.retry, engine.ports.random()
+    retry, random = engine.retry_of(job.message), engine.ports.random()
     now_ns = engine.ports.clock.wall_ns()
     is_over = now_ns >= retry.expires_at_ns(job.message) and not engine.is_expiry_frozen
     message = job.message
@@ -87,13 +87,14 @@ def judge(engine: Engine, job: Job, result: AttemptResult, is_free: bool) -> Ver
     return verdict
 
 
-def put_off(engine: Engine, verdict: Verdict) -> None:
+def put_off(engine: Engine, message: Message, verdict: Verdict) -> None:
     """Whoever was to be given up is deferred instead."""
-    random, now_ns = engine.ports.random(), engine.ports.clock.wall_ns()
+    retry, random = engine.retry_of(message), engine.ports.random()
+    now_ns = engine.ports.clock.wall_ns()
     given_up = {index for index, _ in verdict.failures}
     for place, change in enumerate(verdict.changes):
         if change.index in given_up:
-            due_at_ns = now_ns + int(engine.options.retry.delay_s(change.attempts, random) * NS)
+            due_at_ns = now_ns + int(retry.delay_s(change.attempts, random) * NS)
             verdict.changes[place] = RecipientState(
                 change.index,
                 RecipientStatus.DEFERRED,

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import ip_network
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastmta.budget.rate import Rate
+from fastmta.budget.shape import Shape
 from fastmta.event import RecipientTried
 from fastmta.message import OutcomeKind, RecipientStatus
 from fastmta.message.attempt import AttemptResult, Job
 from fastmta.route import RouteProblem, Site
 from fastmta.scheduler import Options, SiteOptions
 from fastmta.scheduler.operation import Answer, Kind, Order
+from fastmta.scheduler.tenant import Tenant, TenantRule, Tenants
 from tests.support.scheduler_world import (
     DEFERRED,
     DELIVERED,
@@ -34,7 +38,28 @@ SITES = ("a.example", "b.example", "c.example", "d.example")
 CONNECTIONS, SITE_CONNECTIONS = 12, 6
 HEAL_S = 30_000.0  # longer than every pause and every retry
 HEAL_STEPS_MAX = 30_000  # it comes to rest, and in few steps
+BIG_CONNECTIONS = 3
+CAP = Shape(name="cap", provider=("big",), connections=BIG_CONNECTIONS)  # never taken away
+SHAPES = {
+    "none": [],
+    "pause a": [Shape(name="p", site=("a.example",), is_paused=True)],
+    "pause b": [Shape(name="p", domain=("b.example",), is_paused=True)],
+    "pause one": [Shape(name="p", tenant=("one",), is_paused=True)],
+    "slow a": [Shape(name="r", site=("a.example",), rate=Rate(2, 1.0, 2))],
+    "slow tenants": [Shape(name="r", tenant=("*",), rate=Rate(3, 1.0, 1))],
+    "pairs": [Shape(name="c", tenant=("*",), domain=("*",), connections=1)],
+    "narrow": [Shape(name="n", site=("c.example",), connections=1)],
+    "all": [
+        Shape(name="r", provider=("*",), rate=Rate(5, 1.0, 1)),
+        Shape(name="t", tenant=("*",), site=("*",), rate=Rate(1, 1.0), connections=2),
+    ],
+}
+TENANTS = Tenants(
+    TenantRule(Tenant("one", 3, 0), clients=(ip_network("10.0.0.1"),)),
+    TenantRule(Tenant("two", 1, 2), clients=(ip_network("10.0.0.2"),)),
+)
 OPTIONS = Options(
+    shapes=(CAP,),
     connections=CONNECTIONS,
     ram_messages=40,
     recipients_per_job=3,
@@ -64,10 +89,14 @@ MOODS: dict[str, Callable[[Job, Site], AttemptResult]] = {
     "mixes": mixed,
     "cuts": cut_short,
 }
+CLIENTS = st.sampled_from(("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"))
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("send"), st.lists(st.sampled_from(SITES), min_size=1, max_size=8)),
-        st.tuples(st.just("burst"), st.sampled_from(SITES)),
+        st.tuples(
+            st.just("send"), st.lists(st.sampled_from(SITES), min_size=1, max_size=8), CLIENTS
+        ),
+        st.tuples(st.just("burst"), st.sampled_from(SITES), CLIENTS),
+        st.tuples(st.just("shape"), st.sampled_from(sorted(SHAPES))),
         st.tuples(st.just("mood"), st.sampled_from(SITES), st.sampled_from(sorted(MOODS))),
         st.tuples(st.just("latency"), st.sampled_from(SITES), st.sampled_from((0.01, 1.0, 60.0))),
         st.tuples(st.just("dns"), st.sampled_from(SITES), st.sampled_from(("ok", "no", "gone"))),
@@ -82,11 +111,14 @@ STEPS = st.lists(
 def take_step(world: World, step: tuple[object, ...]) -> None:
     """One thing that may happen."""
     match step:
-        case ("send", [*sites]):
-            world.send(*(b"r%d@%b" % (n, str(site).encode()) for n, site in enumerate(sites)))
-        case ("burst", str(site)):
+        case ("send", [*sites], str(client)):
+            paths = [b"r%d@%b" % (n, str(site).encode()) for n, site in enumerate(sites)]
+            world.send(*paths, client=client)
+        case ("burst", str(site), str(client)):
             for _ in range(60):
-                world.send(b"r@" + site.encode())
+                world.send(b"r@" + site.encode(), client=client)
+        case ("shape", str(name)):
+            world.scheduler.shape(SHAPES[name])
         case ("mood", str(site), str(mood)):
             world.receivers.behaviours[site] = MOODS[mood]
         case ("latency", str(site), float(latency_s)):
@@ -134,13 +166,21 @@ def heal(world: World) -> None:
     """From now on everything works, and nothing is held."""
     world.run(200.0)  # attempts and records of operations that are under way
     world.scheduler.operate(Order(Kind.RELEASE), list(world.accepted), lambda id, answer: None)
+    world.scheduler.shape([])
     world.problems.clear()
     world.receivers.behaviours.clear()
     world.receivers.latency_s.clear()
     world.agenda.run(HEAL_S, HEAL_STEPS_MAX)
 
 
+def new_world() -> World:
+    world = World(OPTIONS, TENANTS)
+    world.provider_of.update({"a.example": "big", "d.example": "big"})
+    return world
+
+
 def check_limits(world: World) -> None:
+    assert world.receivers.open_most(["a.example", "d.example"]) <= BIG_CONNECTIONS
     assert world.receivers.most_together <= CONNECTIONS
     assert all(most <= SITE_CONNECTIONS for most in world.receivers.most.values())
     # The pool four times over, what can be in flight beside it, and one read for each path.
@@ -152,7 +192,7 @@ def check_limits(world: World) -> None:
 def test_every_recipient_ends_final_and_nothing_is_held(
     steps: list[tuple[object, ...]], is_dns_slow: bool, record_s: float, ttl_s: float | None
 ) -> None:
-    world = World(OPTIONS)
+    world = new_world()
     world.resolve_s = 0.2 if is_dns_slow else 0.0
     world.spool.record_s = record_s
     world.ttl_s = ttl_s
@@ -177,7 +217,7 @@ def test_every_recipient_ends_final_and_nothing_is_held(
 @settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_sums_add_up_without_a_restart(steps: list[tuple[object, ...]]) -> None:
-    world = World(OPTIONS)
+    world = new_world()
     for step in steps:
         if step[0] != "restart":
             take_step(world, step)

@@ -15,12 +15,9 @@ from fastmta.message import (
     Envelope,
     Message,
     Outcome,
-    OutcomeKind,
     RecipientState,
     RecipientStatus,
-    Scope,
 )
-from fastmta.message.attempt import AttemptResult, Job
 from fastmta.message.envelope import DSNRequest
 from fastmta.message.report import (
     DELAY,
@@ -31,19 +28,41 @@ from fastmta.message.report import (
     Report,
 )
 from fastmta.route import RouteProblem, Site, Target
+from fastmta.route.hop import build_owner, plain_hop
 from fastmta.scheduler import Options, Ports, Scheduler
+from fastmta.scheduler.tenant import Tenant, Tenants
 from tests.support.agenda import NS, Agenda
+from tests.support.scheduler_receivers import (
+    DEFERRED,
+    DELIVERED,
+    FAILED,
+    LOST,
+    REFUSED,
+    Behaviour,
+    Receivers,
+    answer,
+    deliver_all,
+    fail_site,
+)
+
+__all__ = [
+    "DEFERRED",
+    "DELIVERED",
+    "FAILED",
+    "LOST",
+    "NS",
+    "REFUSED",
+    "Behaviour",
+    "ModelSpool",
+    "World",
+    "answer",
+    "deliver_all",
+    "fail_site",
+    "hop_of",
+]
 
 RECORD_S = 0.001
 FETCH_S = 0.002
-
-DELIVERED = Outcome(OutcomeKind.DELIVERED, "2.0.0", "250 Ok", remote="mx[192.0.2.1]:25")
-FAILED = Outcome(OutcomeKind.FAILED, "5.1.1", "no such user", remote="mx[192.0.2.1]:25")
-DEFERRED = Outcome(OutcomeKind.DEFERRED, "4.2.2", "mailbox full", remote="mx[192.0.2.1]:25")
-LOST = Outcome(
-    OutcomeKind.DEFERRED, "4.4.2", "lost connection", Scope.HOST, remote="mx[192.0.2.1]:25"
-)
-REFUSED = Outcome(OutcomeKind.DEFERRED, "4.4.1", "Connection refused", Scope.HOST)
 
 
 class ModelSpool:
@@ -53,6 +72,7 @@ class ModelSpool:
         self._agenda = agenda
         self._next_hop = next_hop
         self.lifetime_ns = 5 * 86_400 * NS
+        self.lifetime_of: Callable[[Envelope], int] = lambda _: self.lifetime_ns
         self.held: dict[bytes, Message] = {}
         self.rows: dict[bytes, Message] = {}
         self.final: dict[bytes, Message] = {}
@@ -202,7 +222,8 @@ class ModelSpool:
         old = sorted(
             (message.arrived_at_ns, message.id)
             for message in self._all()
-            if message.arrived_at_ns + self.lifetime_ns <= now_ns and self._tails(message)
+            if message.arrived_at_ns + self.lifetime_of(message.envelope) <= now_ns
+            and self._tails(message)
         )
         ids = [id for _, id in old[:limit]]
         self._agenda.call_later(FETCH_S, self._expired, ids, done)
@@ -238,68 +259,18 @@ class ModelSpool:
         return sorted(earliest.items())
 
 
-Behaviour = Callable[[Job, Site], AttemptResult]
-
-
-class Receivers:
-    """Deliver: each site's behaviour is a function; every attempt takes `latency_s`."""
-
-    def __init__(self, agenda: Agenda) -> None:
-        self._agenda = agenda
-        self.behaviours: dict[str, Behaviour] = {}
-        self.latency_s: dict[str, float] = {}
-        self.in_flight: Counter[str] = Counter()
-        self.most: Counter[str] = Counter()
-        self.most_together = 0
-        self.attempts: Counter[str] = Counter()
-        self.log: list[tuple[float, bytes, str]] = []  # started at, id, site
-
-    def start(self, job: Job, site: Site, done: Callable[[Job, AttemptResult], None]) -> None:
-        label = site.label
-        self.attempts[label] += 1
-        self.in_flight[label] += 1
-        self.most[label] = max(self.most[label], self.in_flight[label])
-        self.most_together = max(self.most_together, self.in_flight.total())
-        self.log.append((self._agenda.now_s, job.message.id, label))
-        behaviour = self.behaviours.get(label, deliver_all)
-        self._agenda.call_later(
-            self.latency_s.get(label, 0.01), self._finish, job, site, behaviour, done
-        )
-
-    def _finish(
-        self,
-        job: Job,
-        site: Site,
-        behaviour: Behaviour,
-        done: Callable[[Job, AttemptResult], None],
-    ) -> None:
-        self.in_flight[site.label] -= 1
-        done(job, behaviour(job, site))
-
-
-def answer(outcome: Outcome) -> Behaviour:
-    """Every recipient gets `outcome`, without trouble."""
-    return lambda job, site: AttemptResult([outcome] * len(job.indices))
-
-
-def fail_site(outcome: Outcome) -> Behaviour:
-    """The site is in trouble: no recipient gets an outcome of its own."""
-    return lambda job, site: AttemptResult([outcome] * len(job.indices), outcome)
-
-
-deliver_all = answer(DELIVERED)
-
-
 class World:
     """A scheduler and everything around it."""
 
-    def __init__(self, options: Options | None = None, **site_of: str) -> None:
+    def __init__(self, options: Options | None = None, tenants: Tenants | None = None) -> None:
         self.agenda = Agenda()
-        self.spool = ModelSpool(self.agenda, hop_of)
+        self.tenants = tenants or Tenants()
+        self.spool = ModelSpool(self.agenda, self.hop_of)
         self.receivers = Receivers(self.agenda)
         self.events: list[Event] = []
         self.problems: dict[bytes, RouteProblem] = {}
         self.site_of: dict[bytes, str] = {}  # next hop: label of its site, if not its own name
+        self.provider_of: dict[str, str] = {}  # label of a site: name of its provider
         self.ttl_s: float | None = None
         self.resolve_s = 0.0
         self.lookups: Counter[bytes] = Counter()
@@ -312,6 +283,7 @@ class World:
         self.reported: list[tuple[bytes, list[tuple[int, Outcome]]]] = []
         self.delayed: list[tuple[bytes, list[tuple[int, Outcome]]]] = []
         self.options = options or Options()
+        self.tenant_of: Callable[[Envelope], Tenant] = self.tenants.of
         self._count = 0
         self.scheduler = self.new_scheduler()
 
@@ -324,7 +296,8 @@ class World:
             resolve=self,
             clock=self.agenda,
             timers=self.agenda,
-            next_hop=hop_of,
+            next_hop=self.hop_of,
+            tenant_of=lambda envelope: self.tenant_of(envelope),
             random=self.random,
             emit=self.events.append,
             on_halt=self.halted.append,
@@ -333,11 +306,16 @@ class World:
         scheduler.start()
         return scheduler
 
+    def hop_of(self, forward_path: bytes, envelope: Envelope) -> bytes:
+        """As the real table has it: whoever is named in a rule has next hops of its own."""
+        owner = self.tenants.owner(envelope)
+        return hop_of(forward_path, envelope) + (build_owner(owner) if owner else b"")
+
     def restart(self) -> None:
         """Kill the scheduler, with everything that is under way, and start a new one."""
         self.agenda.clear()
         self.spool.crash()
-        self.receivers.in_flight.clear()
+        self.receivers.restart()
         self.scheduler = self.new_scheduler()
 
     def random(self) -> float:
@@ -357,9 +335,11 @@ class World:
         done(next_hop, problem if problem is not None else self.site(next_hop))
 
     def site(self, next_hop: bytes) -> Site:
+        next_hop = plain_hop(next_hop)
         label = self.site_of.get(next_hop, next_hop.decode().removeprefix("smtp:"))
         ends = None if self.ttl_s is None else self.agenda.now_s + self.ttl_s
-        return Site(label.encode(), label, (Target(label, "192.0.2.1", 25),), ends)
+        return Site(label.encode(), label, (Target(label, "192.0.2.1", 25),), ends,
+                    provider=self.provider_of.get(label, ""))  # fmt: skip
 
     def bounce(
         self,
@@ -408,10 +388,11 @@ class World:
         forward_paths: tuple[bytes, ...],
         size: int = 4_000,
         dsn: DSNRequest | None = None,
+        client: str = "",
     ) -> Message:
         self._count += 1
         id = b"%016d" % self._count
-        envelope = Envelope(reverse_path, forward_paths, ClientIdentity(), dsn=dsn)
+        envelope = Envelope(reverse_path, forward_paths, ClientIdentity(client), dsn=dsn)
         return Message(id, envelope, b"x" * size, self.agenda.wall_ns())
 
     def send(
@@ -421,18 +402,25 @@ class World:
         size: int = 4_000,
         age_s: float = 0.0,
         dsn: DSNRequest | None = None,
+        client: str = "",
     ) -> Message:
         """A message as the listener hands it over after its 250."""
-        message = self._message(reverse_path, forward_paths, size, dsn)
+        message = self._message(reverse_path, forward_paths, size, dsn, client)
         message.arrived_at_ns -= int(age_s * NS)
         self.spool.accept(message)
         self.accepted[message.id] = message
         self.scheduler.accepted(message)
         return message
 
-    def store(self, *forward_paths: bytes, age_s: float = 0.0, due_in_s: float = 0.0) -> Message:
+    def store(
+        self,
+        *forward_paths: bytes,
+        age_s: float = 0.0,
+        due_in_s: float = 0.0,
+        client: str = "",
+    ) -> Message:
         """A message that is in the spool's rows only, as after a restart."""
-        message = self._message(b"sender@home.example", forward_paths)
+        message = self._message(b"sender@home.example", forward_paths, client=client)
         message.arrived_at_ns -= int(age_s * NS)
         if due_in_s:
             due_at_ns = self.agenda.wall_ns() + int(due_in_s * NS)
@@ -443,6 +431,10 @@ class World:
         self.spool.rows[message.id] = message
         self.accepted[message.id] = message
         return message
+
+    def client_of(self, id: bytes) -> str:
+        """Whose message that is."""
+        return self.accepted[id].envelope.client.address
 
     def run(self, duration_s: float) -> int:
         return self.agenda.run(duration_s)
