@@ -47,6 +47,7 @@ _STATUS = {
 NS = 1_000_000_000
 
 NextHop: TypeAlias = Callable[[bytes, Envelope], bytes]
+_OWNER = b" for "  # of a next hop: whose mail alone waits for it
 
 
 class FilterError(ValueError):
@@ -153,8 +154,9 @@ class Filter:
         if not self.next_hops:
             return True
         hop = next_hop(path, envelope)
-        name = hop.partition(b":")[2]
-        return all(each.fullmatch(hop) or each.fullmatch(name) for each in self.next_hops)
+        plain = hop.partition(_OWNER)[0]
+        names = (hop, plain, plain.partition(b":")[2])
+        return all(any(each.fullmatch(name) for name in names) for each in self.next_hops)
 
 
 def parse_filter(text: str) -> Filter:

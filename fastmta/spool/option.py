@@ -1,8 +1,11 @@
 """What the operator may choose about a spool."""
 
 import enum
+from collections.abc import Callable
 
 import msgspec
+
+from fastmta.message import Envelope
 
 DAY_S = 86_400.0
 SEGMENT_OCTETS = 32 * 1024 * 1024
@@ -25,8 +28,10 @@ class SpoolOptions(msgspec.Struct, frozen=True, kw_only=True):
     segment_octets: int = SEGMENT_OCTETS  # of segment files made from now on
     lifetime_s: float = 5 * DAY_S
     bounce_lifetime_s: float = 5 * DAY_S  # for the null reverse-path
+    lifetime_of: Callable[[Envelope], float] | None = None  # in seconds, in place of those two
     clean_s: float = 300.0  # after a failed write or flush of the log, until it is trusted again
-    # Changes whenever `next_hop` may answer differently than before: the index is then rebuilt.
+    # Changes whenever `next_hop` or `lifetime_of` may answer differently than before: the index is
+    # then rebuilt.
     routing_token: bytes = b""
 
     def __post_init__(self) -> None:

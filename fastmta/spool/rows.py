@@ -84,16 +84,18 @@ def due_of(state: RecipientState | None) -> int:
 class RowMaker:
     """Makes the rows of messages; knows routing and lifetimes."""
 
-    def __init__(self, next_hop: NextHop, lifetime_ns: int, bounce_lifetime_ns: int) -> None:
+    def __init__(self, next_hop: NextHop, lifetime_of: Callable[[Envelope], float]) -> None:
         self._next_hop = next_hop
-        self._lifetime_ns = lifetime_ns
-        self._bounce_lifetime_ns = bounce_lifetime_ns
+        self._lifetime_of = lifetime_of
 
     @classmethod
     def of(cls, next_hop: NextHop, options: SpoolOptions) -> RowMaker:
         """As `options` want rows."""
-        lifetimes_s = (options.lifetime_s, options.bounce_lifetime_s)
-        return cls(next_hop, *(int(each * 1e9) for each in lifetimes_s))
+
+        def lifetime_s(envelope: Envelope) -> float:
+            return options.lifetime_s if envelope.reverse_path else options.bounce_lifetime_s
+
+        return cls(next_hop, options.lifetime_of or lifetime_s)
 
     @property
     def next_hop(self) -> NextHop:
@@ -102,9 +104,7 @@ class RowMaker:
 
     def expires_at_ns(self, message: Message) -> int:
         """End of the message's lifetime."""
-        if message.envelope.reverse_path:
-            return message.arrived_at_ns + self._lifetime_ns
-        return message.arrived_at_ns + self._bounce_lifetime_ns
+        return message.arrived_at_ns + int(self._lifetime_of(message.envelope) * 1e9)
 
     def due_at_ns(self, message: Message, next_hop: bytes) -> int:
         """The earliest due time of the recipients that go to `next_hop`; 0 when there is none."""

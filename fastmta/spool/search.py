@@ -21,6 +21,7 @@ from .indexer import Indexer, Query
 from .ledger import Ledger
 from .problem import SpoolError
 from .rows import RowMaker
+from .sample import Sampled, Sampling
 
 ROWS_AT_ONCE = 200  # looked at in one turn of the index thread
 _ID_OCTETS = 16
@@ -117,6 +118,12 @@ class Search:
         yet, None when there is none."""
         looking = _FirstDue(self, next_hop, done)
         self._clerk.ask(looking, looking.refused)
+
+    def sample(self, next_hop: bytes, limit: int, done: Sampled) -> None:
+        """Call `done` with ids of mail that waits for `next_hop`, and whether these are all: the
+        first `limit` by due time, and as many that are in memory only."""
+        sampling = Sampling(self, next_hop, limit, done)
+        self._clerk.ask(sampling, sampling.refused)
 
     def view(self, message: Message) -> MessageView:
         """What there is to say about `message`."""

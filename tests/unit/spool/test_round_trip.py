@@ -5,7 +5,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from fastmta.message import RecipientState
+from fastmta.message import Envelope, RecipientState
 from fastmta.spool import Spool, SpoolError, SpoolFormat, SpoolFull, SpoolOptions
 from tests.support.spool import DEFERRED, DELIVERED, FAILED, HELD, NOW_NS, SMALL, Shard, next_hop
 
@@ -181,6 +181,22 @@ def test_expired_mail_oldest_first_and_bounces_by_their_own_lifetime(tmp_path: P
         assert len(shard.expired(NOW_NS + 101 * 10**9, limit=1)) == 1
 
 
+def test_mail_may_have_a_lifetime_of_its_own(tmp_path: Path) -> None:
+    def lifetime_of(envelope: Envelope) -> float:
+        return 10.0 if envelope.reverse_path.endswith(b"@hasty.example") else 100.0
+
+    with Shard(tmp_path / "spool", SpoolOptions(lifetime_of=lifetime_of)) as shard:
+        patient = shard.make(arrived_at_ns=NOW_NS)
+        hasty = shard.make(arrived_at_ns=NOW_NS, reverse_path=b"otp@hasty.example")
+        shard.accept(patient, hasty)
+        for message in (patient, hasty):
+            shard.spool.release(message)
+        assert shard.expired(NOW_NS + 10 * 10**9 - 1) == []
+        assert [message.id for message in shard.expired(NOW_NS + 99 * 10**9)] == [hasty.id]
+        found = shard.expired(NOW_NS + 100 * 10**9)
+        assert [message.id for message in found] == [hasty.id, patient.id]
+
+
 def test_tenant_and_very_long_next_hop(tmp_path: Path) -> None:
     hop = b"x" * 600 + b".example"
     with Shard(tmp_path / "spool") as shard:
@@ -198,7 +214,10 @@ def test_tenant_and_very_long_next_hop(tmp_path: Path) -> None:
             assert all(not rows for rows in again.dump().values())
 
 
-def test_segments_are_reused_oldest_first_once_nothing_in_them_is_live(tmp_path: Path) -> None:
+def test_segments_are_reused_oldest_first_once_nothing_in_them_is_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmta.spool.trimmer.SLACK_SEGMENTS", 1000)  # it would free the first
     options = SpoolOptions(segment_octets=64 * 1024)
     with Shard(tmp_path / "spool", options) as shard:
         kept = shard.accept_new(content=b"k" * 1000)

@@ -191,3 +191,23 @@ def test_a_view_has_everything(shard: Shard) -> None:
     assert [one.next_hop for one in view.recipients] == [ONE, TWO]
     assert [one.state.status for one in view.recipients] == [RecipientStatus.QUEUED, DEFERRED]
     assert view.expires_at_ns - view.arrived_at_ns == 5 * 86_400 * 10**9
+
+
+def sample(shard: Shard, next_hop: bytes, limit: int) -> tuple[list[bytes], bool]:
+    ids, is_whole = shard.wait(lambda done: shard.spool.search.sample(next_hop, limit, done))
+    return ids, is_whole
+
+
+def test_a_sample_of_a_next_hop_is_what_is_due_first(shard: Shard) -> None:
+    assert sample(shard, ONE, 10) == ([], True)
+    late, early = shard.accept_new(b"a@one.example"), shard.accept_new(b"b@one.example")
+    assert sorted(sample(shard, ONE, 10)[0]) == [late.id, early.id]  # in memory only
+    defer(shard, late, 0, due_at_ns=NOW_NS + 9)
+    defer(shard, early, 0, due_at_ns=NOW_NS + 5)
+    for message in (late, early):
+        shard.spool.release(message)
+    shard.commit()
+    other = shard.accept_new(b"a@two.example")
+    assert sample(shard, ONE, 3) == ([early.id, late.id], True)
+    assert sample(shard, ONE, 1) == ([early.id], False)
+    assert sample(shard, TWO, 10) == ([other.id], True)
