@@ -8,7 +8,8 @@ RESOURCE, SOFTWARE = "resource", "software"
 _SEVERE = frozenset((Severity.ERROR, Severity.FATAL))
 _STORAGE = frozenset(("spool", "qmgr"))  # programs whose errors are those of a disk or of memory
 TOO_MANY_ERRORS = "too many errors"  # `ClientDisconnected.reason`
-_CLASSES = {"5.5": PROTOCOL, "5.6": DATA, "4.3": RESOURCE, "5.3": RESOURCE}
+# 5.3 is not among them: a message that is too large is the client's doing, and no shortage here.
+_CLASSES = {"5.5": PROTOCOL, "5.6": DATA, "4.3": RESOURCE}
 
 
 def concern_of(event: Event) -> str:

@@ -38,7 +38,7 @@ QUEUE_ID = b"0001abcdEFGH0007"
         (Notice("bounce", "not stored", Severity.WARNING), ""),
         (CommandRefused(CLIENT, "RCPT", "554 5.7.1 <u@x>: Relay access denied"), "policy"),
         (CommandRefused(CLIENT, "RCPT", "452 4.3.1 Insufficient system storage"), "resource"),
-        (CommandRefused(CLIENT, "MAIL", "552 5.3.4 too big"), "resource"),
+        (CommandRefused(CLIENT, "MAIL", "552 5.3.4 too big"), "policy"),  # as in Postfix
         (CommandRefused(CLIENT, "DATA", "503 5.5.1 bad sequence"), "protocol"),
         (CommandRefused(CLIENT, "END-OF-MESSAGE", "554 5.6.0 bare LF"), "data"),
         (CommandRefused(CLIENT, "RCPT", ""), "policy"),
