@@ -16,7 +16,8 @@ Fails     Never raises into the loop or the caller: a failure of our own defers 
           A server without the TLS or the login that the way wants defers, for it is no verdict on
           the mail.
 Why       `dialog` is the protocol without I/O and alone changes its state; `trouble` is the error
-          policy in one place; `connection` moves octets; `pool` keeps sessions and the one clock.
+          policy in one place; `connection` moves octets; `pool` keeps sessions and the one clock;
+          `tour` goes from target to target, and `account` calls each `done`.
           A reply beyond the last one owed closes the session, because the next message would be
           judged by it. 8-bit content goes to a server without 8BITMIME as it is, without BODY:
           we do not rewrite what others signed. Lines beyond 998 octets are folded all the same, as

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from fastmta.message import AttemptResult, Job, Outcome, OutcomeKind
+from fastmta.message import AttemptResult, Job, Outcome, OutcomeKind, Scope
+from fastmta.message.category import Category
 from fastmta.route import Site, Target
-from fastmta.route.way import DEFAULT_WAY, TlsLevel, Way
-from fastmta.security.peer_name import DOT_NEXTHOP, NEXTHOP
+from fastmta.route.way import Way
 
 from .content import Source
+from .session_key import session_key
 from .transaction import Extras, Transaction
 from .trouble import IN_DOUBT, NO_REQUIRETLS
 
-_HOP_NAMES: Final = frozenset((NEXTHOP, DOT_NEXTHOP))
 Done: TypeAlias = Callable[[Job, AttemptResult], None]
 # Looked at for each message; reading them off their classes every time costs more than that.
 _DELIVERED = OutcomeKind.DELIVERED
@@ -57,8 +57,7 @@ class Attempt:
     def __init__(self, job: Job, site: Site, done: Done, now_s: float) -> None:
         self.job = job
         self.site = site
-        is_plain = site.way is DEFAULT_WAY and not job.message.envelope.is_tls_required
-        self.key = site.key if is_plain else _session_key(site, job)
+        self.key = session_key(site, job)
         self.done: Done | None = done  # None once it was called
         self.content = b""  # dot-stuffed
         self.source: Source | None = None  # of a large one, instead
@@ -158,11 +157,27 @@ class Attempt:
         left = []
         for place, outcome in zip(self.places, outcomes, strict=True):
             assert outcome is not None
-            self.outcomes[place] = outcome
+            if not _is_said_in_vain(self.outcomes[place], outcome):
+                self.outcomes[place] = outcome
             if _is_open(outcome):
                 left.append(place)
         self.places = left
         return bool(left)
+
+    def set_aside(self, outcomes: list[Outcome | None]) -> int:
+        """Whoever was one recipient too many in what was taken just now is part of the rest.
+
+        RFC 5321 4.5.3.1.10. How many the server took; 0: it spoke of no limit, or took nobody.
+        """
+        assert self.places is not None
+        assert self.outcomes is not None
+        over = [place for place in self.places if _is_one_too_many(self.outcomes[place])]
+        count = sum(outcome is not None and outcome.kind is _DELIVERED for outcome in outcomes)
+        if not over or not count:
+            return 0
+        self.places = [place for place in self.places if place not in set(over)]
+        self.rest = over + (self.rest or [])
+        return count
 
     def take_for_all(self, outcome: Outcome) -> bool:
         """One outcome for every open place; whether that leaves any open."""
@@ -183,15 +198,23 @@ class Attempt:
         self.rest, self.passed = None, []
         self.places = []
 
+    def has_target(self, targets_max: int) -> bool:
+        """Whether `next_target` would find one."""
+        targets = self.site.targets[self.target_count : targets_max]
+        return any(self._is_fit(target) for target in targets)
+
     def next_target(self, targets_max: int) -> Target | None:
         """The target to connect to now, counted as tried; None when there is no other."""
         targets = self.site.targets
         while self.target_count < min(len(targets), targets_max):
             target = targets[self.target_count]
             self.target_count += 1
-            if target != self.used_target and self.way_to(target) != self.spent_way:
+            if self._is_fit(target):
                 return target
         return None
+
+    def _is_fit(self, target: Target) -> bool:
+        return target != self.used_target and self.way_to(target) != self.spent_way
 
     def way_to(self, target: Target) -> Way:
         """A fallback relay has its own."""
@@ -222,16 +245,24 @@ def _is_open(outcome: Outcome) -> bool:
     return outcome.status == NO_REQUIRETLS and not outcome.diagnostic
 
 
-def _session_key(site: Site, job: Job) -> bytes:
-    """What sessions may be shared by.
+def _is_one_too_many(outcome: Outcome | None) -> bool:
+    if outcome is None or outcome.kind is not OutcomeKind.DEFERRED:
+        return False
+    if not outcome.category:
+        return outcome.status == "4.5.3"
+    return outcome.category == Category.SOFT_TOO_MANY_RECIPIENTS
 
-    Those whose certificate was looked at for the next hop's own name are of that next hop alone.
+
+def _is_said_in_vain(before: Outcome | None, now: Outcome) -> bool:
+    """Whether `now` is only a host's trouble, and an earlier host said something of the recipient.
+
+    That word stays: as trouble of the path it would burn no attempt, and the recipient would be
+    tried again as soon as the path is.
     """
-    tls = site.way.tls
-    is_named = site.way.credentials or job.message.envelope.is_tls_required
-    is_by_hop = not _HOP_NAMES.isdisjoint(tls.names) or (
-        tls.level is TlsLevel.SECURE or (is_named and tls.level is not TlsLevel.VERIFY)
+    return (
+        before is not None
+        and before.kind is OutcomeKind.DEFERRED
+        and before.scope < Scope.HOST
+        and now.kind is OutcomeKind.DEFERRED
+        and now.scope >= Scope.HOST
     )
-    if is_by_hop:
-        return site.key + job.next_hop
-    return site.key

@@ -155,12 +155,15 @@ def load_rules(own: str = "") -> Rules:
         return Rules(RuleFile((), {}), shipped)
     mine = read_rules(Path(own))
     names = {rule.name for rule in shipped.rules}
-    for rule in mine.rules:
-        if rule.name in names:
-            raise RuleProblem(f'{rule.origin}: a shipped rule is named "{rule.name}" already')
+    faults = [
+        f'{rule.origin}: a shipped rule is named "{rule.name}" already: rename yours'
+        for rule in mine.rules
+        if rule.name in names
+    ]
     rules = Rules(mine, shipped)
-    for fault in rules.faults(mine.rules):
-        raise RuleProblem(fault)
+    faults += rules.faults(mine.rules)
+    if faults:
+        raise RuleProblem("\n".join(faults))
     return rules
 
 

@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             if credential is None or choose is None:
-                self._follow(dialog.cannot_log_in(problem or "there is no login"))
+                self._follow(dialog.cannot_log_in("our login is not available", problem))
             else:
                 # The dialog wants a login only where nobody listens, or the operator does not mind.
                 offered = dialog.offered_mechanisms

@@ -68,6 +68,13 @@ class Dispatch:
             self._at_once_count += 1
             self._loop.call_soon(self._answer, job, site.way, done)
 
+    def close_idle(self, site: Site, done: Callable[[], None]) -> None:
+        """Close every idle connection to `site`; then, on a later turn, call `done`."""
+        if site.way.transport in ("smtp", "lmtp"):
+            self._courier.close_idle(site, done)
+        else:
+            self._loop.call_soon(done)
+
     async def close(self, deadline_s: float) -> None:
         """Let running attempts end within `deadline_s` seconds, then break them off."""
         await asyncio.gather(self._courier.close(deadline_s), self._files.close(deadline_s))

@@ -46,6 +46,7 @@ class Handshake(Ending):
         "_secrets",
         "_tls",
         "_way",
+        "hint",
         "is_alarming",
         "is_login_refused",
         "is_secure",
@@ -76,6 +77,7 @@ class Handshake(Ending):
         self._is_pipelining = False
         self.is_secure = False  # within TLS
         self.is_alarming = False  # it ended for what an operator must set right
+        self.hint = ""  # to that operator, beside the outcome's text: strangers read that one
         self.is_login_refused = False  # by the server, for good
         self.recipients_max = 0  # of a transaction, RFC 9422 4.2; 0: no limit
         self.messages_max = 0  # of the session, RFC 9422 4.1
@@ -120,10 +122,11 @@ class Handshake(Ending):
         self.is_tls_trouble = True
         return self._fail(trouble.tls_failed(self._peer, detail))
 
-    def tls_unavailable(self, detail: str) -> Step:
+    def tls_unavailable(self, hint: str) -> Step:
         """It cannot even begin, and that is our fault: no reason to do without."""
         self.is_alarming = True
-        return self._fail(trouble.tls_unavailable(self._peer, detail))
+        self.hint = hint
+        return self._fail(trouble.tls_unavailable(self._peer))
 
     def log_in(self, exchange: ClientExchange | None, secrets: tuple[str, ...] = ()) -> Step:
         """Begin to; None: nothing that the server offers serves.
@@ -159,8 +162,9 @@ class Handshake(Ending):
             return self.cannot_log_in(str(failure))
         return Step.WAIT
 
-    def cannot_log_in(self, reason: str) -> Step:
-        """There is no login, or none that is fit to be used here."""
+    def cannot_log_in(self, reason: str, hint: str = "") -> Step:
+        """There is no login, or none that is fit to be used here; `hint` is for an operator."""
+        self.hint = hint
         return self._refuse_login(trouble.login_failed(self._peer, reason))
 
     def refuse_address(self, kind: str) -> Step:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import Final
 
 from fastmta.message import Outcome
+from fastmta.route.way import TlsLevel
 
 from . import trouble
 from .connection import Connection
@@ -74,6 +75,10 @@ async def open_connection(
         kind = ports.why_not(target.address)
         if kind:
             return trouble.forbidden(peer, kind)
+    if ports.contexts is not None and way.tls.level is not TlsLevel.NONE:
+        prepare = ports.contexts.preparation(way.tls)
+        if prepare is not None:
+            await loop.run_in_executor(None, prepare)
     source = None if is_unix else options.source_for(target.address, way.sources)
     try:
         async with asyncio.timeout(options.time_limits.connect_s):

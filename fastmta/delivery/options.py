@@ -36,6 +36,7 @@ class DeliveryOptions(msgspec.Struct, frozen=True):
     source_addresses: tuple[str, ...] = ()  # to connect from; the first of the target's family
     idle_s: float = 5.0  # how long an unused session is kept; 0: not at all
     idle_sessions_max: int = 1000  # kept in all; one more says QUIT at once
+    sessions_max: int = 0  # busy or idle; above it idle ones say QUIT, oldest first. 0: any number
     session_age_s_max: float = 300.0  # older sessions say QUIT rather than wait for reuse
     messages_per_session_max: int = 1000
     addresses_per_attempt_max: int = 5

@@ -2,11 +2,17 @@
 
 Last in, first out: the session used last is the least likely to have been closed by its server, and
 the ones nobody needs grow old together.
+
+A session that said QUIT counts at its server until the connection is closed. Who would open a new
+one to the site meanwhile waits for that, so that a site never has more connections than attempts.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 from .connection import Connection
@@ -16,19 +22,38 @@ from .options import DeliveryOptions
 class Pool:
     """Every open connection of a courier. An idle one is reached by the key of its site."""
 
-    __slots__ = ("_idle", "_loop", "_open", "_options", "_tick_s", "_timer", "idle_count")
+    __slots__ = (
+        "_by_age",
+        "_farewells",
+        "_idle",
+        "_leaving",
+        "_loop",
+        "_open",
+        "_options",
+        "_tick_s",
+        "_timer",
+        "_waiting",
+    )
 
     def __init__(self, options: DeliveryOptions, loop: asyncio.AbstractEventLoop) -> None:
         self._options = options
         self._loop = loop
         self._open: set[Connection] = set()
         self._idle: dict[bytes, list[Connection]] = {}
+        self._leaving: dict[bytes, set[Connection]] = {}  # they said QUIT; never empty
+        self._waiting: dict[bytes, deque[Callable[[], None]]] = {}  # not more than leave
+        self._farewells: list[tuple[set[Connection], Callable[[], object]]] = []
         self._tick_s = options.tick_s
         self._timer: asyncio.TimerHandle | None = None
-        self.idle_count = 0
+        self._by_age: dict[Connection, None] = {}  # the idle ones, those that idle longest first
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def idle_count(self) -> int:
+        """Sessions that wait for their next message."""
+        return len(self._by_age)
 
     def add(self, connection: Connection) -> None:
         """Watch a new connection until it is gone."""
@@ -43,9 +68,12 @@ class Pool:
             return None
         connection = idle.pop()
         assert connection.is_idle
-        connection.is_idle = False
-        self.idle_count -= 1
+        self._rouse(connection)
         return connection
+
+    def _rouse(self, connection: Connection) -> None:
+        connection.is_idle = False
+        del self._by_age[connection]
 
     def may_go_on(self, connection: Connection) -> bool:
         """Whether a session may carry one more transaction."""
@@ -64,38 +92,100 @@ class Pool:
             or now_s - connection.opened_s >= options.session_age_s_max
             or self.idle_count >= options.idle_sessions_max
         ):
-            connection.quit()
+            self.leave(site_key, connection)
             return
         connection.is_idle = True
         connection.site_key = site_key
         connection.deadline_s = now_s + options.idle_s
-        self.idle_count += 1
+        self._by_age[connection] = None
         idle = self._idle.get(site_key)
         if idle is None:
             self._idle[site_key] = [connection]
         else:
             idle.append(connection)
+        if 0 < options.sessions_max < len(self._open):
+            leaving = sum(map(len, self._leaving.values()))
+            if len(self._open) - leaving > options.sessions_max:
+                self._part_with_oldest(connection)
+
+    def _part_with_oldest(self, kept: Connection) -> None:
+        """There are more sessions than there may be: whichever idles longest says QUIT."""
+        oldest = next(iter(self._by_age))
+        if oldest is not kept:
+            self.drop(oldest)
+            self.leave(oldest.site_key, oldest)
 
     def drop(self, connection: Connection) -> None:
         """The session is not fit for use; the connection is still watched until it is gone."""
         if not connection.is_idle:
             return
-        connection.is_idle = False
-        self.idle_count -= 1
+        self._rouse(connection)
         self._idle[connection.site_key].remove(connection)
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""
         self.drop(connection)
         self._open.discard(connection)
+        key = connection.site_key
+        leaving = self._leaving.get(key)
+        if leaving is None or connection not in leaving:
+            return
+        leaving.remove(connection)
+        waiting = self._waiting.get(key)
+        next_in_line = waiting.popleft() if waiting else None
+        if waiting is not None and not waiting:
+            del self._waiting[key]
+        if not leaving:
+            del self._leaving[key]
+        if next_in_line is not None:
+            next_in_line()
+        for farewell in list(self._farewells):
+            connections, done = farewell
+            connections.discard(connection)
+            if not connections:
+                self._farewells.remove(farewell)
+                done()
+
+    def leave(self, site_key: bytes, connection: Connection) -> None:
+        """A session that is neither idle nor busy says QUIT."""
+        connection.site_key = site_key
+        self._leaving.setdefault(site_key, set()).add(connection)
+        connection.quit()
+
+    def may_open(self, site_key: bytes) -> bool:
+        """Whether a new connection to the site is not one too many; else `wait`."""
+        leaving = self._leaving.get(site_key)
+        return leaving is None or len(leaving) <= len(self._waiting.get(site_key, ()))
+
+    def wait(self, site_key: bytes, then: Callable[[], None]) -> None:
+        """Call `then` once a connection that is leaving is gone."""
+        assert not self.may_open(site_key)
+        self._waiting.setdefault(site_key, deque()).append(then)
+
+    def close_idle(self, site_key: bytes, done: Callable[[], None]) -> None:
+        """Every idle session of the site says QUIT; `done`, on a later turn, once they are gone.
+
+        So are those that said it before. Sessions that only one next hop may share have a key that
+        begins with the site's.
+        """
+        for key in [key for key in self._idle if key.startswith(site_key)]:
+            for connection in self._idle.pop(key):
+                self._rouse(connection)
+                self.leave(key, connection)
+        leaving: set[Connection] = set()
+        for key, connections in self._leaving.items():
+            if key.startswith(site_key):
+                leaving |= connections
+        if leaving:
+            self._farewells.append((leaving, partial(self._loop.call_soon, done)))
+        else:
+            self._loop.call_soon(done)
 
     def quit_idle(self) -> None:
         """Every idle session says QUIT."""
-        idle, self._idle, self.idle_count = self._idle, {}, 0
-        for connections in idle.values():
-            for connection in connections:
-                connection.is_idle = False
-                connection.quit()
+        for connection in list(self._by_age):
+            self.drop(connection)
+            self.leave(connection.site_key, connection)
 
     def stop_clock(self) -> None:
         """Nothing is open any more, or nobody cares."""
@@ -112,7 +202,8 @@ class Pool:
         for connection in [one for one in self._open if one.deadline_s <= now_s]:
             if connection.is_idle:
                 self.drop(connection)
-            connection.look(now_s)
+                self._leaving.setdefault(connection.site_key, set()).add(connection)
+            connection.look(now_s)  # which says QUIT, if it was idle
         for site_key in [key for key, idle in self._idle.items() if not idle]:
             del self._idle[site_key]
         self._timer = self._loop.call_later(self._tick_s, self._tick) if self._open else None

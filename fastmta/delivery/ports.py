@@ -56,6 +56,9 @@ class TlsSession(Protocol):
 class TlsContexts(Protocol):
     """Makes TLS sessions."""
 
+    def preparation(self, policy: TlsPolicy) -> Callable[[], None] | None:
+        """What takes long before `begin`, to be called in a thread; None: nothing does."""
+
     def begin(self, policy: TlsPolicy, host: str, names: tuple[str, ...], port: int) -> TlsSession:
         """A session with `host` at `port`. `names` are those of the next hop.
 

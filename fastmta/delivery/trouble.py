@@ -193,9 +193,12 @@ def tls_refused(peer: Peer, reply: Reply, is_required: bool) -> Outcome:
     )
 
 
-def tls_unavailable(peer: Peer, detail: str) -> Outcome:
-    """We cannot start TLS ourselves: no engine, or a file that cannot be used."""
-    text = f"TLS is required, but our TLS engine is unavailable: {detail}"
+def tls_unavailable(peer: Peer) -> Outcome:
+    """We cannot start TLS ourselves: no engine, or a file that cannot be used.
+
+    Which file it is, like that of a login, is nothing for a bounce.
+    """
+    text = "TLS is required, but our TLS engine is unavailable"
     return Outcome(
         DEFERRED, "4.7.5", text, Scope.HOST, peer.relay, category=Category.SOFT_TLS.value
     )

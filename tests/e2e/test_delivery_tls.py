@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import threading
 
 import pytest
 
@@ -14,7 +16,9 @@ from fastmta.message import AttemptResult, Job, Scope
 from fastmta.route import Site, Target
 from fastmta.route.way import TlsLevel, TlsPolicy, Way
 from fastmta.security import Credential
+from fastmta.security.client_context import make_context
 from fastmta.security.client_sasl import choose
+from fastmta.security.client_tls import ClientTlsOptions
 from tests.support.certificates import Certificates
 from tests.support.delivering import (
     FakeContents,
@@ -378,6 +382,25 @@ def test_login_that_never_comes_ends_with_the_time_limit(certificates: Certifica
         results, _ = deliver(site, make_job(), logins=logins, options=options)
         logins.waiting[0](Credential("relay", "secret"), "")  # too late: nothing happens
     assert results[0].outcomes[0].text.endswith("timed out while preparing the login")
+
+
+def test_certificates_of_authorities_are_not_read_on_the_loop(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are hundreds, and every session would wait for them."""
+    threads: list[str] = []
+
+    def make(options: ClientTlsOptions) -> ssl.SSLContext:
+        threads.append(threading.current_thread().name)
+        return make_context(options)
+
+    monkeypatch.setattr("fastmta.security.client_context.make_context", make)
+    with TlsReceiver(TlsSide(certificate=certificates.right)) as receiver:
+        site = make_site(receiver.port, host=HOST, way=way(VERIFY))
+        results, _ = deliver(site, make_job(), make_job())
+    assert [kinds(one) for one in results] == [["sent", "sent"]] * 2
+    assert len(threads) == 1
+    assert threads[0] != threading.current_thread().name  # which ran the loop
 
 
 # REQUIRETLS.

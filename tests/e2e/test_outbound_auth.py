@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,11 +18,14 @@ from tests.support.client import until
 from tests.support.outbound import HOST, Exits, Outbound
 from tests.support.receiver import EHLO_REPLY, Act, Script
 from tests.support.tls_receiver import ALERT, TlsReceiver, TlsSide
+from tests.support.token_server import TokenServer, good
 
 PASSWORDS = ("pa55word-of-relay", "pa55word-of-alice", "pa55word-of-other", "wr0ng-pa55word")
 USERS = dict(zip(("relay", "alice", "other"), PASSWORDS, strict=False))
 LOGIN = {"username": "relay", "password": PASSWORDS[0]}
 TOKEN = "t0ken-of-relay"
+FETCHED_TOKEN = "t0ken-that-was-fetched"
+REFRESH_TOKENS = ("refr3sh-1", "refr3sh-2")
 WITH_AUTH = EHLO_REPLY.replace(b"250 ", b"250-AUTH PLAIN LOGIN\r\n250 ")
 SCRIPTS: dict[str, Script] = {
     "busy": {"VERDICT": Act(b"454 4.7.0 Temporary authentication failure\r\n")},
@@ -35,6 +38,7 @@ SCRIPTS: dict[str, Script] = {
     "endless": {"CHALLENGE": Act(b"334 %%%not base64%%%\r\n")},
     "too-weak": {"AUTH": Act(b"534 5.7.9 Authentication mechanism is too weak\r\n")},
 }
+FILES = ("password", "rotated", "unreadable", "token", "refresh", "senders")
 # How each of these ends: dsn.
 WAITING = {"wrong": "4.7.8", "busy": "4.7.0", "busy-at-once": "4.7.0", "too-weak": "4.7.9"}
 
@@ -43,6 +47,7 @@ WAITING = {"wrong": "4.7.8", "busy": "4.7.0", "busy-at-once": "4.7.0", "too-weak
 class World:
     outbound: Outbound
     directory: Path
+    tokens: TokenServer
     receivers: dict[str, TlsReceiver] = field(default_factory=dict)
 
     def sender_of(self, name: str) -> tuple[str, str]:
@@ -57,12 +62,16 @@ class World:
         raise AssertionError(f"no mail for {name}")
 
 
-def add_relays(exits: Exits, receivers: dict[str, TlsReceiver], directory: Path) -> None:
+def add_relays(
+    exits: Exits, receivers: dict[str, TlsReceiver], directory: Path, tokens: TokenServer
+) -> None:
     """All that log in at the receiver `all`, and one for each other receiver."""
     port = receivers["all"].port
-    files = {name: directory / name for name in ("password", "rotated", "token", "senders")}
+    files = {name: directory / name for name in FILES}
     files["password"].write_text(f"{PASSWORDS[0]}\n")
     files["rotated"].write_text(f"{PASSWORDS[3]}\n")
+    files["unreadable"].write_text(f"{PASSWORDS[0]}\n")
+    files["refresh"].write_text(f"{REFRESH_TOKENS[0]}\n")
     files["token"].write_text(f"{TOKEN}\n")
     files["senders"].write_text(
         f"alice@ours.example alice:{PASSWORDS[1]}\n@other.example other:{PASSWORDS[2]}\n"
@@ -74,6 +83,16 @@ def add_relays(exits: Exits, receivers: dict[str, TlsReceiver], directory: Path)
         exits.relay(mechanism.lower(), port, mechanisms=[mechanism], **LOGIN)
     exits.relay("file", port, username="relay", password_file=str(files["password"]))
     exits.relay("token", port, username="relay", token_file=str(files["token"]))
+    exits.relay(
+        "fetched-token",  # over HTTPS, from a server that SSL_CERT_FILE lets us trust
+        port,
+        username="relay",
+        token_url=tokens.endpoint,
+        client_id="app",
+        refresh_token_file=str(files["refresh"]),
+    )
+    exits.environment["SSL_CERT_FILE"] = str(exits.settings["delivery.ca_file"])
+    exits.relay("unreadable", port, username="relay", password_file=str(files["unreadable"]))
     exits.relay("rotated", port, username="relay", password_file=str(files["rotated"]))
     exits.relay("wrong", port, username="relay", password=PASSWORDS[3])
     exits.relay("senders", port, credentials_file=str(files["senders"]), **LOGIN)
@@ -96,7 +115,10 @@ def add_relays(exits: Exits, receivers: dict[str, TlsReceiver], directory: Path)
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     shown = Certificates(tmp_path_factory.mktemp("certificates"), HOST)
     side = TlsSide(
-        certificate=shown.right, users=USERS, tokens={TOKEN: "relay"}, is_auth_required=True
+        certificate=shown.right,
+        users=USERS,
+        tokens={TOKEN: "relay", FETCHED_TOKEN: "relay"},
+        is_auth_required=True,
     )
     in_clear = replace(side, is_auth_in_clear=True)
     kinds: dict[str, tuple[TlsSide, Script]] = {
@@ -112,11 +134,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("secrets")
     with ExitStack() as stack:
         receivers = {name: stack.enter_context(TlsReceiver(*kind)) for name, kind in kinds.items()}
-        add_relays(exits, receivers, directory)
+        tokens = stack.enter_context(closing(TokenServer()))
+        tokens.answers = [(200, good(FETCHED_TOKEN, refresh_token=REFRESH_TOKENS[1]))]
+        add_relays(exits, receivers, directory, tokens)
         outbound = stack.enter_context(exits.running(tmp_path_factory.mktemp("server")))
+        (directory / "unreadable").unlink()
         every = [name for name in ALL if name != "rotated"]
         outbound.send(*every)
-        yield World(outbound, directory, receivers)
+        yield World(outbound, directory, tokens, receivers)
 
 
 SENT = {
@@ -126,13 +151,14 @@ SENT = {
     "scram-sha-256": "SCRAM-SHA-256",
     "file": "SCRAM-SHA-256",
     "token": "XOAUTH2",
+    "fetched-token": "XOAUTH2",
     "senders": "SCRAM-SHA-256",
     "environment": "SCRAM-SHA-256",
     "wrong-name-told": "SCRAM-SHA-256",
     "clear-told": "PLAIN",
 }
 UNHEARD = ("wrong-name", "stripped", "silent", "broken-told")  # no password was sent
-ALL = (*SENT, *UNHEARD, *SCRIPTS, "wrong", "forging", "rotated")
+ALL = (*SENT, *UNHEARD, *SCRIPTS, "wrong", "forging", "rotated", "unreadable")
 
 
 @pytest.mark.parametrize("name", list(SENT))
@@ -155,6 +181,23 @@ def test_refused_login_is_said_loudly(world: World) -> None:
     result = world.outbound.result("wrong")
     assert "535 5.7.8" in result.reason
     loud = r"(?m)^.*(error|fatal|warning): .*SASL authentication failed.* 535 5\.7\.8"
+    until(lambda: re.search(loud, world.outbound.server.log_text()) is not None)
+
+
+def test_token_is_fetched_and_its_successor_kept(world: World) -> None:
+    assert world.outbound.result("fetched-token").status == "sent"
+    form = {"client_id": "app", "grant_type": "refresh_token", "refresh_token": REFRESH_TOKENS[0]}
+    assert world.tokens.forms == [form]
+    assert (world.directory / "refresh").read_text() == f"{REFRESH_TOKENS[1]}\n"
+
+
+def test_file_of_a_login_is_named_to_the_operator_alone(world: World) -> None:
+    """The reason ends in bounces and in the queue's listing."""
+    result = world.outbound.result("unreadable")
+    assert result.status == "deferred"
+    assert result.reason.endswith("our login is not available")
+    path = world.directory / "unreadable"
+    loud = rf"error: .*relay unreadable: .*: {path}: No such file or directory; mail for it waits"
     until(lambda: re.search(loud, world.outbound.server.log_text()) is not None)
 
 
@@ -202,7 +245,7 @@ def test_no_password_is_ever_printed(world: World) -> None:
     for name in (*WAITING, "forging"):
         world.outbound.result(name)
     log = world.outbound.server.log_text() + world.outbound.server.said()
-    for secret in (*PASSWORDS, TOKEN):
+    for secret in (*PASSWORDS, TOKEN, FETCHED_TOKEN, *REFRESH_TOKENS):
         assert secret not in log
     assert "status=bounced" not in log
     assert "internal error" not in log

@@ -266,7 +266,11 @@ def test_own_rules_come_first(tmp_path: Path) -> None:
         ('name = "closed"', 'name = "busy"', 'own.toml:14: a shipped rule is named "busy"'),
         ('name = "closed"', 'name = "Clo sed"', "own.toml:15: name"),
         ("# mine", "what = 1", 'own.toml:1: unknown key "what"'),
-        ("# mine", "what", r"own.toml: .*line 1"),
+        ("# mine", "what", "own.toml:1: not valid TOML: "),
+        ('why = "it is"', 'why = "', "own.toml:20: not valid TOML: "),
+        ('"450 closed for good"]\n', '"450 closed for good"', "own.toml:21: not valid TOML: "),
+        ("phrases = [", "phrase = [", "did you mean phrases"),
+        ('"soft.busy"', '"soft.buzy"', "did you mean soft.busy"),
         ('partner = [".partner.example"]', 'partner = "x"', "own.toml:3: partner"),
     ],
 )
@@ -277,9 +281,25 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, old: str, new: str, pro
         load_rules(path)
 
 
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = OWN.replace("soft.busy", "soft.buzy").replace('why = "it is"', "wy = 3")
+    text = text.replace('[".partner.example"]', '["Partner"]').replace("# mine", "what = 1")
+    with pytest.raises(RuleProblem) as problem:
+        load_rules(write(tmp_path, text))
+    places = [line.partition(": ")[0] for line in str(problem.value).split("\n")]
+    assert places == [f"{tmp_path}/own.toml:{line}" for line in (1, 3, 8, 14, 20)]
+    text = OWN.replace('"450 4.3.2 We are out to lunch"', '"450 Hm"').replace('"closed"', '"busy"')
+    with pytest.raises(RuleProblem) as problem:
+        load_rules(write(tmp_path, text))
+    assert [line[len(str(tmp_path)) :][:13] for line in str(problem.value).split("\n")] == [
+        "/own.toml:14:",  # the name of a shipped one
+        "/own.toml:5: ",
+    ]
+
+
 def test_a_rule_without_conditions_is_refused(tmp_path: Path) -> None:
     text = '[[rule]]\nname = "all"\ncategory = "soft.other"\nmatches = ["450 x"]\n'
-    with pytest.raises(RuleProblem, match="needs codes, statuses"):
+    with pytest.raises(RuleProblem, match="needs one of codes, statuses"):
         load_rules(write(tmp_path, text))
 
 
@@ -293,8 +313,8 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuleProblem, match="No such file"):
         load_rules(str(tmp_path / "none.toml"))
     path = tmp_path / "own.toml"
-    path.write_bytes(b"\xff")
-    with pytest.raises(RuleProblem, match=r"own\.toml"):
+    path.write_bytes(b"# a\n# \xff")
+    with pytest.raises(RuleProblem, match=r"own\.toml:2: is not UTF-8"):
         load_rules(str(path))
     path.write_bytes(b"#" * (1024 * 1024 + 1))
     with pytest.raises(RuleProblem, match="larger than"):

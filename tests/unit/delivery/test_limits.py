@@ -9,9 +9,8 @@ import pytest
 from fastmta.delivery.attempt import Attempt
 from fastmta.delivery.opener import Recent
 from fastmta.delivery.trouble import Peer, in_doubt, lost, needs_requiretls
-from fastmta.message import AttemptResult, Job, Outcome, OutcomeKind
+from fastmta.message import AttemptResult, Job, Outcome, OutcomeKind, Scope
 from fastmta.route import Target
-from fastmta.route.way import TlsLevel, TlsPolicy, Way
 from fastmta.smtp import Reply
 from fastmta.smtp.extension import parse_extensions
 from tests.support.delivering import make_job, make_site
@@ -22,6 +21,7 @@ SENT = Outcome(OutcomeKind.DELIVERED, "2.0.0", "250 Ok")
 LATER = Outcome(OutcomeKind.DEFERRED, "4.2.1", "450 Later")
 NEVER = Outcome(OutcomeKind.FAILED, "5.1.1", "550 No")
 PEER = Peer(Target("mx.example", "192.0.2.1", 25))
+THROTTLED = Outcome(OutcomeKind.DEFERRED, "4.7.0", "450 Slower", Scope.HOST)
 GONE = lost(PEER, "sending MAIL FROM")
 
 
@@ -83,7 +83,31 @@ def test_connection_for_the_rest_that_does_not_come_about() -> None:
     attempt.take([LATER, *[SENT] * 2] if attempt.next_transaction(3) else [])
     attempt.take_up_rest()
     assert attempt.take_for_all(GONE)
-    assert list(attempt.result(1.0).outcomes) == [GONE, SENT, SENT, *[GONE] * 4]
+    assert list(attempt.result(1.0).outcomes) == [LATER, SENT, SENT, *[GONE] * 4]
+
+
+def test_word_about_a_recipient_outlives_the_trouble_of_the_next_host() -> None:
+    """A throttle ends the parts, the next host is dead: who was told to wait burns an attempt."""
+    attempt = make_attempt()
+    attempt.next_transaction(3)
+    attempt.take([LATER, SENT, THROTTLED])
+    attempt.trouble = THROTTLED
+    assert attempt.give_up_rest(THROTTLED)
+    attempt.trouble = GONE
+    assert attempt.take_for_all(GONE)
+    result = attempt.result(1.0)
+    assert list(result.outcomes) == [LATER, SENT, *[GONE] * 5]
+    assert result.trouble is GONE  # so only scopes below HOST burn an attempt
+    assert [one.scope < Scope.HOST for one in result.outcomes] == [True, True, *[False] * 5]
+
+
+def test_word_of_the_next_host_counts() -> None:
+    attempt = make_attempt()
+    attempt.next_transaction(0)
+    attempt.take([LATER] * 7)
+    other = Outcome(OutcomeKind.DEFERRED, "4.3.1", "452 Full")
+    assert attempt.take([other] * 7)
+    assert list(attempt.result(1.0).outcomes) == [other] * 7
 
 
 def test_stale_session_gives_the_parts_back() -> None:
@@ -160,18 +184,3 @@ def test_only_what_is_not_in_doubt_goes_on() -> None:
     assert list(attempt.next_transaction().forward_paths) == [PATHS[2]]
     assert not attempt.take([SENT])
     assert attempt.result(0.0).outcomes == [SENT, doubt, SENT, doubt, SENT, SENT, SENT]
-
-
-@pytest.mark.parametrize("names", [("nexthop",), ("mx.example", "dot-nexthop")])
-@pytest.mark.parametrize("level", [TlsLevel.VERIFY, TlsLevel.SECURE])
-def test_what_was_verified_for_one_next_hop_serves_no_other(
-    level: TlsLevel, names: tuple[str, ...]
-) -> None:
-    """Both are at one site; the certificate was looked at for the name of one of them."""
-    site = make_site(1, way=Way(tls=TlsPolicy(level, names=names)))
-    keys = []
-    for next_hop in (b"smtp:one.example", b"smtp:two.example"):
-        job = make_job()
-        job = Job(job.message, next_hop, job.indices)
-        keys.append(Attempt(job, site, nobody_calls, 0.0).key)
-    assert keys[0] != keys[1]

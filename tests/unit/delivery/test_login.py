@@ -147,11 +147,12 @@ def test_server_without_auth_gets_no_mail() -> None:
     assert_deferred(dialog, f"cannot authenticate to server {NAME}: {reason}", "4.7.0")
 
 
-@pytest.mark.parametrize("reason", ["no login relay", "token: HTTP 400"])
-def test_no_login_no_mail(reason: str) -> None:
+@pytest.mark.parametrize("hint", ["/run/secrets/smtp: Permission denied", "token: HTTP 400"])
+def test_no_login_no_mail_and_no_word_of_our_files(hint: str) -> None:
     dialog, _ = make()
-    assert dialog.cannot_log_in(reason) is Step.CLOSED
-    assert_deferred(dialog, f"cannot authenticate to server {NAME}: {reason}", "4.7.0")
+    assert dialog.cannot_log_in("there is none", hint) is Step.CLOSED
+    assert_deferred(dialog, f"cannot authenticate to server {NAME}: there is none", "4.7.0")
+    assert dialog.hint == hint
 
 
 def test_no_mechanism_no_mail() -> None:
