@@ -9,9 +9,17 @@ from .inbound import Listen
 from .key import Key
 from .relay import NamedRelay, Route, TlsPolicy
 from .schema import Config
+from .shaping import Profile, Provider, Shape, Tenant
 
 # Tables that there may be several of: by a name of the operator's, or by their number in the file.
-NAMED: dict[str, type[Any]] = {"listen": Listen, "relays": NamedRelay}
+NAMED: dict[str, type[Any]] = {
+    "listen": Listen,
+    "relays": NamedRelay,
+    "profile": Profile,
+    "tenant": Tenant,
+    "provider": Provider,
+    "shape": Shape,
+}
 LISTED: dict[str, type[Any]] = {"route": Route, "tls_policy": TlsPolicy}
 _NAME = re.compile(r"[a-z][a-z0-9-]*(?:_[a-z0-9-]+)*")
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}")
@@ -34,15 +42,19 @@ class Section(NamedTuple):
 
 
 def _sections(schema: type[Any], dotted: str) -> Iterator[Section]:
-    yield Section(dotted, schema, (schema.__doc__ or "") if dotted else "")
+    yield Section(dotted, schema, _doc(schema) if dotted else "")
     for one in dataclasses.fields(schema):
         prefix = f"{dotted}.{one.name}" if dotted else one.name
         several = NAMED.get(one.name) or LISTED.get(one.name)
         if several is not None and not dotted:
-            yield Section(f"{one.name}.*", several, several.__doc__ or "")
+            yield Section(f"{one.name}.*", several, _doc(several))
         elif dataclasses.is_dataclass(one.type):
             assert isinstance(one.type, type)
             yield from _sections(one.type, prefix)
+
+
+def _doc(schema: type[Any]) -> str:
+    return " ".join((schema.__doc__ or "").split())
 
 
 def _entries() -> Iterator[Entry]:

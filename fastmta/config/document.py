@@ -13,7 +13,15 @@ from .inbound import KINDS
 DOCUMENT_PATH = "docs/configuration.md"
 SAMPLE_PATH = "conf/fastmta.toml"
 
-_EXAMPLES = {"listen": "smtp", "relays": "ses"}  # names in the sample
+# Names in the sample.
+_EXAMPLES = {
+    "listen": "smtp",
+    "relays": "ses",
+    "profile": "patient",
+    "tenant": "shop",
+    "provider": "corp",
+    "shape": "corp",
+}
 
 _INTRODUCTION = """\
 # Configuration

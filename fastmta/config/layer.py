@@ -14,8 +14,17 @@ from .problem import Problem, suggest
 _PREFIX = "FASTMTA_"
 _FILE_SUFFIX = "_FILE"
 _SECRET_CHARACTERS_MAX = 64 * 1024
-_NAMES = {"listen": "listener", "relays": "relay"}  # what the name is of
-_EXAMPLES = {"listen": "smtp", "relays": "ses", "route": "1", "tls_policy": "1"}
+_NAMES = {"listen": "listener", "relays": "relay"}  # what the name is of, where it is not that
+_EXAMPLES = {
+    "listen": "smtp",
+    "relays": "ses",
+    "route": "1",
+    "tls_policy": "1",
+    "profile": "patient",
+    "tenant": "shop",
+    "provider": "corp",
+    "shape": "google",
+}
 
 
 @dataclass(slots=True)
@@ -96,7 +105,7 @@ class _FileReader:
             if entry is not None:
                 self._layer.take(entry, dotted, self._place(here), value)
             elif len(here) == 2 and here[0] in NAMED and not is_name(here[0], name):
-                what = _NAMES[here[0]]
+                what = _NAMES.get(here[0], here[0])
                 self._wrong(here, f'"{name}" cannot name a {what}: a-z, 0-9, single _ and -')
             elif len(here) == 1 and name in LISTED:
                 self._read_list(here, value)

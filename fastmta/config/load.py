@@ -9,6 +9,7 @@ from .catalogue import LISTED, NAMED, SECTIONS
 from .layer import Layer, read_environment, read_file, read_overrides
 from .problem import ConfigError
 from .schema import Config
+from .shaping import INHERITED
 from .whole import check_whole
 
 
@@ -57,11 +58,13 @@ def system_hostname() -> str:
 def _build(values: Mapping[str, object], places: Mapping[str, str]) -> Config:
     arguments: dict[str, Any] = {}  # Any: keyword arguments of dataclasses of different shapes
     for first in (*NAMED, *LISTED):
-        names = {dotted.split(".")[1] for dotted in places if dotted.startswith(f"{first}.")}
+        dotted_names = (dotted for dotted in places if dotted.startswith(f"{first}."))
+        names = dict.fromkeys(dotted.split(".")[1] for dotted in dotted_names)  # as in the file
         if not names:
             continue
         schema = SECTIONS[f"{first}.*"].schema
-        made = {name: schema(**_own(values, f"{first}.{name}")) for name in sorted(names)}
+        common = _inherited(values) if first == "profile" else {}
+        made = {name: schema(**common | _own(values, f"{first}.{name}")) for name in names}
         numbers = sorted(names, key=int) if first in LISTED else []
         arguments[first] = tuple(made[number] for number in numbers) if numbers else made
     for dotted in sorted(SECTIONS, key=lambda name: -name.count(".")):
@@ -70,6 +73,11 @@ def _build(values: Mapping[str, object], places: Mapping[str, str]) -> Config:
                 **_own(values, dotted), **_inner(arguments, dotted)
             )
     return Config(**_own(values, ""), **_inner(arguments, ""))
+
+
+def _inherited(values: Mapping[str, object]) -> dict[str, Any]:
+    """What profiles have of other sections, where that was set."""
+    return {name: values[dotted] for name, dotted in INHERITED.items() if dotted in values}
 
 
 def _own(values: Mapping[str, object], section: str) -> dict[str, Any]:

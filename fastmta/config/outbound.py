@@ -32,13 +32,23 @@ class Delivery:
     """How mail goes out. A site is the set of MX hosts that serve a domain, or a relay."""
 
     site_connections: Annotated[
-        int, Key(Integer(1, 10_000), "Connections to one site at a time, over all workers.")
+        int,
+        Key(
+            Integer(1, 10_000),
+            "Connections to one site at a time, over all workers. A `[shape.<name>]` that sets "
+            "`connections` for a `site` alone takes its place there; others hold beside it.",
+        ),
     ] = 20
     window_start: Annotated[
         int, Key(Integer(1, 10_000), "Connections to a site that we know nothing of yet.")
     ] = 5
     connections: Annotated[
-        int, Key(Integer(1, 100_000), "Connections to all sites together, over all workers.")
+        int,
+        Key(
+            Integer(1, 100_000),
+            "Connections to all sites together, over all workers, whatever a `[shape.<name>]` "
+            "allows.",
+        ),
     ] = 500
     addresses: Annotated[
         int,
@@ -57,6 +67,10 @@ class Delivery:
     messages_per_connection: Annotated[
         int, Key(Integer(1, 1_000_000), "Messages over one connection before a new one is made.")
     ] = 1000
+    connection_age_s: Annotated[
+        float,
+        Key(Seconds(0, 86_400), "Age at which a connection is not kept for the next message."),
+    ] = 300.0
     source: Annotated[
         tuple[str, ...],
         Key(
@@ -124,7 +138,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """When deferred mail is tried again, and when we give up."""
+    """When deferred mail is tried again, and when we give up; a `[profile.<name>]` for some
+    tenants. How often mail goes to a site at all is limited by a `[shape.<name>]`."""
 
     first_s: Annotated[
         float, Key(Seconds(1, DAY_S), "Wait after the first failed attempt; it doubles each time.")

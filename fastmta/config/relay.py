@@ -74,7 +74,8 @@ class AnyRelay:
             FilePath(may_be_empty=True),
             "Logins by sender, lines `user@example.com name:password` or `@example.com "
             "name:password`; other senders have `username`. Passwords are read again when they "
-            "change, new senders at a restart.",
+            "change, new senders at a restart. Each login is a site of its own, with "
+            "`delivery.site_connections` for itself.",
         ),
     ] = ""
     token_file: Annotated[

@@ -30,6 +30,7 @@ from .kind import (
 from .outbound import Delivery, Dns, Retry
 from .problem import Problem
 from .relay import NamedRelay, Relay, Route, TlsPolicy
+from .shaping import Profile, Provider, Shape, Tenant
 
 PAGE_OCTETS = 4096
 NOTICES = ("bounce", "2bounce", "delay", "policy", "protocol", "resource", "software", "data")
@@ -331,6 +332,10 @@ class Config:
     tls_policy: tuple[TlsPolicy, ...] = ()
     delivery: Delivery = field(default_factory=Delivery)
     retry: Retry = field(default_factory=Retry)
+    profile: dict[str, Profile] = field(default_factory=dict)
+    tenant: dict[str, Tenant] = field(default_factory=dict)  # in the order of the file
+    provider: dict[str, Provider] = field(default_factory=dict)  # the same
+    shape: dict[str, Shape] = field(default_factory=dict)
     dns: Dns = field(default_factory=Dns)
     headers: Headers = field(default_factory=Headers)
     hooks: Hooks = field(default_factory=Hooks)

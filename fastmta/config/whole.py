@@ -8,6 +8,7 @@ from .preset import is_preset
 from .problem import Problem
 from .relaycheck import doubtful_with_relays, wrong_with_relays
 from .schema import RECORD_SLACK_OCTETS, Config
+from .shapecheck import doubtful_with_shapes, wrong_with_shapes
 
 # (smaller, larger): dotted keys of numbers that must stand in this order
 _ORDERED = (
@@ -34,6 +35,7 @@ def check_whole(
     check.check_listeners()
     check.check_clients()
     check.check_relays()
+    check.check_shapes()
     check.check_source()
     check.check_names()
     return check.wrong, check.doubtful
@@ -172,11 +174,8 @@ class _Check:
 
     def check_relays(self) -> None:
         """Relays, routes and TLS policies; their own values are checked elsewhere."""
-        for dotted, text, others in wrong_with_relays(self._config, self._bad.__contains__):
-            place = self._problem(dotted, text, *others).place
-            self.wrong.append(Problem(place, dotted, text))
-        for dotted, text in doubtful_with_relays(self._config):
-            self.doubtful.append(self._problem(dotted, text, dotted.rpartition(".")[0]))
+        self._take(wrong_with_relays(self._config, self._bad.__contains__))
+        self._doubt(doubtful_with_relays(self._config))
         self._check_loop("relay.host", self._config.relay.host)
         for name, relay in self._config.relays.items():
             self._check_loop(f"relays.{name}.host", relay.host)
@@ -184,6 +183,20 @@ class _Check:
             transport, _, host = route.to.partition(":")
             if transport in ("smtp", "lmtp"):
                 self._check_loop(f"route.{number}.to", (host,))
+
+    def check_shapes(self) -> None:
+        """Limits, providers, tenants, profiles."""
+        self._take(wrong_with_shapes(self._config, self._bad.__contains__))
+        self._doubt(doubtful_with_shapes(self._config))
+
+    def _take(self, findings: Iterable[tuple[str, str, tuple[str, ...]]]) -> None:
+        for dotted, text, others in findings:
+            place = self._problem(dotted, text, *others).place
+            self.wrong.append(Problem(place, dotted, text))
+
+    def _doubt(self, findings: Iterable[tuple[str, str]]) -> None:
+        for dotted, text in findings:
+            self.doubtful.append(self._problem(dotted, text, dotted.rpartition(".")[0]))
 
     def _check_loop(self, dotted: str, hosts: Iterable[str]) -> None:
         """A relay that is one of our listeners would hand us our own mail."""
