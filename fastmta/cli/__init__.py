@@ -1,6 +1,7 @@
 """The command line: arguments in, one call of daemon, lab or config, an exit status out.
 
-Purpose   `fastmta run | check | demo | sink | bench | queue | spool | user | version`.
+Purpose   `fastmta run | check | demo | sink | bench | simulate | queue | dest | explain | spool |
+          user | version`.
 In        Arguments and the environment.
 Out       Exit status: 0 good, 1 failed or problems found, 2 wrong usage, 78 bad configuration.
 Holds     Nothing.

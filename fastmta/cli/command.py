@@ -7,8 +7,11 @@ import click
 
 from fastmta import __version__
 
+from .dest import dest
+from .explain import explain
 from .option import EXIT_CONFIG, config_options, load_config
 from .queue import queue
+from .simulate import simulate
 from .spool import spool
 from .user import user
 
@@ -86,6 +89,9 @@ def version() -> None:
     click.echo(__version__)
 
 
+main.add_command(dest)
+main.add_command(explain)
 main.add_command(queue)
+main.add_command(simulate)
 main.add_command(spool)
 main.add_command(user)

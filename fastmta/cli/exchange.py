@@ -42,8 +42,24 @@ class Exchange(Protocol):
 @contextmanager
 def open_exchange(config: Config) -> Iterator[Exchange]:
     """Connect to the workers, or open the shards. Raises Refused when neither can be done."""
+    from fastmta.daemon.operating import Offline, OfflineError
+
+    with open_workers(config) as workers:
+        if workers is not None:
+            yield workers
+            return
+    try:
+        with Offline(config) as offline:
+            yield _Offline(offline)
+    except OfflineError as error:
+        raise Refused(f"no server answers, and the spool cannot be opened: {error}") from error
+
+
+@contextmanager
+def open_workers(config: Config) -> Iterator[Exchange | None]:
+    """Connect to the workers; None when there is none. Raises Refused: they do not answer."""
     from fastmta.control import Client, ClientError, socket_paths
-    from fastmta.daemon.operating import Offline, OfflineError, control_directory, shards_of
+    from fastmta.daemon.operating import control_directory, shards_of
 
     clients: list[Client] = []
     try:
@@ -55,17 +71,13 @@ def open_exchange(config: Config) -> Iterator[Exchange]:
         if clients:
             served = {number for client in clients for number in client.shards}
             yield _Online(clients, sorted(set(shards_of(config)) - served))
-            return
+        else:
+            yield None
     except (ClientError, OSError) as error:
         raise Refused(f"the server does not answer: {error}") from error
     finally:
         for client in clients:
             client.close()
-    try:
-        with Offline(config) as offline:
-            yield _Offline(offline)
-    except OfflineError as error:
-        raise Refused(f"no server answers, and the spool cannot be opened: {error}") from error
 
 
 class _Online:

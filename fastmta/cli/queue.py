@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from .exchange import Exchange, Refused, Result, open_exchange, show_progress
-from .option import EXIT_CONFIG, Command, config_options, load_config
+from .exchange import Exchange, Result, show_progress
+from .option import Command, config_options
+from .talk import (
+    EXIT_PARTLY,
+    EXIT_TEMPORARY,
+    confirm,
+    hop_text,
+    moment,
+    request,
+    talk,
+    with_output,
+)
 
-EXIT_PARTLY = 1  # nothing matched, or not all was done
-EXIT_USAGE = 2
-EXIT_TEMPORARY = 75  # EX_TEMPFAIL: nobody answers, or an attempt is under way
 IDS_AT_ONCE = 500
 _NEEDS_CONSENT = ("delete", "expire")
 _DONE = {
@@ -25,9 +31,6 @@ _DONE = {
     "requeue": "Requeued",
     "expire": "Expired",
 }
-_with_output = click.option(
-    "-o", "output", type=click.Choice(["text", "json"]), default="text", help="Form of the output."
-)
 
 
 @click.group()
@@ -52,7 +55,7 @@ def _operation(verb: str, text: str) -> None:
         chosen = _chosen_ids(ids)
         if bool(chosen) + (options["filter"] is not None) + options["all"] != 1:
             raise click.UsageError("give ids, or --filter, or --all")
-        with _talk(path, overrides) as exchange:
+        with talk(path, overrides) as exchange:
             sys.exit(_operate(exchange, verb, chosen, output == "json", options))
 
     command: Command = run
@@ -74,7 +77,7 @@ def _operation(verb: str, text: str) -> None:
         click.option("--all", is_flag=True, help="Every message."),
         click.option("--filter", metavar="EXPR", help="Messages that match; see docs/queue.md."),
         click.argument("ids", nargs=-1, metavar="[ID ... | -]"),
-        _with_output,
+        with_output,
         config_options,
     ):
         command = option(command)
@@ -90,15 +93,15 @@ _operation("expire", "Give mail up, now: it goes back to its sender.")
 
 @queue.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID ...")
-@_with_output
+@with_output
 @config_options
 def show(ids: tuple[str, ...], path: str | None, overrides: tuple[str, ...], output: str) -> None:
     """Show messages: where each recipient stands, and why it waits."""
     chosen = _chosen_ids(ids)
-    with _talk(path, overrides) as exchange:
+    with talk(path, overrides) as exchange:
         found: list[Result] = []
         for chunk in _chunks(chosen):
-            for result in exchange.ask(_request("find", ids=chunk), show_progress):
+            for result in exchange.ask(request("find", ids=chunk), show_progress):
                 found += result["messages"]
         if output == "json":
             click.echo(json.dumps(found))
@@ -115,7 +118,7 @@ def show(ids: tuple[str, ...], path: str | None, overrides: tuple[str, ...], out
 @queue.command()
 @click.option("--by", type=click.Choice(["domain"]), help="One line for each next hop.")
 @click.option("--filter", metavar="EXPR", help="Count messages that match, one by one.")
-@_with_output
+@with_output
 @config_options
 def count(
     by: str | None,
@@ -127,12 +130,12 @@ def count(
     """Count what waits."""
     if by and filter is not None:
         raise click.UsageError("--by counts everything: it takes no --filter")
-    with _talk(path, overrides) as exchange:
+    with talk(path, overrides) as exchange:
         if filter is not None:
-            matched = _total(exchange, _request("hold", filter=filter, dry_run=True))["matched"]
+            matched = _total(exchange, request("hold", filter=filter, dry_run=True))["matched"]
             click.echo(json.dumps({"messages": matched}) if output == "json" else str(matched))
             sys.exit(_status(False, bool(exchange.missing)))
-        results = exchange.ask(_request("count"), show_progress)
+        results = exchange.ask(request("count"), show_progress)
         live = sum(result["live"] for result in results)
         hops = _merged(results) if by else []
         if output == "json":
@@ -140,33 +143,11 @@ def count(
         elif by:
             click.echo(f"{'MESSAGES':>10} {'RECIPIENTS':>10}  NEXT HOP")
             for hop in hops:
-                click.echo(f"{hop['messages']:>10} {hop['recipients']:>10}  {hop['next_hop']}")
+                name = hop_text(hop["next_hop"])
+                click.echo(f"{hop['messages']:>10} {hop['recipients']:>10}  {name}")
         else:
             click.echo(str(live))
         sys.exit(_status(False, bool(exchange.missing)))
-
-
-@contextmanager
-def _talk(path: str | None, overrides: tuple[str, ...]) -> Iterator[Exchange]:
-    config = load_config(path, overrides, EXIT_CONFIG)
-    try:
-        with open_exchange(config) as exchange:
-            for number in exchange.missing:
-                click.echo(f"fastmta: no worker serves shard {number} just now", err=True)
-            yield exchange
-    except Refused as refused:
-        _fail(str(refused), EXIT_USAGE if refused.is_usage else EXIT_TEMPORARY)
-
-
-def _fail(text: str, status: int) -> NoReturn:
-    click.echo(f"fastmta: {text}", err=True)
-    sys.exit(status)
-
-
-def _request(verb: str, **fields: Any) -> Any:  # Any: fields and value of `Request`
-    from fastmta.control import Request, Verb
-
-    return Request(verb=Verb(verb), **fields)
 
 
 def _chosen_ids(ids: Sequence[str]) -> list[str]:
@@ -198,9 +179,9 @@ def _operate(
             "with_failed": options.get("failed", False),
         }
         if not ids:
-            yield _request(verb, filter=options["filter"], all=options["all"], **fields)
+            yield request(verb, filter=options["filter"], all=options["all"], **fields)
         for chunk in _chunks(ids):
-            yield _request(verb, ids=chunk, **fields)
+            yield request(verb, ids=chunk, **fields)
 
     def ask(dry_run: bool) -> Result:
         return _sum([_total(exchange, request) for request in requests(dry_run)])
@@ -208,9 +189,7 @@ def _operate(
     is_dry = options["dry_run"]
     if verb in _NEEDS_CONSENT and not is_dry and not options["yes"] and len(ids) != 1:
         matched = ask(True)["matched"]
-        if matched > 1 and not sys.stdin.isatty():
-            _fail(f"{verb} {matched} messages: give --yes, nobody can be asked", EXIT_USAGE)
-        if matched > 1 and not click.confirm(f"{verb} {matched} messages?", err=True):
+        if matched > 1 and not confirm(f"{verb} {matched} messages"):
             return EXIT_PARTLY
     total = ask(is_dry)
     if is_json:
@@ -287,25 +266,20 @@ def _merged(results: Sequence[Result]) -> list[Result]:
 
 
 def _render(message: Result) -> str:
-    from datetime import UTC, datetime
-
-    def moment(ns: int) -> str:
-        return f"{datetime.fromtimestamp(ns // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
     lines = [
         f"{message['id']}  shard {message['shard']}",
         f"  from      <{message['sender']}>, client {message['client']}",
-        f"  arrived   {moment(message['arrived_at_ns'])}, {message['size_octets']} octets",
-        f"  expires   {moment(message['expires_at_ns'])}",
+        f"  arrived   {moment(message['arrived_at_ns'] / 1e9)}, {message['size_octets']} octets",
+        f"  expires   {moment(message['expires_at_ns'] / 1e9)}",
         f"  pending   {message['pending']} of {message['recipient_count']} recipients",
     ]
     if message["tenant"]:
         lines.insert(2, f"  tenant    {message['tenant']}")
     lines += [f"  waits for {why}" for why in message.get("waits_for", ())]
     for one in message["recipients"]:
-        line = f"  {one['status']:<9} <{one['recipient']}> by {one['next_hop']}"
+        line = f"  {one['status']:<9} <{one['recipient']}> by {hop_text(one['next_hop'])}"
         if one["status"] == "deferred":
-            line += f", next try {moment(one['due_at_ns'])}"
+            line += f", next try {moment(one['due_at_ns'] / 1e9)}"
         if one["attempts"]:
             line += f", {one['attempts']} attempts"
         lines.append(line + (f": {one['text']}" if one["text"] else ""))

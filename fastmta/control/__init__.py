@@ -14,8 +14,9 @@ Why       The desk does not know whether a request came over a socket: without a
 """
 
 from .client import Client, ClientError
-from .desk import Desk, Station
+from .desk import Desk
 from .server import Server, socket_paths
+from .station import Station
 from .wire import ErrorCode, Refusal, Request, Verb
 
 __all__ = [

@@ -5,41 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
 
 from fastmta.message import Message
-from fastmta.scheduler import Scheduler
+from fastmta.scheduler import Clock
 from fastmta.scheduler.operation import Answer, Kind, Order, changes_of
-from fastmta.spool import Spool, SpoolError
+from fastmta.spool import SpoolError
 from fastmta.spool.filter import Filter, FilterError, parse_filter
 from fastmta.spool.search import HopCount, MessageView, Page
 
-from .wire import ErrorCode, Refusal, Request, Verb, text_of
+from .inquiry import Inquiry
+from .override import OverrideError
+from .station import Result, Station, Ticket, sound, wait_for
+from .wire import ErrorCode, Refusal, Verb, text_of
 
 STEP = 500  # messages of one step of an operation
 HOPS_SHOWN = 10_000
 RECIPIENTS_LISTED = 20  # of each message of a search
 UNDER_WAY_SHOWN = 100
-
-Result: TypeAlias = dict[str, Any]  # Any: what JSON knows
-Tell: TypeAlias = Callable[[Result], Awaitable[None]]
-
-
-class Station(NamedTuple):
-    """One shard, and who delivers from it."""
-
-    number: int
-    spool: Spool
-    scheduler: Scheduler
-
-
-class Ticket:
-    """A request under way. Whoever gave it may cancel it: it then ends between two steps."""
-
-    def __init__(self, request: Request, tell: Tell) -> None:
-        self.request = request
-        self.tell = tell
-        self.is_cancelled = False
 
 
 class Totals:
@@ -66,15 +48,27 @@ class Totals:
 class Desk:
     """Answers requests, on the loop."""
 
-    def __init__(self, stations: Sequence[Station], wall_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        stations: Sequence[Station],
+        clock: Clock,
+        reshape: Callable[[], int] | None = None,
+    ) -> None:
+        """`reshape` takes up the overrides of the file, and says how many are in force."""
         self.stations = stations
-        self._wall_ns = wall_ns
+        self._wall_ns = clock.wall_ns
+        self._reshape = reshape
+        inquiry = Inquiry(stations, clock)
         self._verbs: dict[Verb, Callable[[Ticket], Awaitable[Result]]] = {
             Verb.FIND: self._find,
             Verb.SEARCH: self._search,
             Verb.COUNT: self._count,
             Verb.NEXT_DUE: self._next_due,
             Verb.SUMMARY: self._summary,
+            Verb.EXPLAIN: inquiry.explain,
+            Verb.SITES: inquiry.sites,
+            Verb.CONCERN: inquiry.concern,
+            Verb.RESHAPE: self._reload,
             **{Verb(kind.value): partial(self._operate, kind) for kind in Kind},
         }
 
@@ -180,8 +174,8 @@ class Desk:
         found = []
         for station in self.stations:
             search = station.spool.search
-            page = await _wait_for(partial(search.find, ids))
-            for message in _sound(page).messages:
+            page = await wait_for(partial(search.find, ids))
+            for message in sound(page).messages:
                 shown = self._render(station, search.view(message), message)
                 found.append(shown)
         return {"messages": found}
@@ -216,7 +210,7 @@ class Desk:
         counts: dict[bytes, HopCount] = {}
         next_hop = self._next_hop(ticket) or None
         for station in self.stations:
-            found = await _wait_for(partial(_count_at, station, next_hop))
+            found = await wait_for(partial(_count_at, station, next_hop))
             if isinstance(found, SpoolError):
                 raise Refusal(ErrorCode.TEMPORARY, str(found))
             for one in found:
@@ -243,7 +237,7 @@ class Desk:
             found = [station.scheduler.next_due_ns for station in self.stations]
         else:
             found = [
-                await _wait_for(partial(station.spool.search.first_due, next_hop))
+                await wait_for(partial(station.spool.search.first_due, next_hop))
                 for station in self.stations
             ]
         return {"next_due_ns": min((due for due in found if due is not None), default=None)}
@@ -266,6 +260,15 @@ class Desk:
                 }
             )
         return {"shards": shards}
+
+    async def _reload(self, ticket: Ticket) -> Result:
+        """Take up the overrides of the file."""
+        if self._reshape is None:
+            return {"overrides": 0}  # nobody delivers here
+        try:
+            return {"overrides": self._reshape()}
+        except OverrideError as error:
+            raise Refusal(ErrorCode.TEMPORARY, str(error)) from None
 
     # Parts
 
@@ -292,7 +295,7 @@ class Desk:
         ids_only: bool,
     ) -> Page:
         search = station.spool.search
-        return _sound(await _wait_for(partial(search.page, filter, now_ns, after, limit, ids_only)))
+        return sound(await wait_for(partial(search.page, filter, now_ns, after, limit, ids_only)))
 
     def _render(
         self, station: Station, view: MessageView, message: Message | None, most: int = 1_000
@@ -328,21 +331,3 @@ class Desk:
 
 def _count_at(station: Station, next_hop: bytes | None, done: Callable[..., None]) -> None:
     station.spool.search.count(done, next_hop)
-
-
-def _sound(page: Page) -> Page:
-    if page.error is not None:
-        raise Refusal(ErrorCode.TEMPORARY, str(page.error))
-    return page
-
-
-async def _wait_for(start: Callable[..., None]) -> Any:  # Any: whatever `done` is called with
-    """Call `start(done=...)`; what `done` was called with."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def done(value: object) -> None:
-        if not future.done():
-            future.set_result(value)
-
-    start(done=done)
-    return await future

@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from fastmta.event import Event, Notice, Severity
 
-from .desk import Desk, Result, Ticket
+from .desk import Desk
+from .station import Result, Ticket
 from .wire import (
     LINE_OCTETS_MAX,
     PROTOCOL,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -36,6 +37,10 @@ class Verb(enum.Enum):
     COUNT = "count"
     NEXT_DUE = "next-due"
     SUMMARY = "summary"
+    EXPLAIN = "explain"
+    SITES = "sites"
+    CONCERN = "concern"
+    RESHAPE = "reshape"
     CANCEL = "cancel"
 
 
@@ -67,9 +72,10 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     dry_run: bool = False  # count, and change nothing
     with_failed: bool = False  # requeue
     wait_s: float = 10.0  # for the end of an attempt that is under way
-    limit: int = 100  # search, count
-    after: str = ""  # search: the page behind this id
+    limit: int = 100  # search, count, sites
+    after: str = ""  # search: the page behind this id; sites: behind this `order`
     next_hop: str = ""  # count, next-due
+    subject: str = ""  # explain: what; concern: a selector
     request: int = 0  # cancel: which one
 
 
@@ -98,3 +104,32 @@ def encode_line(value: dict[str, Any]) -> bytes:
 def text_of(octets: bytes) -> str:
     """Octets of an address or name, for people."""
     return octets.decode("utf-8", "backslashreplace")
+
+
+def hop_text(next_hop: str) -> str:
+    """The text form of a next hop (`fastmta.route.hop`), for people: `mail.example, relay second`.
+
+    Transports without a peer stand as they are.
+    """
+    if not next_hop.startswith(("smtp:", "lmtp:")):
+        return next_hop
+    plain, _, owner = next_hop.removeprefix("smtp:").partition(" for ")
+    place, _, way = plain.partition("#")
+    way, _, need = way.partition("!")
+    name, _, login = way.partition("/")
+    parts = [place]
+    if name not in ("", "-"):
+        parts.append(f"relay {name}")
+    if login:
+        parts.append(f"login {_shown(login)}")
+    if need:
+        parts.append(need.upper())
+    if owner:
+        parts.append(f"tenant {_shown(owner)}")
+    return ", ".join(parts)
+
+
+def _shown(quoted: str) -> str:
+    """What was percent-encoded, unless it holds what no terminal should be given."""
+    text = unquote(quoted, errors="backslashreplace")
+    return text if text.isprintable() else quoted

@@ -11,7 +11,7 @@ import pytest
 
 from fastmta.config import Config
 from fastmta.config import Spool as SpoolSection
-from fastmta.control import Refusal, Request, Verb, desk
+from fastmta.control import Refusal, Request, Verb, desk, inquiry
 from fastmta.control.wire import IDS_MAX, LIMIT_MAX, decode_request, encode_line
 from fastmta.daemon.operating import Offline
 from fastmta.message import RecipientState
@@ -163,6 +163,49 @@ def test_counts_next_due_summary_and_find(offline: Offline) -> None:
     ]
 
 
+def test_explain_without_a_server(offline: Offline) -> None:
+    (id, other) = ids_of(offline, "to:n9@*")
+    (why,) = ask(offline, Verb.EXPLAIN, subject=id)["explanations"]
+    assert (why["about"], why["name"], why["waits_on"]) == ("message", id, "stop")
+    assert (why["facts"]["pending"], why["facts"]["sender"]) == (1, "sender@origin.example")
+    (recipient,) = why["children"]
+    assert (recipient["name"], recipient["last_reply"]["text"]) == ("n9@d4.example", "later")
+    (due,) = (one for one in recipient["children"] if one["waits_on"] == "due")
+    assert abs(due["next_attempt"] - (DUE_NS + 9) / 1e9) < 1
+    found = ask(offline, Verb.EXPLAIN, subject="N9@d4.example")["explanations"]
+    assert sorted(one["name"] for one in found) == sorted((id, other))
+    assert ask(offline, Verb.HOLD, ids=[id, other])["done"] == 2
+    held = ask(offline, Verb.EXPLAIN, subject="recipient:n9@d4.example")["explanations"]
+    assert [one["waits_on"] for one in held] == ["hold", "hold"]
+    by_domain = ask(offline, Verb.EXPLAIN, subject="d4.example")["explanations"]
+    assert [(one["about"], one["name"]) for one in by_domain] == [
+        ("next hop", "smtp:d4.example")
+    ] * 2
+    assert [one["facts"]["queued"] for one in by_domain] == [4, 4]
+    assert ask(offline, Verb.EXPLAIN, subject="message:" + "x" * 16)["explanations"] == []
+    assert ask(offline, Verb.EXPLAIN, subject="tenant:nobody")["explanations"] == []
+    assert ask(offline, Verb.EXPLAIN, subject="nobody@no.example")["explanations"] == []
+    assert ask(offline, Verb.SITES) == {"sites": [], "next": None, "progress": []}
+    assert ask(offline, Verb.RESHAPE)["overrides"] == 0
+
+
+def test_a_large_next_hop_is_read_in_part_and_that_is_said(
+    offline: Offline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inquiry, "ROWS_MAX", 2)
+    told = ask(offline, Verb.EXPLAIN, subject="n0@d0.example")
+    assert [one["waits_on"] for one in told["explanations"]] == ["stop", "stop"]
+    text = "only the 2 messages due first for d0.example were read"
+    assert told["notes"] == [f"shard {number}: {text}" for number in (0, 1)]
+
+
+def test_who_is_concerned(offline: Offline) -> None:
+    told = ask(offline, Verb.CONCERN, subject="domain:.example")
+    assert (told["sites"], told["next_hops"]) == (0, 5)  # nothing was looked up
+    told = ask(offline, Verb.CONCERN, subject="domain:d1.example\ntenant:acme")
+    assert told["next_hop_names"] == ["smtp:d1.example"]
+
+
 def test_expired_mail_leaves_its_notification(offline: Offline) -> None:
     told = ask(offline, Verb.EXPIRE, filter="dest:d0.example size<100")
     assert told["done"] == 10
@@ -182,6 +225,12 @@ def test_expired_mail_leaves_its_notification(offline: Offline) -> None:
         (Verb.NEXT_DUE, {"next_hop": "a\0b"}, "no NUL"),
         (Verb.HOLD, {"ids": ["x"] * (IDS_MAX + 1)}, "at most 500 ids"),
         (Verb.HOLD, {"colour": "red"}, "not a request"),
+        (Verb.EXPLAIN, {}, "printable characters"),
+        (Verb.EXPLAIN, {"subject": "a\nb"}, "printable characters"),
+        (Verb.EXPLAIN, {"subject": "a@b\0"}, "no NUL"),
+        (Verb.CONCERN, {"subject": "x.example"}, "is no selector"),
+        (Verb.CONCERN, {"subject": "domain:x\ndomain:y"}, "is no selector"),
+        (Verb.CONCERN, {"subject": "domain:"}, "printable characters"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(
