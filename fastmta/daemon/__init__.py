@@ -7,6 +7,8 @@ Holds     Listening sockets (supervisor, over worker restarts); everything else 
 Never     Looks at an outcome, parses octets, decides about mail.
 Fails     A worker that dies is started again with back-off; its shard recovers from its log.
 Why       Workers share nothing but the sockets' ports: no lock and no LMDB between processes.
+          Limits over workers are leased from a broker, a process of its own: forking it again, and
+          workers again, needs a supervisor without threads and loops.
 """
 
 from .supervisor import run

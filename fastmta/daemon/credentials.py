@@ -46,7 +46,11 @@ class TokenSource(Protocol):
 
 
 class Watched(Generic[T]):
-    """What a file holds, read again when the file is another one. Raises only from `current`."""
+    """What a file holds, read again when the file is another one. Raises only from `current`.
+
+    It is read where it is asked for, on the loop: with as many logins as a file may have that takes
+    tens of milliseconds, once for each change.
+    """
 
     def __init__(self, path: str, read: Callable[[bytes], T], warn: Warn) -> None:
         self._path = path

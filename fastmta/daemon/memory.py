@@ -43,10 +43,18 @@ class Memory:
         self._group = ControlGroup()
         whole = budget_octets or int(_BUDGET * min(self._group.limit_octets, _machine_octets()))
         self._part_octets = whole / workers
+        self._own_octets = 0  # when somebody looked last
 
     def used(self) -> float:
-        """The share of our part, or of the group's limit if that is the larger one."""
-        own = own_anonymous_octets() / self._part_octets
+        """The share of our part, or of the group's limit if that is the larger one.
+
+        As it was, when there is no descriptor to look with: other gauges see to that.
+        """
+        try:
+            self._own_octets = own_anonymous_octets()
+        except OSError:
+            return self._own_octets / self._part_octets
+        own = self._own_octets / self._part_octets
         return max(own, self._group.anonymous_octets() / self._group.limit_octets)
 
 

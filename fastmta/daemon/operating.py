@@ -15,7 +15,7 @@ import uvloop
 import fastmta
 from fastmta.config import Config
 from fastmta.control import Desk, Request, Server, Station
-from fastmta.control.desk import Result, Tell, Ticket
+from fastmta.control.station import Result, Tell, Ticket
 from fastmta.dsn import Bouncer
 from fastmta.event import Event, Notice, Severity
 from fastmta.journal import Journal, Origin, Writer
@@ -26,6 +26,7 @@ from fastmta.spool import Spool, SpoolError
 
 from .clock import ClockFile, QueueClock
 from .descriptor import Division
+from .reshaping import Reshaper
 from .routing import offline_table
 from .settings import notify_options, scheduler_options, spool_options
 from .shard import Shard
@@ -43,6 +44,7 @@ def open_control(
     clock: QueueClock,
     loop: asyncio.AbstractEventLoop,
     emit: Callable[[Event], None],
+    reshaper: Reshaper,
 ) -> Server:
     """Serve the control socket of worker `index`; one that cannot be made is a line in the log."""
     stations = [Station(shard.number, shard.spool, shard.scheduler) for shard in shards]
@@ -52,7 +54,7 @@ def open_control(
         "shards": [station.number for station in stations],
         "pid": os.getpid(),
     }
-    server = Server(Desk(stations, clock.wall_ns), hello, loop, emit)
+    server = Server(Desk(stations, clock, reshaper.reload), hello, loop, emit)
     directory = control_directory(config)
     try:
         server.start(directory, index)
@@ -70,6 +72,9 @@ class _Nobody:
 
     def start(self, job: Job, site: Site, done: Callable[..., None]) -> None:
         raise AssertionError("a stopped scheduler starts nothing")
+
+    def close_idle(self, site: Site, done: Callable[..., None]) -> None:
+        raise AssertionError("a stopped scheduler has no connections")
 
     def resolve(self, next_hop: bytes, done: Callable[..., None]) -> None:
         raise AssertionError("a stopped scheduler looks nothing up")
@@ -103,7 +108,7 @@ class Offline:
         except BaseException:
             self._close()
             raise
-        self._desk = Desk(self._stations, self._clock.wall_ns)
+        self._desk = Desk(self._stations, self._clock)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -33,10 +33,16 @@ Emit = Callable[[Event], None]
 class Contexts:
     """TLS with receivers, from policies of routing; what they need is imported with the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_judged: bool = False) -> None:
+        """`is_judged`: of every session it is asked whose certificate it was."""
         from fastmta.security.client_tls import ClientContexts
 
         self._contexts = ClientContexts()
+        self._is_judged = is_judged
+
+    def preparation(self, policy: TlsPolicy) -> Callable[[], None] | None:
+        """What takes long before `begin`, to be called in a thread; None: nothing does."""
+        return self._contexts.preparation(tls_options(policy), is_judged=self._is_judged)
 
     def begin(self, policy: TlsPolicy, host: str, names: tuple[str, ...], port: int) -> ClientTls:
         """A session with `host`; `names` are those of the next hop. Raises ValueError."""
@@ -70,10 +76,10 @@ def courier_ports(
         def warn(text: str) -> None:
             emit(Notice("smtp", text, Severity.WARNING))
 
-        credentials = CredentialStore(config, Credential, warn, _tokens(config, loop))
+        credentials = CredentialStore(config, Credential, warn, _tokens(config, emit, loop))
         choose = partial(choose_mechanism, keys=ScramKeyCache())
     return CourierPorts(
-        contexts=Contexts(),
+        contexts=Contexts(config.delivery.log_tls),
         credentials=credentials,
         choose=choose,
         rules=rules(config),
@@ -86,11 +92,16 @@ def rules(config: Config) -> Rules:
     try:
         return load_rules(config.delivery.reply_rules)
     except RuleProblem as problem:
-        raise BadStart(f"delivery.reply_rules: {problem}") from None
+        lines = [f"delivery.reply_rules: {line}" for line in str(problem).split("\n")]
+        raise BadStart("\n".join(lines)) from None
 
 
-def _tokens(config: Config, loop: asyncio.AbstractEventLoop) -> dict[str, TokenSource]:
+def _tokens(config: Config, emit: Emit, loop: asyncio.AbstractEventLoop) -> dict[str, TokenSource]:
     """Where OAuth 2 tokens come from, by section."""
+
+    def alarm(section: str, text: str) -> None:
+        emit(Notice("smtp", f"{section}: {text}", Severity.ERROR))
+
     found: dict[str, TokenSource] = {}
     threads = None
     for section, relay in relays_of(config):
@@ -104,7 +115,9 @@ def _tokens(config: Config, loop: asyncio.AbstractEventLoop) -> dict[str, TokenS
 
             threads = threads or Threads(loop, "token", _TOKEN_THREADS, len(config.relays) + 1)
             try:
-                found[section] = RefreshingToken(_token_request(relay), threads, time.monotonic)
+                found[section] = RefreshingToken(
+                    _token_request(relay), threads, time.monotonic, partial(alarm, section)
+                )
             except (OSError, ValueError) as error:
                 raise BadStart(f"{section}.token_url: {error}") from None
     return found

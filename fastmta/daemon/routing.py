@@ -20,29 +20,37 @@ from fastmta.config.target import LOCAL_TRANSPORTS, RELAY_NAME, with_port
 from fastmta.route import OwnHosts, RouteTable
 from fastmta.route.filter import AddressFilter
 from fastmta.route.hop import PLAIN_WAY, parse_destination
+from fastmta.route.owned import OwnedTable
 from fastmta.route.rule import Exit, Rule, exit_local, exit_to
 from fastmta.route.way import TlsLevel, TlsPolicy, Way
 from fastmta.route.ways import Fallback, TlsRule, Ways, credentials_name
 from fastmta.spool import SpoolError
 
 from .senderfile import read_senders
+from .shaping import has_owners, owners_fingerprint, tenants
 from .sockets import BadStart
 
 _FAMILIES = {"any": "", "ipv4": "4", "ipv6": "6", "ipv4-only": "4only", "ipv6-only": "6only"}
 _WILDCARDS = ("0.0.0.0", "::")
 
 
-def route_table(config: Config) -> RouteTable:
-    """All routes. Reads files of credentials by sender; raises BadStart, which names the key."""
+def route_table(config: Config) -> RouteTable | OwnedTable:
+    """All routes, and whose mail waits by itself.
+
+    Reads files of credentials by sender; raises BadStart, which names the key.
+    """
     exits = {name: _exit(name, relay) for name, relay in config.relays.items()}
     hosts = hosts_of(config.relay)
     exits["relay"] = default = _exit("", config.relay)
     exits["mx"] = Exit()
     rules = [Rule(_target(route, exits), route.recipient, route.sender) for route in config.route]
-    return RouteTable(hosts, logins=default.logins, rules=rules)
+    table = RouteTable(hosts, logins=default.logins, rules=rules)
+    if not has_owners(config):
+        return table
+    return OwnedTable(table, tenants(config).owner, owners_fingerprint(config))
 
 
-def offline_table(config: Config) -> RouteTable:
+def offline_table(config: Config) -> RouteTable | OwnedTable:
     """As `route_table`, for the tools of a spool. Raises SpoolError."""
     try:
         return route_table(config)

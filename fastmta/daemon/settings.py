@@ -17,7 +17,8 @@ from fastmta.dsn import NotifyOptions
 from fastmta.listener import Census, ListenerSettings
 from fastmta.policy import RelayPolicy
 from fastmta.route import OwnHosts
-from fastmta.scheduler import Options, RetryPolicy, SiteOptions
+from fastmta.scheduler import Options, SiteOptions
+from fastmta.scheduler.engine import HUNG_FACTOR
 from fastmta.security import AuthOptions
 from fastmta.session import SessionSettings
 from fastmta.session.settings import Networks
@@ -25,6 +26,7 @@ from fastmta.spool import Durability, SpoolOptions
 
 from .descriptor import Division
 from .pressure import Limits
+from .shaping import default_retry, lifetime_of, profiles, shapes
 
 _WILDCARDS = ("0.0.0.0", "::")
 
@@ -161,15 +163,17 @@ def relay_policy(config: Config) -> RelayPolicy:
     )
 
 
-def delivery_options(config: Config) -> DeliveryOptions:
-    """Settings of a courier."""
+def delivery_options(config: Config, workers: int) -> DeliveryOptions:
+    """Settings of a courier; limits are over all workers."""
     delivery = config.delivery
     times = delivery.timeouts
     return DeliveryOptions(
         hostname=config.hostname,
         source_addresses=tuple(delivery.source),
         idle_s=delivery.idle_s,
+        sessions_max=share(delivery.connections, workers),
         messages_per_session_max=delivery.messages_per_connection,
+        session_age_s_max=delivery.connection_age_s,
         addresses_per_attempt_max=delivery.addresses,
         sessions_per_attempt_max=delivery.sessions,
         line_octets_max=delivery.line_octets,
@@ -193,6 +197,8 @@ def delivery_options(config: Config) -> DeliveryOptions:
 def scheduler_options(config: Config, workers: int, division: Division) -> Options:
     """Settings of a scheduler; its limits are over all workers."""
     retry = config.retry
+    descriptors = division.outbound * workers
+    connections = min(config.delivery.connections, max(1, descriptors // 2))
     return Options(
         site=SiteOptions(
             connections=config.delivery.site_connections,
@@ -201,15 +207,12 @@ def scheduler_options(config: Config, workers: int, division: Division) -> Optio
             backoff_max_s=retry.site_backoff_max_s,
             jitter=retry.jitter,
         ),
-        retry=RetryPolicy(
-            first_s=retry.first_s,
-            max_s=retry.max_s,
-            jitter=retry.jitter,
-            lifetime_s=retry.lifetime_s,
-            bounce_lifetime_s=retry.bounce_lifetime_s,
-        ),
-        connections=min(config.delivery.connections, division.outbound * workers),
+        retry=default_retry(config),
+        profiles=profiles(config),
+        connections=connections,
+        hung=min(HUNG_FACTOR * connections, max(1, descriptors - connections)),
         delay_s=config.notify.delay_s,
+        shapes=shapes(config),
     )
 
 
@@ -231,6 +234,7 @@ def spool_options(config: Config, shard: int, routing_token: bytes) -> SpoolOpti
         segment_octets=config.spool.segment_octets,
         lifetime_s=config.retry.lifetime_s,
         bounce_lifetime_s=config.retry.bounce_lifetime_s,
+        lifetime_of=lifetime_of(config),
         clean_s=config.spool.clean_s,
         routing_token=routing_token,
     )

@@ -10,21 +10,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastmta.budget import DividedBroker
+from fastmta.budget.meter import Meters
+from fastmta.budget.share import LeasedSites
 from fastmta.config import Config
 from fastmta.delivery import Courier, Dispatch, FileAgent
 from fastmta.delivery.ports import CourierPorts
 from fastmta.dsn import Bouncer
 from fastmta.event import Event
 from fastmta.route import Resolver, RouteTable
+from fastmta.route.owned import OwnedTable
 from fastmta.scheduler import Ports as SchedulerPorts
 from fastmta.scheduler import Scheduler
 from fastmta.scheduler.operation import Answer, Kind, Order
+from fastmta.scheduler.tenant import Tenants
 from fastmta.spool import Spool
 
 from .clock import QueueClock
 from .defect import halt_on_defect
 from .descriptor import Division
 from .settings import delivery_options, notify_options, scheduler_options, spool_options
+from .shaping import tenants
 
 _MARKS_S = 5.0  # a flush takes milliseconds; beyond this the disk hangs
 
@@ -39,17 +44,21 @@ class Surroundings:
     workers: int
     clock: QueueClock
     emit: Emit
-    routes: RouteTable
+    routes: RouteTable | OwnedTable
     resolver: Resolver
     courier_ports: CourierPorts
     loop: asyncio.AbstractEventLoop
     on_halt: Callable[[str], None]
     descriptors: Division
+    meters: Meters | None  # leased, if there are several workers
     broker: DividedBroker = field(init=False)
+    tenants: Tenants = field(init=False)
     shard_count: int = 0
 
     def __post_init__(self) -> None:
-        self.broker = DividedBroker(self.workers)
+        kind = DividedBroker if self.meters is None else LeasedSites
+        self.broker = kind(self.workers)
+        self.tenants = tenants(self.config)
 
     def join(self, may_have_mail: bool) -> None:
         """A shard was opened. All but the first only drain: one without mail needs no part."""
@@ -77,7 +86,11 @@ class Shard:
         clock, contents = around.clock, self.spool.contents
         self.deliver = Dispatch(
             Courier(
-                delivery_options(config), around.emit, around.loop, contents, around.courier_ports
+                delivery_options(config, around.workers),
+                around.emit,
+                around.loop,
+                contents,
+                around.courier_ports,
             ),
             FileAgent(around.emit, around.loop, contents),
             around.emit,
@@ -104,11 +117,12 @@ class Shard:
             emit=around.emit,
             on_halt=around.on_halt,
             doubt=self.spool.doubt,
+            tenant_of=around.tenants.of,
         )
         self._pauses: dict[str, str] = {}
         self._is_holding_doubt = config.spool.in_doubt == "hold"
         options = scheduler_options(config, around.workers, around.descriptors)
-        self.scheduler = Scheduler(ports, options, around.broker)
+        self.scheduler = Scheduler(ports, options, around.broker, around.meters)
 
     def start(self) -> None:
         """Begin with what the spool holds."""

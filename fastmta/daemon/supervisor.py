@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from fastmta.config import Config
 from fastmta.journal import check_file
 
 from .blame import tell_owner
+from .brokerage import Brokerage
 from .sockets import BadStart, Bound, close_sockets, open_sockets
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ class Leash:
 
     ready_fd: int  # the worker writes one octet, its index, when it serves
     control_fd: int  # orders of the supervisor, see ADOPT; end of file: it is gone
+    # To the broker of limits over workers, who knows us by our `life`; None: there is one worker.
+    channel: socket.socket | None = None
+    life: int = 0
 
 
 @dataclass(slots=True)
@@ -127,8 +132,8 @@ def run(config: Config) -> int:
         inbound = _prepare(config, count)
         warnings = [*config.warnings, *try_start(config, has_files=True)]
     except BadStart as error:
-        for line in str(error).split("\n"):
-            sys.stderr.write(f"fastmta: {line}\n")
+        for line in str(error).split("\n"):  # those of a trial have their places
+            sys.stderr.write(f"fastmta: {config.located(line)}\n")
         close_sockets(bound)
         return EXIT_BAD_START
     for warning in warnings:
@@ -151,6 +156,7 @@ class Supervisor:
     start: WorkerMain
     stop_deadline_s: float
     _workers: list[_Worker] = field(default_factory=list)
+    _brokerage: Brokerage | None = None
     _is_stopping: bool = False
     _has_served: bool = False  # some worker was ready, so the configuration can be served
     _exit_code: int = EXIT_OK
@@ -161,6 +167,9 @@ class Supervisor:
         self._ready_fd, self._ready_write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._ready_fd, False)
         self._workers = [_Worker(index) for index in range(self.count)]
+        if self.count > 1:
+            self._brokerage = Brokerage(self.count, self._become_broker)
+            self._brokerage.start()
         for worker in self._workers:
             self._spawn(worker)
         self._loop()
@@ -169,6 +178,9 @@ class Supervisor:
     def _spawn(self, worker: _Worker) -> None:
         worker.started_at_s = time.monotonic()
         control_read_fd, worker.control_fd = os.pipe2(os.O_CLOEXEC)
+        channel, life = None, 0
+        if self._brokerage is not None:
+            channel, life = self._brokerage.lease_out(worker.index)
         pid = os.fork()
         if pid:
             os.close(control_read_fd)
@@ -176,13 +188,14 @@ class Supervisor:
             return
         code = 70  # EX_SOFTWARE, if even the report of an exception fails
         try:
-            for each in self._workers:  # else our siblings would not see the supervisor's end
-                if each.control_fd >= 0:
-                    os.close(each.control_fd)
+            self._close_controls()
+            if self._brokerage is not None:
+                self._brokerage.keep_only(worker.index)
             for signo in (signal.SIGHUP, signal.SIGUSR1):  # else deadly until it has its handlers
                 signal.signal(signo, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            code = self.start(worker.index, Leash(self._ready_write_fd, control_read_fd))
+            leash = Leash(self._ready_write_fd, control_read_fd, channel, life)
+            code = self.start(worker.index, leash)
         except BaseException:
             import traceback
 
@@ -191,6 +204,21 @@ class Supervisor:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+    def _close_controls(self) -> None:
+        """In a new process: else our siblings would not see the supervisor's end."""
+        for each in self._workers:
+            if each.control_fd >= 0:
+                os.close(each.control_fd)
+
+    def _become_broker(self) -> None:
+        """In a new broker: it has no sockets of clients, and no signal ends it."""
+        self._close_controls()
+        for each in self.bound:  # their paths, if they have any, are the supervisor's
+            for one in each.sockets:
+                one.close()
+        os.close(self._ready_fd)
+        os.close(self._ready_write_fd)
 
     def _loop(self) -> None:
         is_said = False
@@ -204,6 +232,8 @@ class Supervisor:
                 self._on_signal(got.si_signo)
             if not self._is_stopping:
                 self._start_due()
+            if self._brokerage is not None:
+                self._brokerage.look()
 
     def _wait_s(self) -> float:
         if any(worker.pid and not worker.is_ready for worker in self._workers):
@@ -211,6 +241,8 @@ class Supervisor:
         waits = [
             worker.start_again_at_s - time.monotonic() for worker in self._workers if not worker.pid
         ]
+        if self._brokerage is not None:
+            waits.append(self._brokerage.wait_s())
         return max(0.0, min(waits, default=3600.0))
 
     def _note_ready(self) -> None:
@@ -250,15 +282,20 @@ class Supervisor:
                 return
             if not pid:
                 return
+            code = os.waitstatus_to_exitcode(status)
+            if self._brokerage is not None and self._brokerage.ended(pid, code):
+                continue
             for worker in self._workers:
                 if worker.pid == pid:
-                    self._ended(worker, os.waitstatus_to_exitcode(status))
+                    self._ended(worker, code)
 
     def _ended(self, worker: _Worker, code: int) -> None:
         now_s = time.monotonic()
         pid, worker.pid, worker.is_ready = worker.pid, 0, False
         os.close(worker.control_fd)
         worker.control_fd = -1
+        if self._brokerage is not None:
+            self._brokerage.worker_ended(worker.index)
         if self._is_stopping:
             return
         if code == EXIT_BAD_START and not self._has_served:
@@ -305,5 +342,9 @@ class Supervisor:
             got = signal.sigtimedwait((signal.SIGCHLD,), min(left_s, 1.0))
             if got is not None or left_s <= 1.0:
                 self._reap()
+            if self._brokerage is not None:
+                self._brokerage.look()
+        if self._brokerage is not None:
+            self._brokerage.close()
         say("fastmta: stopped")
         return self._exit_code

@@ -18,6 +18,7 @@ from fastmta.config import Config
 
 from .credentials import try_logins
 from .outbound import has_tls_options, rules, try_tls
+from .reshaping import try_overrides
 from .routing import missing_directories, route_table
 from .sockets import BadStart
 
@@ -35,7 +36,7 @@ def try_start(config: Config, *, has_files: bool) -> list[str]:
     `has_files`: the contexts of TLS have been made already, so nothing is said of them. Makes
     nothing of ours: no certificate, no spool.
     """
-    steps: list[Step] = [try_logins, _try_routes, _try_rules]
+    steps: list[Step] = [try_logins, _try_routes, _try_rules, try_overrides]
     in_process: list[Step] = []
     if has_tls_options(config):
         in_process.append(try_tls)

@@ -30,6 +30,7 @@ from .clock import ClockFile, QueueClock
 from .descriptor import Division, divide
 from .inbound import Inbound
 from .intake import Intake
+from .leases import Leases
 from .local import LocalNames, LocalPolicy, LocalQuota
 from .memory import Memory
 from .names import TrustedNames
@@ -38,6 +39,7 @@ from .operating import open_control
 from .outbound import courier_ports
 from .pressure import Pressure
 from .probe import LagMeter, Probe
+from .reshaping import Reshaper
 from .routing import route_table, ways
 from .settings import (
     census,
@@ -48,6 +50,7 @@ from .settings import (
     session_settings,
     share,
 )
+from .shaping import known_providers
 from .shard import Shard, Surroundings
 from .sockets import BadStart, Bound
 from .supervisor import ADOPT, EXIT_BAD_START, EXIT_OK, EXIT_SPOOL_FAILED, Leash
@@ -137,6 +140,7 @@ class Worker:
         if said:
             self._journal.emit(Notice("master", said, Severity.WARNING))
         self._descriptors = self._divide_descriptors()
+        self._leases = self._lease(loop)
         self._shards = self._open_shards(loop, cache)
         self._watchman = self._make_watchman(loop)
         self._room = ContentRoom(share(self._config.limits.content_octets, self._workers))
@@ -148,6 +152,10 @@ class Worker:
             message_octets_max=config.limits.message_octets,
             large_octets=config.spool.big_octets,
         )
+        self._reshaper = Reshaper(
+            config.spool.directory, self._shards, self._clock.true_wall_ns, loop, emit
+        )
+        self._reshaper.start()
         for shard in self._shards:
             shard.start()
         self._notices = Notices(self._digest, self._shards[0], loop)
@@ -156,7 +164,10 @@ class Worker:
             self._authenticator.start()
         for listener, each in zip(self._listeners, self._bound, strict=True):
             await listener.start([each.sockets[self._index]])
-        self._control = open_control(config, self._index, self._shards, self._clock, loop, emit)
+        self._control = open_control(
+            config, self._index, self._shards, self._clock, loop, emit, self._reshaper
+        )
+        self._reshaper.start()  # what was ordered before anybody could have told us
         self._refresher = Refresher(
             config, self._inbound, self._limits, loop, emit, is_telling_tls=self._index == 0
         )
@@ -176,6 +187,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._leash.control_fd)
         await self._control.close()
+        self._reshaper.close()
         for each in self._bound:  # our copies of the others' sockets would keep those listening
             for index, listening in enumerate(each.sockets):
                 if index != self._index:
@@ -191,6 +203,8 @@ class Worker:
             self._authenticator.close()
         if self._hooks is not None:
             self._hooks.close()
+        if self._leases is not None:
+            self._leases.close()
         for shard in self._shards:
             await shard.close()
         self._clock_file.save(self._clock)
@@ -210,6 +224,7 @@ class Worker:
                 attempt_targets=config.delivery.addresses,
             ),
             ways(config),
+            known_providers(config),
         )
         around = Surroundings(
             config,
@@ -222,12 +237,20 @@ class Worker:
             loop,
             self._fail,
             self._descriptors,
+            None if self._leases is None else self._leases.meters,
         )
         root = Path(config.spool.directory)
         return [
             Shard(root, number, around)
             for number in shard_numbers(root, self._index, self._workers)
         ]
+
+    def _lease(self, loop: asyncio.AbstractEventLoop) -> Leases | None:
+        """None: there are no other workers to share limits with."""
+        leash = self._leash
+        if leash.channel is None:
+            return None
+        return Leases(leash.channel, leash.life, loop, self._journal.emit)
 
     def _divide_descriptors(self) -> Division:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -11,7 +11,7 @@ from fastmta.daemon.routing import address_filter, route_table, ways
 from fastmta.daemon.sockets import BadStart
 from fastmta.message import ClientIdentity, Envelope
 from fastmta.route import OwnHosts
-from fastmta.route.hop import read_next_hop
+from fastmta.route.hop import owner_of, plain_hop, read_next_hop
 from fastmta.route.way import DEFAULT_WAY, TlsLevel, Way
 
 ENVELOPE = Envelope(b"s@sender.example", (b"a@b.c",), ClientIdentity())
@@ -94,6 +94,48 @@ def test_a_preset_is_a_whole_relay(tmp_path: Path) -> None:
     assert (way.provider, way.credentials, way.bounce_from) == ("ses", "relay", b"b@example.com")
     assert way.tls.level is TlsLevel.SECURE
     assert not way.is_auth_forced
+
+
+@pytest.mark.parametrize(
+    ("text", "login", "owner"),
+    [
+        ("", "ann", ""),
+        ("[tenant.shop]\nlogins = 'ann'", "ann", "shop"),
+        ("[tenant.shop]\nlogins = 'ann'", "bob", ""),
+        ("[shape.x]\ntenant = '*'\nrate = '1/s'", "bob", "bob"),
+        ("[shape.x]\ntenant = 'ann'\nrate = '1/s'", "ann", "ann"),
+        ("[tenant.shop]\n[shape.x]\ntenant = 'shop'\nrate = '1/s'", "shop", "shop"),
+        ("[tenant.shop]\n[shape.x]\ntenant = 'shop'\nrate = '1/s'", "bob", ""),
+        ("[shape.x]\nsite = '*'\nrate = '1/s'", "bob", ""),
+    ],
+)
+def test_mail_of_who_may_have_to_wait_waits_by_itself(
+    tmp_path: Path, text: str, login: str, owner: str
+) -> None:
+    table = route_table(config_of(tmp_path, text))
+    envelope = Envelope(b"s@a.example", (b"a@b.c",), ClientIdentity("192.0.2.1", login=login))
+    next_hop = table.next_hop(b"a@b.c", envelope)
+    assert (plain_hop(next_hop), owner_of(next_hop)) == (b"smtp:b.c", owner)
+
+
+def test_routes_are_others_when_mail_may_be_somebody_elses(tmp_path: Path) -> None:
+    texts = (
+        "",
+        "[tenant.a]",
+        "[tenant.b]",
+        "[tenant.a]\n[tenant.b]",
+        "[tenant.b]\n[tenant.a]",
+        "[tenant.a]\nlogins = 'x'",
+        "[tenant.a]\nsenders = 'x'",
+        "[tenant.a]\nclients = '10.0.0.0/8'",
+        "[tenant.a]\nprofile = 'p'\n[profile.p]",
+        "[tenant.a]\nprofile = 'p'\n[profile.p]\nlifetime_s = 60",
+        "[tenant.a]\n[shape.x]\ntenant = '*'\nrate = '1/s'",
+    )
+    found = {route_table(config_of(tmp_path, text)).fingerprint for text in texts}
+    assert len(found) == len(texts)
+    same = "[tenant.a]\nweight = 3\npriority = 'high'\n[shape.x]\ntenant = 'a'\nrate = '1/s'"
+    assert route_table(config_of(tmp_path, same)).fingerprint in found
 
 
 def test_logins_by_sender(tmp_path: Path) -> None:

@@ -211,3 +211,11 @@ def test_users_file_that_is_missing_is_a_warning(tmp_path: Path) -> None:
     text = f"--set: auth.accounts_file: {users}: No such file or directory: its users cannot log in"
     assert try_start(config, has_files=False) == [text]
     assert os.listdir(tmp_path) == []
+
+
+def test_every_mistake_in_a_file_of_rules_has_its_own_place(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('what = 1\n[[rule]]\nname = "x"\ncategory = "soft.buzy"\ncodes = ["450"]\n')
+    lines = refused(config_of(tmp_path, f"delivery.reply_rules={rules}")).split("\n")
+    key = f"--set: delivery.reply_rules: {rules}:"
+    assert [line[: len(key) + 2] for line in lines] == [f"{key}{at}:" for at in (1, 2, 4)]
