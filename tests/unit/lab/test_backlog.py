@@ -6,7 +6,7 @@ import pytest
 
 from fastmta.lab.bench.backlog.build import content_of, domain_of
 from fastmta.lab.bench.backlog.command import judge
-from fastmta.lab.bench.backlog.nameserver import answer
+from fastmta.lab.bench.backlog.nameserver import OneAddress, answer
 from fastmta.lab.bench.backlog.phase import Figures, Start
 
 TARGET = "127.25.0.1"
@@ -14,7 +14,7 @@ TARGET = "127.25.0.1"
 
 def ask(name: str, rdtype: str, sites: int = 0) -> dns.message.Message:
     question = dns.message.make_query(name, rdtype, use_edns=0)
-    response = dns.message.from_wire(answer(question.to_wire(), TARGET, sites))
+    response = dns.message.from_wire(answer(question.to_wire(), OneAddress(TARGET, sites)))
     assert response.id == question.id
     assert response.question == question.question
     return response
@@ -37,7 +37,7 @@ def test_domains_can_share_mail_hosts() -> None:
 
 @pytest.mark.parametrize("octets", [b"", b"x" * 12, b"\0" * 13, b"\xff" * 40])
 def test_what_is_no_question_gets_no_answer(octets: bytes) -> None:
-    assert answer(octets, TARGET, 0) == b""
+    assert answer(octets, OneAddress(TARGET, 0)) == b""
 
 
 def test_contents_have_the_size_that_was_asked_for() -> None:
