@@ -1,7 +1,7 @@
-"""The laboratory: a receiver, a demonstration and the benchmark, on loopback only.
+"""The laboratory: a receiver, a demonstration, the benchmark and the simulator, loopback only.
 
 Purpose   Show and measure the server from outside, as its users and rivals meet it.
-In        Arguments of `fastmta demo | sink | bench`.
+In        Arguments of `fastmta demo | sink | bench`, scenarios of `fastmta simulate`.
 Out       Text for people, one JSON file of figures, an exit status.
 Holds     Processes and directories that it made itself; it ends and removes them.
 Never     Listens or sends beyond loopback; reaches into a running server other than by SMTP, its

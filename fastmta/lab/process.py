@@ -33,6 +33,14 @@ def is_running(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
+def name(pid: int) -> str:
+    """What the process is called; "" if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().removesuffix("\n")
+    except OSError:
+        return ""
+
+
 def tree(root: int) -> dict[int, float]:
     """CPU seconds by process, of the root and everything below it that lives."""
     parents: dict[int, int] = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from . import process
 from .loopback import HOST, LabError, free_port
 
+_BROKER = "fastmta-broker"
 _START_S = 30.0
 _STOP_S = 60.0
 _KILL_S = 10.0
@@ -53,8 +54,14 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def workers(self) -> list[int]:
-        """Process ids below the supervisor."""
-        return [pid for pid in process.tree(self.pid) if pid != self.pid]
+        """Process ids below the supervisor, but for the broker's."""
+        return [pid for pid in process.tree(self.pid) if pid not in (self.pid, self.broker)]
+
+    @property
+    def broker(self) -> int:
+        """Process id of the broker of limits over workers; 0: there is none now."""
+        below = process.tree(self.pid)
+        return next((pid for pid in below if process.name(pid) == _BROKER), 0)
 
     def start(self) -> None:
         """Write the configuration, start, and return when it says that it is ready."""

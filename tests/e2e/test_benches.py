@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from fastmta.lab.bench.traffic.place import free_first_address
+from fastmta.lab.loopback import LabError
 from fastmta.lab.postfix import missing
 from tests.support.native import built
 
@@ -78,7 +80,7 @@ def test_both_are_measured_with_tls(tmp_path: Path) -> None:
         assert ours["source"]["protocol"] == theirs["source"]["protocol"] == "TLSv1.3"
     (ours,) = found["4k-tls-both"]["runs"]["fastmta"]
     (theirs,) = found["4k-tls-both"]["runs"]["postfix"]
-    assert ours["handshakes_out"] <= 40  # a connection serves many messages
+    assert ours["handshakes_out"] <= ours["messages"] / 10  # a connection serves many
     assert theirs["handshakes_out"] >= theirs["messages"]  # by default Postfix's serves one
     assert "target: 4 x Postfix" in table
 
@@ -159,3 +161,60 @@ def test_all_servers_run_the_handler(tmp_path: Path) -> None:
         assert set(case) == {"aiosmtpd", "fastmta-sink", "fastmta-filter"}
         assert all(run["messages"] > 0 for runs in case.values() for run in runs)
     assert "fastmta-filter" in table
+
+
+def traffic(tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    """A run of one of the scheduler's benches; skips where port 25 cannot be had."""
+    built("receivers")
+    try:
+        free_first_address()
+    except LabError as problem:
+        pytest.skip(str(problem))
+    return bench(tmp_path, *arguments, "--workers", "1")
+
+
+def test_many_sites_are_drained_and_dead_ones_beside_them(tmp_path: Path) -> None:
+    small = ("--domains", "20", "--sites", "6", "--each", "5", "--delays", "5,20")
+    few = ("--optimum", "200", "--pairs", "1", "--set", "delivery.timeouts.connect_s=1")
+    values, table = traffic(tmp_path, "sites", *small, *few)
+    runs = {name: one for name, (one,) in values["runs"].items()}
+    assert runs["all"]["flow"]["messages"] == 100
+    assert runs["alone"]["flow"]["messages"] == runs["beside"]["flow"]["messages"] == 70
+    assert runs["all"]["deferrals"] == runs["alone"]["deferrals"] == 0
+    assert runs["beside"]["deferrals"] > 0
+    assert all(0 < one["flow"]["share"] <= 1 for one in runs.values())
+    assert "the rest beside dead sites / alone" in table
+
+
+@pytest.mark.long
+def test_both_servers_drain_the_same_queue(tmp_path: Path) -> None:
+    problem = missing()
+    if problem:
+        pytest.skip(problem)
+    small = ("--messages", "40", "--sites", "10", "--each", "4", "--delay", "20", "--pairs", "1")
+    values, table = traffic(tmp_path, "drain", *small, "--connections", "10")
+    for name, messages in (("one", 40), ("many", 40)):
+        for (run,) in values["cases"][name].values():
+            assert run["flow"]["messages"] == run["counts"]["messages"] == messages
+            assert run["counts"]["site_most"] <= 20
+    assert "one: fastmta / Postfix, to the last message" in table
+
+
+@pytest.mark.long
+def test_fresh_mail_is_timed_beside_a_queue_and_beside_a_flood(tmp_path: Path) -> None:
+    small = ("--backlog", "500", "--healthy", "2", "--count", "10", "--tenant-count", "10")
+    values, table = traffic(tmp_path, "shares", *small, "--pairs", "1", "--settle", "0.5")
+    for kinds in values["parts"].values():
+        for (one,) in kinds.values():
+            assert one["messages"] == 10
+            assert 0 <= one["start_p50_ms"] <= one["start_p99_ms"] <= one["start_max_ms"]
+    assert "tenants: p99 to the receiver's 250, beside / quiet" in table
+
+
+@pytest.mark.long
+def test_a_rate_is_kept(tmp_path: Path) -> None:
+    values, table = traffic(tmp_path, "rates", "50/s, burst 5", "--seconds", "4")
+    (kept,) = values["rates"]["50/s, burst 5"]
+    assert 150 < kept["messages"] < 250
+    assert abs(kept["error"]) < 0.2  # other tests take the machine
+    assert "50/s, burst 5: error of the rate" in table

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,13 @@ from ..native import compile_native
 from ..shim import SharedPage
 from ..standing import Standing
 from ..workplace import module
-from . import build, lookup, nameserver, source
+from . import lookup, nameserver, source
+from .filling import Filling, fill
 
 MX_HOSTS = [f"127.25.0.{number}" for number in range(1, 255)]  # the first that is free is taken
 MX_PORT = 25
 SESSIONS = 20
+LOOPBACK = "127.0.0.0/8"  # which no name in DNS may lead to, unless it is allowed
 _START_S = 10.0
 _SAMPLE_S = 0.2
 _MB = 1 << 20
@@ -78,7 +79,10 @@ class Field(Standing):
             ServerOptions(
                 directory=self.scale.directory / name,
                 workers=self.scale.workers,
-                settings={"dns.servers": [f"{HOST}:{self._dns_port}"]},
+                settings={
+                    "dns.servers": [f"{HOST}:{self._dns_port}"],
+                    "delivery.allow_addresses": [LOOPBACK],
+                },
             )
         )
         self._stack.callback(server.kill)
@@ -87,32 +91,15 @@ class Field(Standing):
     def build(self, spool: Path, due_at_ns: int) -> tuple[float, list[list[str]]]:
         """Build the backlog; seconds, and some ids of each shard."""
         scale = self.scale
-        spool.mkdir(parents=True)
-        begin_s = time.monotonic()
-        running = []
-        for shard in range(scale.workers):
-            options = {
-                "messages": scale.messages,
-                "domains": scale.domains,
-                "size": scale.size,
-                "shard": shard,
-                "shards": scale.workers,
-                "due-at-ns": due_at_ns,
-                "segment-octets": scale.segment_octets,
-            }
-            given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-            running.append(
-                subprocess.Popen([*module(build), str(spool), *given], stdout=subprocess.PIPE)
-            )
-            self._stack.callback(running[-1].kill)
-        said = [each.communicate()[0] for each in running]
-        taken_s = time.monotonic() - begin_s
-        if any(each.returncode for each in running):
-            raise LabError("the backlog could not be built")
-        found = [json.loads(each) for each in said]
-        if sum(each["messages"] for each in found) != scale.messages:
-            raise LabError(f"not every message of the backlog was accepted: {found}")
-        return taken_s, [each["sample"] for each in found]
+        filling = Filling(
+            messages=scale.messages,
+            domains=scale.domains,
+            size=scale.size,
+            shards=scale.workers,
+            due_at_ns=due_at_ns,
+            segment_octets=scale.segment_octets,
+        )
+        return fill(spool, filling, self._stack)
 
     def send(self, server: Server, count: int, domains: int, first: int = 0) -> float:
         """Send fresh mail; seconds until the last 250."""
