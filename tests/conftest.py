@@ -32,7 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("fastmta")
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    if os.environ.get("FASTMTA_NO_BUILD") == "1":
+    is_distributed = hasattr(config, "workerinput")  # the process that started us has built
+    if is_distributed or os.environ.get("FASTMTA_NO_BUILD") == "1":
         return
     with BUILD_LOCK.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

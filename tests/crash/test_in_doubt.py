@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastmta.lab import Server, ServerOptions
+from tests.support.daemon import DEFAULTS
 from tests.support.loading import Load
 from tests.support.receiver import Act, Receiver
 
@@ -45,7 +46,7 @@ def run(directory: Path, policy: str) -> tuple[Counter[str], dict[str, str], int
                 directory=directory,
                 relay_host=f"[127.0.0.1]:{receiver.port}",
                 workers=1,
-                settings={"spool.in_doubt": policy, "retry.site_backoff_min_s": 0.2},
+                settings={**DEFAULTS, "spool.in_doubt": policy, "retry.site_backoff_min_s": 0.2},
             )
         )
         server.start()
@@ -98,7 +99,7 @@ def test_a_clean_stop_leaves_nothing_in_doubt(tmp_path: Path, policy: str) -> No
                 directory=tmp_path,
                 relay_host=f"[127.0.0.1]:{receiver.port}",
                 workers=1,
-                settings={"spool.in_doubt": policy},
+                settings={**DEFAULTS, "spool.in_doubt": policy},
             )
         )
         server.start()

@@ -17,6 +17,7 @@ from tests.support.killing import (
     Verdict,
     check_drained,
     check_listed,
+    is_queue_empty,
     new_server,
     run_under_load,
 )
@@ -70,7 +71,9 @@ def one_run(directory: Path, points: Sequence[Point], seed: int) -> Verdict:
 
         server.start()
         try:
-            verdict = run_under_load(server, sink, seed, kills)
+            verdict = run_under_load(
+                server, sink, seed, kills, is_empty=lambda: is_queue_empty(server)
+            )
             assert server.stop() == 0, server.said()
         finally:
             server.kill()

@@ -190,6 +190,11 @@ def greeting(port: int) -> str:
         return ""
 
 
+def descriptors(pid: int) -> set[int]:
+    """Numbers of those that a process has open."""
+    return {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+
+
 def test_without_a_single_descriptor_clients_are_told_421(tmp_path: Path) -> None:
     with (
         Receiver() as receiver,
@@ -197,8 +202,10 @@ def test_without_a_single_descriptor_clients_are_told_421(tmp_path: Path) -> Non
     ):
         (worker,) = server.workers()
         before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-        opened = {int(name) for name in os.listdir(f"/proc/{worker}/fd")}
-        lowest_free = min(set(range(max(opened) + 2)) - opened)
+        opened = descriptors(worker)
+        fillers = connect_many(server.port, max(opened) + 1 - len(opened))
+        until(lambda: len(descriptors(worker)) == max(descriptors(worker)) + 1)  # none between
+        lowest_free = len(descriptors(worker))
         with Client(server.port) as client:
             resource.prlimit(worker, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
             began_s, began_cpu_s = time.monotonic(), cpu_s(worker)
@@ -209,7 +216,7 @@ def test_without_a_single_descriptor_clients_are_told_421(tmp_path: Path) -> Non
             time.sleep(0.5)
             share = (cpu_s(worker) - began_cpu_s) / (time.monotonic() - began_s)
             assert share < 0.5, "it does not spin"
-            for each in clients:
+            for each in (*clients, *fillers):
                 each.close()
             resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
             until(lambda: client.say("NOOP").startswith("250"))

@@ -15,7 +15,7 @@ import pytest
 from fastmta.lab.loopback import LabError
 from tests.support.client import Client, until
 from tests.support.daemon import Server, running
-from tests.support.receiver import Receiver, Transaction
+from tests.support.receiver import Receiver
 from tests.support.tls import client_context, issue
 
 LAYERS = ("clear", "tls")
@@ -103,18 +103,6 @@ class Site:
             assert client.start_tls(client_context()).startswith("250")
         return client
 
-    def arrived(self, path: str) -> Transaction:
-        found: list[Transaction] = []
-
-        def look(receiver: Receiver) -> bool:
-            found[:] = [
-                each for each in receiver.transactions if path.encode() in each.forward_paths
-            ]
-            return bool(found)
-
-        self.receiver.wait_for(look, 15.0)
-        return found[0]
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -159,7 +147,7 @@ def test_a_message_as_the_handler_left_it(site: Site, layer: str, verb: str) -> 
             client.raw(f"BDAT {len(content)} LAST\r\n{content}".encode())
         assert client.reply().startswith("250 2.0.0 Ok: ")
         assert client.say("VRFY x") == f"252 2.0.0 127.0.0.1 {layer == 'tls'} client.example"
-    arrived = site.arrived(path).content
+    arrived = site.receiver.arrived(path).content
     assert arrived.startswith(b"Received: from client.example")
     assert b"\r\nX-Filter: a@b.example\r\n" in arrived
     assert arrived.endswith(content.encode())
@@ -171,7 +159,7 @@ def test_a_handler_that_changes_the_envelope(site: Site) -> None:
         assert (
             client.send("first@dest.example", "second@dest.example", content=content)[:3] == "250"
         )
-    arrived = site.arrived("elsewhere@dest.example")
+    arrived = site.receiver.arrived("elsewhere@dest.example")
     assert arrived.reverse_path == b"changed@source.example"
     assert arrived.forward_paths == [b"elsewhere@dest.example"]
     assert b"X-Filter: changed@source.example\r\n" in arrived.content
@@ -180,7 +168,7 @@ def test_a_handler_that_changes_the_envelope(site: Site) -> None:
 def test_odd_line_ends_that_a_handler_makes_do_not_leave(site: Site) -> None:
     with site.connect() as client:
         assert client.send("odd@dest.example", content="Subject: odd\r\n\r\nbody\r\n")[:3] == "250"
-    arrived = site.arrived("odd@dest.example")
+    arrived = site.receiver.arrived("odd@dest.example")
     odd = arrived.wire_content.replace(b"\r\n", b"")
     assert b"\n" not in odd
     assert b"\r" not in odd
@@ -201,7 +189,7 @@ def test_refusals_are_the_handlers_and_leave_nothing(site: Site) -> None:
         assert client.reply() == "554 5.7.1 not such a thing"
         assert client.say("RCPT TO:<x@dest.example>") == "503 5.5.1 Error: need MAIL command"
         assert client.send("after-refusal@dest.example").startswith("250")
-    assert site.arrived("after-refusal@dest.example")
+    assert site.receiver.arrived("after-refusal@dest.example")
     assert not any(b"one@dest.example" in each.forward_paths for each in site.receiver.transactions)
     until(lambda: "reject: RCPT from" in site.server.log_text())
 
@@ -215,13 +203,13 @@ def test_a_group_of_commands_is_answered_in_order(site: Site) -> None:
         assert [client.reply()[:3] for _ in range(5)] == ["250", "250", "550", "451", "354"]
         client.raw(b"Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n")
         assert [client.reply()[:3] for _ in range(2)] == ["250", "221"]
-    assert site.arrived("group@dest.example").forward_paths == [b"group@dest.example"]
+    assert site.receiver.arrived("group@dest.example").forward_paths == [b"group@dest.example"]
 
 
 def test_the_null_reverse_path(site: Site) -> None:
     with site.connect() as client:
         assert client.send("null@dest.example", reverse_path="").startswith("250")
-    assert site.arrived("null@dest.example").reverse_path == b""
+    assert site.receiver.arrived("null@dest.example").reverse_path == b""
 
 
 def test_a_handler_that_ends_the_session(site: Site) -> None:
@@ -253,7 +241,7 @@ def test_a_content_hook_that_raises(site: Site) -> None:
         client.raw(b"Subject: raise\r\n\r\nbody\r\n.\r\n")
         assert client.reply().startswith("451 4.3.0")
         assert client.send("after-raise@dest.example").startswith("250")
-    assert site.arrived("after-raise@dest.example")
+    assert site.receiver.arrived("after-raise@dest.example")
     assert not any(
         b"raised@" in b"".join(each.forward_paths) for each in site.receiver.transactions
     )
@@ -292,7 +280,7 @@ def test_a_client_that_leaves_while_a_hook_is_asked(site: Site) -> None:
             time.sleep(0.05)
     with site.connect() as client:
         assert client.send("after-hang@dest.example").startswith("250")
-    assert site.arrived("after-hang@dest.example")
+    assert site.receiver.arrived("after-hang@dest.example")
     assert not any(
         b"left@dest.example" in each.forward_paths for each in site.receiver.transactions
     )

@@ -14,7 +14,7 @@ from fastmta.lab import free_port
 from tests.support.client import Client, until
 from tests.support.daemon import Server, running
 from tests.support.postfix import running_postfix
-from tests.support.receiver import EHLO_REPLY, Act, Receiver, Transaction
+from tests.support.receiver import EHLO_REPLY, Act, Receiver
 from tests.support.sasl import user_line
 from tests.support.tls import client_context, issue
 
@@ -34,19 +34,6 @@ class Site:
         assert client.start_tls(client_context()).startswith("250")
         assert client.log_in("anna", "secret").startswith("235")
         return client
-
-    def arrived(self, path: str) -> Transaction:
-        """The message to this recipient, once it is there."""
-        found: list[Transaction] = []
-
-        def look(receiver: Receiver) -> bool:
-            found[:] = [
-                each for each in receiver.transactions if path.encode() in each.forward_paths
-            ]
-            return bool(found)
-
-        self.receiver.wait_for(look, 15.0)
-        return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +91,7 @@ def test_a_reply_for_each_recipient(site: Site, verb: str) -> None:
         assert len(set(replies)) == 1
         assert re.fullmatch(r"250 2\.0\.0 Ok: (20 bytes )?queued as \w+", replies[0])
         assert client.reply() == "250 2.0.0 Ok"
-    arrived = site.arrived(names[0])
+    arrived = site.receiver.arrived(names[0])
     assert arrived.forward_paths == [name.encode() for name in names]
     assert b"with LMTP id" in arrived.content
 
@@ -147,7 +134,7 @@ def test_pythons_lmtp_client(site: Site) -> None:
     with smtplib.LMTP("127.0.0.1", site.lmtp) as client:
         for name in ("py1@dest.example", "py2@dest.example"):
             assert client.sendmail("a@b.example", [name], b"Subject: x\r\n\r\nbody\r\n") == {}
-            assert site.arrived(name).content.endswith(b"Subject: x\r\n\r\nbody\r\n")
+            assert site.receiver.arrived(name).content.endswith(b"Subject: x\r\n\r\nbody\r\n")
 
 
 @pytest.mark.interop
@@ -157,7 +144,7 @@ def test_postfix_delivers_to_us_by_lmtp(site: Site) -> None:
     with running_postfix(**route) as postfix:
         with smtplib.SMTP("127.0.0.1", postfix.port) as client:
             assert client.sendmail("a@b.example", names, b"Subject: x\r\n\r\n.dot\r\n") == {}
-        arrived = site.arrived(names[0])
+        arrived = site.receiver.arrived(names[0])
         until(lambda: postfix.log_text().count("status=sent (250 2.0.0 Ok: queued as") == 3)
     assert arrived.forward_paths == [name.encode() for name in names]
     assert b"with LMTP id" in arrived.content
@@ -190,7 +177,7 @@ def test_submission_adds_what_is_missing(site: Site, verb: str, missing: str) ->
             queued = client.reply()
         assert queued.startswith("250"), queued
     queue_id = queued.split()[-1]
-    message = email.message_from_bytes(site.arrived(path).content)
+    message = email.message_from_bytes(site.receiver.arrived(path).content)
     for name in FIELDS:
         assert len(message.get_all(name, [])) == 1, name
         if name in given:
@@ -201,7 +188,7 @@ def test_submission_adds_what_is_missing(site: Site, verb: str, missing: str) ->
         assert queue_id in message["Message-ID"]
         line = f"{queue_id}: message-id={message['Message-ID']}\n"
         until(lambda: line in site.server.log_text())
-    assert site.arrived(path).content.endswith(content.partition("Subject")[2].encode())
+    assert site.receiver.arrived(path).content.endswith(content.partition("Subject")[2].encode())
 
 
 def test_other_listeners_add_nothing(site: Site) -> None:
@@ -211,7 +198,7 @@ def test_other_listeners_add_nothing(site: Site) -> None:
     ):
         with Client(port, hello=hello) as client:
             assert client.send(path, content="Subject: x\r\n\r\nbody\r\n").startswith("250")
-        message = email.message_from_bytes(site.arrived(path).content)
+        message = email.message_from_bytes(site.receiver.arrived(path).content)
         assert not {name.lower() for name in FIELDS} & {name.lower() for name in message}
 
 
@@ -231,7 +218,7 @@ def test_smtputf8_and_delivery_reports_arrive(site: Site) -> None:
         assert client.say("DATA").startswith("354")
         client.raw("Subject: тест\r\n\r\n本文\r\n.\r\n".encode())
         assert client.reply().startswith("250")
-    arrived = site.arrived("plain@dest.example")
+    arrived = site.receiver.arrived("plain@dest.example")
     assert arrived.reverse_path == "ünal@xn--e1afmkfd.example".encode()
     assert set(arrived.mail_parameters.split(b" ")) >= {
         b"SMTPUTF8",
@@ -255,7 +242,7 @@ def test_the_next_transaction_begins_without_parameters(site: Site) -> None:
         client.say("RSET")
         assert client.say("MAIL FROM:<ü@b.example>").startswith("553 5.6.7")
         assert client.send("clean@dest.example").startswith("250")
-    arrived = site.arrived("clean@dest.example")
+    arrived = site.receiver.arrived("clean@dest.example")
     assert not {b"SMTPUTF8", b"RET=FULL", b"ENVID=left"} & set(arrived.mail_parameters.split(b" "))
     assert not any(b"NEVER" in each for each in arrived.rcpt_parameters)
 

@@ -249,7 +249,8 @@ def test_a_second_server_on_the_port_or_the_spool_says_so(tmp_path: Path) -> Non
         command = [sys.executable, "-m", "fastmta", "run", "-c", str(server.file)]
         same_port = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert same_port.returncode == 78
-        assert "cannot listen on" in same_port.stderr
+        assert f"fastmta: {server.file}:" in same_port.stderr
+        assert ": listen.smtp: cannot listen on" in same_port.stderr
         other = subprocess.Popen(
             [*command, "--set", "listen.smtp.bind=127.0.0.1:0"],
             stderr=subprocess.PIPE,
@@ -269,9 +270,9 @@ def test_a_second_server_on_the_port_or_the_spool_says_so(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ("journal.file=/nowhere/mail.log", "journal.file: cannot write /nowhere/mail.log: No such"),
+        ("journal.file=/nowhere/mail.log", "--set: journal.file: cannot write /nowhere/mail.log: "),
         ("spool.directory=/dev/null/spool", "/dev/null is no directory"),
-        ("spool.directory=/proc/1/spool", "spool.directory: cannot use /proc/1/spool: /proc/1"),
+        ("spool.directory=/proc/1/spool", "--set: spool.directory: cannot use /proc/1/spool: "),
     ],
 )
 def test_what_no_worker_can_start_with_ends_the_start(setting: str, reason: str) -> None:

@@ -6,10 +6,8 @@ everything that repeats it kept below `build/fuzz`: corpus, seed and the number 
 
 from __future__ import annotations
 
-import json
 import shutil
 import struct
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,12 +16,12 @@ import pytest
 
 from tests.fuzz import sanitized
 from tests.fuzz.corpus import write_corpus
+from tests.fuzz.parent import run_child
 from tests.support.long import LongRun
 
 KEPT = sanitized.ROOT / "build" / "fuzz"
-SECONDS = 20.0
+SECONDS = 10.0
 LONG_SECONDS = 60.0  # of one seed
-_SLACK_S = 120.0  # for a busy machine; also a mutant that never ends is found by it
 
 
 @pytest.fixture(scope="module")
@@ -39,36 +37,19 @@ def fuzz(directory: Path, modules: Path, seed: int, seconds: float) -> dict[str,
     directory.mkdir(parents=True, exist_ok=True)
     write_corpus(directory, seed)
     case_file = directory / "case"
-    command = [
-        *(sys.executable, "-m", "tests.fuzz.child", str(modules), str(directory)),
-        *(str(seed), str(seconds), str(case_file)),
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            env=sanitized.environment(),
-            cwd=sanitized.ROOT,
-            capture_output=True,
-            timeout=seconds + _SLACK_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.fail(keep(directory, seed, command, "it hangs"))
-    if done.returncode:
-        said = (done.stderr + done.stdout).decode(errors="replace")
-        pytest.fail(keep(directory, seed, command, said[:6000]))
-    reached: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    return reached
+    arguments = ["-m", "tests.fuzz.child", str(modules), str(directory)]
+    arguments += [str(seed), str(seconds), str(case_file)]
+    return run_child(arguments, seconds, lambda said: keep(directory, seed, arguments, said[:6000]))
 
 
-def keep(directory: Path, seed: int, command: list[str], said: str) -> str:
+def keep(directory: Path, seed: int, arguments: list[str], said: str) -> str:
     """Save what repeats a finding; the text of the failure."""
     (number,) = struct.unpack_from("<Q", (directory / "case").read_bytes())
     target = KEPT / f"finding-{seed}-{number}-{int(time.time())}"
     shutil.copytree(directory, target, ignore=shutil.ignore_patterns("spool"))
     (target / "said").write_text(said)
-    again = [str(target) if part == str(directory) else part for part in command]
-    return f"{' '.join(again)} --only {number}\n{said}"
+    again = [str(target) if part == str(directory) else part for part in arguments]
+    return f"{sys.executable} {' '.join(again)} --only {number}\n{said}"
 
 
 def check_depth(reached: dict[str, int], seconds: float) -> None:

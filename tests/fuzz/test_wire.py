@@ -1,31 +1,28 @@
 """Fuzz of all that reads a peer's octets, under AddressSanitizer and UBSan.
 
-Fifteen seconds in `make test`; `make test-long MINUTES=n` goes on with new seeds. A finding fails
+Ten seconds in `make test`; `make test-long MINUTES=n` goes on with new seeds. A finding fails
 with its case as one line, which goes into a file below `tests/fuzz/wire/regressions`: from then on
 `test_found.py` runs it. The line is also kept below `build/fuzz`.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import struct
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz import sanitized
+from tests.fuzz.parent import run_child
 from tests.fuzz.wire.case import INPUTS
 from tests.support.long import LongRun
 
 KEPT = sanitized.ROOT / "build" / "fuzz"
-SECONDS = 15.0
+SECONDS = 10.0
 LONG_SECONDS = 60.0  # of one seed
 INPUTS_OCTETS_MAX = 300_000
-_SLACK_S = 120.0  # for a busy machine; also a case that never ends is found by it
 _EVERY = (
     *("session", "framing", "mail", "rcpt", "parameter", "exchange", "front", "content"),
     *("reply", "proxy", "hello", "xtext", "bdat", "dovecot", "base64"),
@@ -44,26 +41,9 @@ def fuzz(directory: Path, modules: Path, seed: int, seconds: float) -> dict[str,
     """The kept inputs, then mutants for that long; what was reached."""
     directory.mkdir(parents=True, exist_ok=True)
     case_file = directory / "case"
-    command = [
-        *(sys.executable, "-m", "tests.fuzz.wire.child", str(modules), str(case_file)),
-        *(str(seed), str(seconds)),
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            env=sanitized.environment(),
-            cwd=sanitized.ROOT,
-            capture_output=True,
-            timeout=seconds + _SLACK_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.fail(keep(case_file, seed, "it hangs"))
-    if done.returncode:
-        said = (done.stderr + done.stdout).decode(errors="replace")
-        pytest.fail(keep(case_file, seed, said[-6000:]))
-    reached: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    return reached
+    arguments = ["-m", "tests.fuzz.wire.child", str(modules), str(case_file)]
+    arguments += [str(seed), str(seconds)]
+    return run_child(arguments, seconds, lambda said: keep(case_file, seed, said[-6000:]))
 
 
 def keep(case_file: Path, seed: int, said: str) -> str:

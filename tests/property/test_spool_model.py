@@ -401,7 +401,7 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 TestSpoolModel = SpoolMachine.TestCase
 TestSpoolModel.settings = settings(
-    max_examples=150,  # for `make test-long` see below
+    max_examples=80,  # for `make test-long` see below
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),

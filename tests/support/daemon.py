@@ -4,7 +4,9 @@
         smtplib.SMTP("127.0.0.1", server.port)
 
 `server` has port, pid, workers(), log_text(), said(), stop(), kill() and start() (again, on the
-same spool); settings are `section__key=value`.
+same spool); settings are `section__key=value`. How full the volume of the tests is does not matter
+unless a test says so: else a machine with little room would refuse mail that it has room for. The
+segments are small: the four that a shard makes at its start are written in full and flushed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +15,12 @@ from pathlib import Path
 
 from fastmta.lab import Server, ServerOptions
 
-__all__ = ["Server", "running"]
+__all__ = ["DEFAULTS", "Server", "running"]
+
+DEFAULTS: dict[str, int | list[float]] = {
+    "pressure.volume_free": [0.003, 0.002, 0.001],
+    "spool.segment_octets": 4 << 20,
+}
 
 
 @contextmanager
@@ -31,7 +38,10 @@ def running(
         relay_host=relay_host,
         workers=workers,
         environment=environment or {},
-        settings={name.replace("__", "."): value for name, value in settings.items()},
+        settings={
+            **DEFAULTS,
+            **{name.replace("__", "."): value for name, value in settings.items()},
+        },
     )
     server = Server(options)
     server.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -11,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from fastmta.control import Client, ClientError, Request, Verb, socket_paths
 from fastmta.lab import Server, ServerOptions
 from fastmta.spool import SpoolOptions
 from fastmta.spool.keeper import SPARES_MAX
 
 from .counting import Sink
+from .daemon import DEFAULTS
 from .loading import History, Load, Mix, Target
 from .spool import Shard
 
@@ -24,6 +27,7 @@ BIG_OCTETS = 600_000  # above what is kept in the log
 WORKERS = 2
 SETTLE_S = 30.0
 QUIET_S = 0.3
+ANSWER_S = 10.0  # of a worker
 EMPTY_S = 10.0  # after that the disk must be back at its baseline
 IN_USE_MAX = 2  # segments of the hot log: one of the last life, one of this
 MIX = Mix(big_octets=BIG_OCTETS, late_share=0.05, bad_share=0.05, recipients_max=5)
@@ -102,26 +106,27 @@ def run_under_load(
     seed: int,
     kill: Callable[[], Iterable[str]],
     mix: Mix = MIX,
+    is_empty: Callable[[], bool] = lambda: True,
 ) -> Verdict:
-    """Load the started victim, let `kill` do its work, wait until all has come."""
+    """Load the started victim, let `kill` do its work, wait until all has come and `is_empty`."""
     load = Load(victim, seed=seed, mix=mix)
     try:
         kills = list(kill())
     finally:
         history = load.stop()
-    settle(history, sink)
+    settle(history, sink, is_empty)
     verdict = judge(history, sink)
     verdict.kills = kills
     return verdict
 
 
-def settle(history: History, sink: Sink) -> None:
-    """Wait until everything acknowledged has come and nothing more comes."""
+def settle(history: History, sink: Sink, is_empty: Callable[[], bool]) -> None:
+    """Wait until everything acknowledged has come, nothing more comes, and nothing is left."""
     until_s = time.monotonic() + SETTLE_S
     missing = [key for key in history.acknowledged if not sink.is_done(key)]
     total, quiet_s = sink.total, time.monotonic()
     while time.monotonic() < until_s:
-        if not missing and time.monotonic() - quiet_s >= QUIET_S:
+        if not missing and time.monotonic() - quiet_s >= QUIET_S and is_empty():
             return
         time.sleep(0.05)
         missing = [key for key in missing if not sink.is_done(key)]
@@ -139,6 +144,7 @@ def new_server(
         workers=workers,
         environment=environment or {},
         settings={
+            **DEFAULTS,
             "spool.segment_octets": SEGMENT_OCTETS,
             "limits.message_octets": BIG_OCTETS * 3 // 2,
             "retry.site_backoff_min_s": 0.2,
@@ -147,6 +153,24 @@ def new_server(
         },
     )
     return Server(options)
+
+
+def is_queue_empty(server: Server) -> bool:
+    """Whether every worker says so. A message of which no client knows what became of it waits,
+    too, and is tried again in its own time. Asks the workers alone: the command for it would open
+    the spool of one that is just being started."""
+    paths = socket_paths(str(server.directory / "spool"))
+    try:
+        return len(paths) == server.options.workers and not any(map(_live_of, paths))
+    except (OSError, ClientError):
+        return False  # killed, and not yet there again
+
+
+def _live_of(path: str) -> int:
+    with contextlib.closing(Client(path)) as client:
+        client.send(Request(verb=Verb.COUNT))
+        result = client.read(ANSWER_S)["result"]
+    return int(result["live"])
 
 
 def kill_worker(server: Server, rng: random.Random) -> bool:

@@ -27,7 +27,7 @@ from unittest import mock
 
 from fastmta.event import Notice, Severity
 from fastmta.message import RecipientStatus
-from fastmta.spool import SpoolOptions, layout
+from fastmta.spool import SpoolOptions, layout, reserve
 from tests.support.crash_states import Choice, crash_choices
 from tests.support.disk import Disk, Files, State
 from tests.support.power_child import DOMAINS, FAR_NS, HOPS, content_of
@@ -37,6 +37,7 @@ from tests.support.spool import Shard, copy_crashed, delete_index
 ROOT = Path(__file__).parents[2]
 SPOOL = "spool"  # the shard's root, below the recorded directory
 SEGMENT_OCTETS = 64 * 1024
+RESERVE_OCTETS = 256 * 1024  # of an index: each is made in memory, and filled with zeros there
 TRAIL = 40  # events shown before a crash that broke a promise
 CHILD_S = 60.0
 CLOCK_SET_BACK = SimpleNamespace(time_ns=lambda: 1)
@@ -282,7 +283,8 @@ class Recoverer:
             return known, False
         shutil.rmtree(self._place, ignore_errors=True)
         self._place.mkdir(parents=True)
-        found = self._recover(state)
+        with mock.patch.object(reserve, "RESERVE_OCTETS", RESERVE_OCTETS):
+            found = self._recover(state)
         self.known[state.digest] = found
         return found, True
 

@@ -141,6 +141,19 @@ class Receiver:
                     f" {len(self.transactions)} transactions"
                 )
 
+    def arrived(self, path: str, timeout_s: float = 15.0) -> Transaction:
+        """The message to this recipient, once it is there; the first of several."""
+        wanted = path.encode()
+
+        def found(receiver: Receiver) -> Transaction | None:
+            here = [one for one in receiver.transactions if wanted in one.forward_paths]
+            return here[0] if here else None
+
+        self.wait_for(lambda receiver: found(receiver) is not None, timeout_s)
+        transaction = found(self)
+        assert transaction is not None
+        return transaction
+
     def wait_for_transactions(self, count: int, timeout_s: float = 5.0) -> None:
         """Until `count` contents have arrived."""
         self.wait_for(lambda receiver: len(receiver.transactions) >= count, timeout_s)

@@ -68,7 +68,7 @@ def imported_names(source: Source) -> Iterator[tuple[int, tuple[str, ...]]]:
     """
     package = source.path.removesuffix(".py").split("/")
     package = package[:-1]
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, tuple(alias.name.split("."))
@@ -133,7 +133,7 @@ def check_private(source: Source) -> Iterator[Finding]:
 
 def check_dynamic(source: Source) -> Iterator[Finding]:
     """No import that the other checks cannot see."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.Call):
             continue
         called = node.func

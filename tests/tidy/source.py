@@ -47,6 +47,11 @@ class Source:
         return parsed(self.text)
 
     @property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the tree; many checks look at all of them."""
+        return walked(self.text)
+
+    @property
     def lines(self) -> list[str]:
         return self.text.split("\n")
 
@@ -57,6 +62,11 @@ class Source:
 @cache
 def parsed(text: str) -> ast.Module:
     return ast.parse(text)
+
+
+@cache
+def walked(text: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parsed(text)))
 
 
 def read(path: Path) -> Source:

@@ -48,7 +48,7 @@ def check_sizes(source: Source) -> Iterator[Finding]:
 def functions(source: Source) -> Iterator[tuple[str, int, int]]:
     """(name, first line, last line) of every function, Python or Cython."""
     if source.path.endswith(".py"):
-        for node in ast.walk(source.tree):
+        for node in source.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield node.name, node.lineno, node.end_lineno or node.lineno
         return
@@ -73,7 +73,7 @@ def check_parameters(source: Source) -> Iterator[Finding]:
     """A public function with many parameters wants a value of its own."""
     if not source.path.startswith("fastmta/"):
         return
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         names = [one.arg for one in node.args.posonlyargs + node.args.args + node.args.kwonlyargs]
@@ -85,7 +85,7 @@ def check_parameters(source: Source) -> Iterator[Finding]:
 
 def check_handlers(source: Source) -> Iterator[Finding]:
     """Errors are turned into knowledge or values, never swallowed."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.ExceptHandler):
             continue
         if node.type is None:
@@ -105,7 +105,7 @@ def check_handlers(source: Source) -> Iterator[Finding]:
 
 def check_calls(source: Source) -> Iterator[Finding]:
     """Calls with a better replacement."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.Call):
             continue
         for check, text in banned_call(source.room, node):
@@ -159,7 +159,7 @@ def check_replies(source: Source) -> Iterator[Finding]:
     if source.path == "fastmta/smtp/reply.py":
         return
     documentation = docstrings(source.tree)
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.Constant) or id(node) in documentation:
             continue
         value = node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value

@@ -6,7 +6,7 @@
     assert shim.read_counts(counts).delayed > 0  # proof that it fired
 
 Controls are drawn in shim.c. With `only_while`, it acts only while that file exists, so that a test
-can let the process start undisturbed.
+can let the process start undisturbed; what is being delayed goes on when the file is removed.
 """
 
 import fcntl

@@ -11,7 +11,7 @@
  *   FASTMTA_SHIM_WRITES   1: act on pwrite, not on flushes
  *   FASTMTA_SHIM_SKIP     answer 0 and do not flush
  *   FASTMTA_SHIM_MATCH    only files whose path contains this
- *   FASTMTA_SHIM_WHILE    act only while this file exists
+ *   FASTMTA_SHIM_WHILE    act only while this file exists; a wait ends with it
  * Calls are counted whether the shim acts on them or not (but only on files that match).
  */
 #define _GNU_SOURCE
@@ -82,16 +82,27 @@ static int is_matching(int fd) {
     return strstr(path, match) != NULL;
 }
 
+static int is_acting(void) { return !while_path || access(while_path, F_OK) == 0; }
+
+static void delay(void) {
+    enum { SLICE_US = 10000 };
+    long left_us = delay_us;
+    while (left_us > 0 && is_acting()) {
+        long now_us = while_path && left_us > SLICE_US ? SLICE_US : left_us;
+        struct timespec left = {now_us / 1000000, now_us % 1000000 * 1000};
+        while (nanosleep(&left, &left) && errno == EINTR) continue;
+        left_us -= now_us;
+    }
+}
+
 /* What to do with a call on `fd`: 0: let it pass, 1: answer 0, -1: fail with errno. */
 static int judge(int fd) {
     uint64_t call;
     if (!is_matching(fd)) return 0;
     call = count(CALLS);
-    if ((long)call > first && (limit < 0 || (long)call <= first + limit)
-        && (!while_path || access(while_path, F_OK) == 0)) {
+    if ((long)call > first && (limit < 0 || (long)call <= first + limit) && is_acting()) {
         if (delay_us) {
-            struct timespec left = {delay_us / 1000000, delay_us % 1000000 * 1000};
-            while (nanosleep(&left, &left) && errno == EINTR) continue;
+            delay();
             count(DELAYED);
         }
         if (error && (times < 0 || (long)counts[FAILED] < times)) {
