@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+PART_LEAST = 2  # of a divided limit, for each
+
 
 class Broker(Protocol):
     """Grants this worker its part of a limit. Ask again whenever it matters; answers may change."""
@@ -35,13 +37,19 @@ class DividedBroker:
 
 
 class LeasedSites(DividedBroker):
-    """Beside a broker that the workers share: the limits of sites are leased place by place.
+    """Beside a broker that the workers share: limits that cannot be divided well are leased.
 
-    See lease.py. What has no key, the connections in total, is divided.
+    A place that goes from one worker to another costs a connection, so what is enough for everybody
+    is divided, rounded down: busy workers would hand the places of their relay to and fro. What has
+    no key, the connections in total, is divided like that of others.
     """
 
     __slots__ = ()
 
     def share(self, key: bytes, limit: int) -> int:
-        """All of it: whoever wants a place has to lease it besides."""
-        return limit if key else super().share(key, limit)
+        """Our part; all of `limit` when that is less than PART_LEAST for each: then whoever wants a
+        place has to lease it besides, see lease.py."""
+        if not key:
+            return super().share(key, limit)
+        part = limit // (self._worker_count * self._scheduler_count)
+        return part if part >= PART_LEAST else limit

@@ -54,7 +54,8 @@ the environment and in flags they have numbers from 1: `FASTMTA_ROUTE__1__TO`.
 
 A list may also be written as a single value. Keys that end in `_s` are seconds; keys that end in
 `_octets` take a number of octets or text such as `"25 MiB"`. "Over all workers" means that each
-worker gets its share, rounded up and at least 1; only what one client may do is counted exactly
+worker gets its share, rounded up and at least 1. What `[shape]` limits and what one client may do
+is counted over all workers, and `delivery.site_connections` is never exceeded
 (`limits.connections_per_client`, `client_limits`).
 
 """

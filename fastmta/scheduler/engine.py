@@ -103,7 +103,7 @@ class Engine:
         """Ask the broker again how many connections are ours."""
         self.slots.limit = self.broker.share(b"", self.options.connections)
         hung = self.options.hung or HUNG_FACTOR * self.options.connections
-        self.contacts.limit = self.broker.share(b"hung", hung)
+        self.contacts.limit = self.broker.share(b"", hung)
 
     def retry_of(self, message: Message) -> RetryPolicy:
         """When `message` is tried again, and when it is given up."""

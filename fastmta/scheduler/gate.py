@@ -58,13 +58,17 @@ class Gate:
         site = path.site
         self.limits = limits = engine.shapes.of_path(site.label, site.provider, path.key[0])
         wanted = limits.connections or options.connections
-        connections = engine.broker.share(site.key, wanted)
+        is_leased = engine.meters.is_shared
+        connections = wanted
+        if not (is_leased and limits.connections):  # what an operator has set is never divided
+            connections = engine.broker.share(site.key, wanted)
+            is_leased = is_leased and connections == wanted
         throttles, places = limits.throttles, limits.places
         name = f"site {site.label} {site.key.hex()[:8]}"
         if options.rate_per_s > 0:
             rate = Rate(options.rate_per_s * connections / wanted, 1.0, options.rate_burst)
             throttles = (*throttles, engine.meters.throttle(name, rate))
-        if engine.meters.is_shared:
+        if is_leased:
             places = (*places, engine.meters.places(name, connections))
         self._throttles = throttles
         if places or self.tenure is not None:

@@ -3,6 +3,7 @@
 import pytest
 
 from fastmta.budget import DividedBroker
+from fastmta.budget.share import LeasedSites
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,12 @@ def test_schedulers_of_one_worker_divide_its_part() -> None:
 def test_no_workers_are_refused() -> None:
     with pytest.raises(ValueError, match="worker"):
         DividedBroker(0)
+
+
+def test_what_is_enough_for_all_is_divided_and_never_exceeded() -> None:
+    broker = LeasedSites(8)
+    assert broker.share(b"site", 20) == 2
+    assert broker.share(b"site", 16) == 2
+    assert broker.share(b"site", 15) == 15  # to be leased
+    assert broker.share(b"site", 1) == 1
+    assert broker.share(b"", 20) == 3  # protects only us: rounded up
