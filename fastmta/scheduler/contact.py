@@ -24,27 +24,20 @@ LOOK_S = 0.25  # between looks, while there are contacts
 class Contacts:
     """Attempts at sites that are not proved, oldest first; and the paths that wait to try one."""
 
-    __slots__ = ("_engine", "_hung", "_is_looking", "_line", "_young", "count", "limit")
+    __slots__ = ("_engine", "_hung", "_is_looking", "_line", "_young", "limit")
 
-    def __init__(self, engine: Engine, limit: int) -> None:
-        """At most `limit` hung ones."""
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.limit = limit
+        self.limit = 0  # of the hung ones
         self._young: dict[Job, None] = {}  # for its order
         self._hung: dict[Job, None] = {}
         self._line: dict[Callable[[], None], None] = {}
         self._is_looking = False
-        self.count = 0  # of all that are under way
 
     @property
     def hung_count(self) -> int:
         """How many have no slot any more."""
         return len(self._hung)
-
-    @property
-    def waiting_count(self) -> int:
-        """How many wait to try one."""
-        return len(self._line)
 
     @property
     def may_begin(self) -> bool:
@@ -57,7 +50,6 @@ class Contacts:
 
     def begin(self, job: Job) -> None:
         """An attempt, in a slot."""
-        self.count += 1
         self._young[job] = None
         if not self._is_looking:
             self._is_looking = True
@@ -66,12 +58,10 @@ class Contacts:
     def end(self, job: Job) -> bool:
         """An attempt has ended; whether it was a contact that hung, and so is in no slot."""
         if job in self._young:
-            self.count -= 1
             del self._young[job]
             return False
         if job not in self._hung:
             return False
-        self.count -= 1
         del self._hung[job]
         while self._line and self.may_begin:
             resume = next(iter(self._line))

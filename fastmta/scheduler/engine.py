@@ -88,7 +88,7 @@ class Engine:
         self.shapes = Shapes(self.meters)
         self.shapes.replace(options.shapes)
         self.slots = Slots(1)
-        self.contacts = Contacts(self, HUNG_FACTOR)
+        self.contacts = Contacts(self)
         self.renew()
         self.is_stopped = False  # no job starts any more
         self.pause_reason = ""  # why none starts just now; empty: there is no pause

@@ -25,7 +25,6 @@ from .reason import (
     CLASSES,
     general_reasons,
     hop_reasons,
-    lane_of_hop,
     lane_reasons,
     limits,
     path_reasons,
@@ -144,7 +143,7 @@ class Explainer:
         if backlog.waiting is not Waiting.NOTHING:
             parts = (backlog,)
         if path is not None:
-            lane = lane_of_hop(path, hop)
+            lane = path.gate.lane_at(hop)
             holdup = None if lane is None else lane.holdup
             parts += (*limits(self._engine, path, _subject(path, domain), holdup), self._path(path))
         name = _text(hop.next_hop)
@@ -220,7 +219,7 @@ class Explainer:
         hop = self._table.hops[job.next_hop]
         if hop.path is None:
             return gather("", "", hop_reasons(self._engine, hop), facts=self._hop_facts(hop))
-        lane = self._lane_of(hop.path, job)
+        lane = hop.path.gate.find_lane(job)
         reasons = [*path_reasons(self._engine, hop.path)]
         if lane is not None:
             reasons += lane_reasons(self._engine, hop.path, lane)
@@ -309,9 +308,6 @@ class Explainer:
         return () if path is None else (self._path(path),)
 
     # Lanes
-
-    def _lane_of(self, path: Path, job: Job) -> Lane | None:
-        return path.gate.find_lane(job)
 
     def _lane(self, path: Path, lane: Lane) -> Explanation:
         reasons = [*path_reasons(self._engine, path), *lane_reasons(self._engine, path, lane)]

@@ -92,14 +92,8 @@ class Gate:
     def lane(self, job: Job) -> Lane:
         """The lane in which `job` waits."""
         engine, path = self._engine, self._path
-        ready, shapes = path.ready, engine.shapes
+        ready = path.ready
         tenant = engine.ports.tenant_of(job.message.envelope)
-        if not shapes.has_lane_rules:
-            lane = ready.lanes.get(tenant.name)
-            if lane is None:
-                lane = ready.lanes[tenant.name] = Lane(tenant.name, tenant, path)
-            return lane
-        domain = domain_of(job.next_hop)
         key = self._lane_key(job, tenant.name)
         lane = ready.lanes.get(key)
         if lane is None:
@@ -107,10 +101,10 @@ class Gate:
                 "site": path.site.label,
                 "provider": path.site.provider,
                 "source": path.key[0],
-                "domain": domain,
+                "domain": domain_of(job.next_hop),
                 "tenant": tenant.name,
             }
-            lane = ready.lanes[key] = Lane(key, tenant, path, shapes.of_lane(subject))
+            lane = ready.lanes[key] = Lane(key, tenant, path, engine.shapes.of_lane(subject))
             if lane.limits.pause is not None:
                 ready.park(lane, lane.limits.pause)
         return lane
@@ -139,7 +133,7 @@ class Gate:
         tenant, if that has next hops of its own, so that shares hold for the backlog as well."""
         ready = self._path.ready
         if self.has_own_lane(hop):
-            own = self._own_lane(hop)
+            own = self.lane_at(hop)
             return 0 if own is None else len(own.backlog)
         return ready.backlog_count + ready.parked
 
@@ -152,8 +146,9 @@ class Gate:
             return False
         return shapes.has_domain_rule(domain_of(hop.next_hop))
 
-    def _own_lane(self, hop: Hop) -> Lane | None:
-        """That lane; there is none while nothing waits."""
+    def lane_at(self, hop: Hop) -> Lane | None:
+        """The lane of a next hop that has one of its own, or whose tenant has; there may be none
+        while nothing waits."""
         lanes = self._path.ready.lanes
         lane = lanes.get(hop.next_hop)
         return lane if lane is not None else lanes.get(owner_of(hop.next_hop))
@@ -165,7 +160,7 @@ class Gate:
 
     def is_parked(self, hop: Hop) -> bool:
         """Whether the mail of `hop`, which has a lane of its own, waits for what only it needs."""
-        lane = self._own_lane(hop) if self.has_own_lane(hop) else None
+        lane = self.lane_at(hop) if self.has_own_lane(hop) else None
         return lane is not None and lane.holdup is not None
 
     def admit(self, lane: Lane) -> bool:

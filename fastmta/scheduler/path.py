@@ -236,7 +236,7 @@ class Path:
         if job.lane is not None:
             give_lane(job)
         engine = self._engine
-        is_hung = engine.contacts.count > 0 and engine.contacts.end(job)
+        is_hung = engine.contacts.end(job)
         trouble = result.trouble
         is_own_trouble = False
         if trouble is None:

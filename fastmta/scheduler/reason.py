@@ -12,7 +12,6 @@ import msgspec
 
 from fastmta.budget.meter import Meter
 from fastmta.budget.shape import Shape
-from fastmta.route.hop import owner_of
 
 from .ceiling import Limit, constraints, limits_of
 from .engine import Engine
@@ -37,7 +36,7 @@ def general_reasons(engine: Engine) -> Iterator[Explanation]:
 def hop_reasons(engine: Engine, hop: Hop) -> list[Explanation]:
     """Everything that keeps mail of a next hop from starting."""
     if hop.path is not None:
-        lane = lane_of_hop(hop.path, hop)
+        lane = hop.path.gate.lane_at(hop)
         if lane is not None:
             return [*path_reasons(engine, hop.path), *lane_reasons(engine, hop.path, lane)]
         return [*path_reasons(engine, hop.path)] or _parked_reasons(engine, hop.path, hop)
@@ -64,12 +63,6 @@ def _parked_reasons(engine: Engine, path: Path, hop: Hop) -> list[Explanation]:
         and (isinstance(lane.key, str) or lane.key.startswith(start))
     ]
     return [min(parked, key=lambda one: one.until_s or NEVER_S)] if parked else []
-
-
-def lane_of_hop(path: Path, hop: Hop) -> Lane | None:
-    """The lane of a next hop that has one of its own, or whose tenant has."""
-    lanes = path.ready.lanes
-    return lanes.get(hop.next_hop) or lanes.get(owner_of(hop.next_hop))
 
 
 def path_reasons(engine: Engine, path: Path) -> Iterator[Explanation]:

@@ -71,7 +71,7 @@ class Refill:
 
     def _allowance(self, path: Path, hop: Hop) -> int:
         health, slots, residence = path.health, self._engine.slots, self._table.residence
-        has_slot = slots.used < slots.limit
+        has_slot = slots.is_free
         can_start = health.limit - path.in_flight
         waiting = path.gate.waiting_at(hop)
         if path.in_flight and slots.is_contended:
