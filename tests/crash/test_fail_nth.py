@@ -15,11 +15,9 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -29,11 +27,11 @@ import pytest
 from tests.support import fault
 from tests.support.fail_child import EX_TEMPFAIL, LARGE, OPTIONS
 from tests.support.fault import Action, Operation
+from tests.support.forking import ForkServer
 from tests.support.long import LongRun
 from tests.support.promise import Promises, check_contents
 from tests.support.spool import Shard
 
-ROOT = Path(__file__).parents[2]
 CASES = 100
 SEED = 3
 LARGE_OCTETS = 16 * 1024  # whoever asks for as much as this
@@ -106,18 +104,10 @@ class Bench:
 
     def __init__(self, place: Path) -> None:
         self.root = place / "spool"
-        self.trace = place / "trace"
         with Shard(place / "first", OPTIONS):  # what is opened once for all is open now
             pass
-        self.page = fault.Page(place / "page")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fail_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, **self.page.environment()},
-        )
+        self._server = ForkServer("tests.support.fail_child", place)
+        self.trace, self.page = self._server.trace, self._server.page
 
     def __enter__(self) -> Bench:
         return self
@@ -128,30 +118,12 @@ class Bench:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
-        self.page.close()
+        self._server.close()
 
     def run(self, rule: fault.Rule) -> int:
         """Do the work in a new shard; the exit status."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         shutil.rmtree(self.root, ignore_errors=True)
-        self.trace.unlink(missing_ok=True)
-        order = {
-            "root": str(self.root),
-            "trace": str(self.trace),
-            "page": str(self.page.path),
-            "rule": asdict(rule),
-        }
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        status, _ = json.loads(self.process.stdout.readline())
-        assert isinstance(status, int)
-        return status
+        return self._server.run(rule, root=str(self.root))
 
     def count(self, kind: Kind) -> int:
         """How many calls of this kind there are without faults."""

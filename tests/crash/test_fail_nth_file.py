@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +22,8 @@ from fastmta.message import OutcomeKind
 from tests.support import fault
 from tests.support.fault import Action, Operation
 from tests.support.file_child import CONTENT, deliver
+from tests.support.forking import ForkServer
 
-ROOT = Path(__file__).parents[2]
 NAMES = ["00000001000000A1-0.eml", "00000001000000A1-1.eml"]
 PATHS = ("one@example.org", "two@example.org")
 CHANGES = Operation.CREATE | Operation.RENAME | Operation.UNLINK | Operation.WRITE | Operation.FLUSH
@@ -64,42 +60,16 @@ class Bench:
 
     def __init__(self, place: Path) -> None:
         self.root = place / "box"
-        self.trace = place / "trace"
-        self.page = fault.Page(place / "page")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.file_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, **self.page.environment()},
-        )
+        self._server = ForkServer("tests.support.file_child", place)
+        self.page = self._server.page
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
-        self.page.close()
+        self._server.close()
 
     def run(self, rule: fault.Rule, *, is_large: bool) -> tuple[int, list[list[Any]]]:
         """One attempt under `rule`: exit status and what it said."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.trace.unlink(missing_ok=True)
-        order = {
-            "root": str(self.root),
-            "trace": str(self.trace),
-            "page": str(self.page.path),
-            "rule": asdict(rule),
-            "is_large": is_large,
-        }
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        status = json.loads(self.process.stdout.readline())
-        lines = self.trace.read_bytes().split(b"\n") if self.trace.exists() else []
-        return status, [json.loads(line) for line in lines if line.startswith(b"[")]
+        status = self._server.run(rule, root=str(self.root), is_large=is_large)
+        return status, self._server.said()
 
     def fresh(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)

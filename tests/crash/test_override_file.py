@@ -7,14 +7,9 @@ one; what was reported as "nothing has changed" is the old one; and the next cha
 from __future__ import annotations
 
 import errno
-import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +19,9 @@ from fastmta.control.override import Override, Overrides
 from fastmta.control.overridefile import FILE_NAME, change_overrides, read_overrides
 from tests.support import fault
 from tests.support.fault import Action, Operation
+from tests.support.forking import ForkServer
 from tests.support.override_child import NEW, add_new
 
-ROOT = Path(__file__).parents[2]
 OLD = Overrides(shapes={"old": Override(domain=("old.example",), is_paused=True)})
 CHANGES = Operation.CREATE | Operation.RENAME | Operation.UNLINK | Operation.WRITE | Operation.FLUSH
 KINDS = (
@@ -48,44 +43,20 @@ class Bench:
     def __init__(self, place: Path) -> None:
         self.root = place / "spool"
         self.root.mkdir()
-        self.trace = place / "trace"
-        self.page = fault.Page(place / "page")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.override_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, **self.page.environment()},
-        )
+        self._server = ForkServer("tests.support.override_child", place)
+        self.page = self._server.page
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
-        self.page.close()
+        self._server.close()
 
     def run(self, **rule: Any) -> tuple[int, str]:
         """One change, beginning with the old file: exit status, and what it said."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.trace.unlink(missing_ok=True)
         for path in self.root.iterdir():
             path.unlink()
         change_overrides(str(self.root), lambda _: OLD)
-        order = {
-            "root": str(self.root),
-            "trace": str(self.trace),
-            "page": str(self.page.path),
-            "rule": asdict(fault.Rule(root=str(self.root), **rule)),
-        }
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        status = json.loads(self.process.stdout.readline())
-        lines = self.trace.read_bytes().split(b"\n") if self.trace.exists() else []
-        said = [json.loads(line) for line in lines if line.startswith(b'["said"')]
+        found = fault.Rule(root=str(self.root), **rule)
+        status = self._server.run(found, root=str(self.root))
+        said = [line for line in self._server.said() if line[0] == "said"]
         return status, said[0][1] if said else ""
 
 

@@ -22,20 +22,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import uvloop
 
 from fastmta.message import Envelope, Message, RecipientState, RecipientStatus
 from fastmta.spool import Spool, SpoolError, SpoolFull, SpoolOptions, clerk, indexer, keeper, ledger
-from tests.support import fault
+from tests.support.forking import arm, open_trace, serve
 from tests.support.spool_child import CLIENT, DOMAINS, content_of, next_hop
 
 OPTIONS = SpoolOptions(segment_octets=64 * 1024, clean_s=0.05)
@@ -48,7 +46,7 @@ LARGE_KIND = 1000
 LARGE = b"large\r\n" * 2600  # made before memory runs out; nobody reads it again
 DESCRIPTORS_MAX = 256
 EX_TEMPFAIL = 75  # sysexits.h, what a worker ends with
-CRASHED, STUCK, KILLED = 1, 3, 4
+CRASHED, STUCK = 1, 3  # 4: killed, see forking.py
 
 DELIVERED = RecipientStatus.DELIVERED
 DEFERRED = RecipientStatus.DEFERRED
@@ -285,7 +283,7 @@ def run_one(order: dict[str, Any]) -> NoReturn:
     clerk.COMMIT_INTERVAL_S = clerk.COMMIT_GAP_S = 0.01  # as much happens as in a second
     clerk.CHECKPOINT_INTERVAL_S = ledger.AGE_S = 0.03
     indexer.STUCK_S = 0.05
-    fd = os.open(order["trace"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    fd = open_trace(order)
     loop = uvloop.new_event_loop()
     work = Work(order["root"], fd, loop, may_wait=order["rule"]["is_sticky"])
 
@@ -296,10 +294,7 @@ def run_one(order: dict[str, Any]) -> NoReturn:
         os._exit(CRASHED)
 
     threading.excepthook = on_thread
-    rule = order["rule"]
-    rule["operations"] = fault.Operation(rule["operations"])
-    rule["action"] = fault.Action(rule["action"])
-    fault.Page(Path(order["page"])).arm(fault.Rule(**rule), os.getpid(), fd)
+    arm(order, fd)
     try:
         loop.run_until_complete(work.run())
     except Ended:
@@ -311,27 +306,5 @@ def run_one(order: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
-def serve() -> None:
-    """Fork a process for each order."""
-    for line in iter(sys.stdin.readline, ""):
-        began_s = time.monotonic()
-        order = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            run_one(order)
-        while True:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                code = os.waitstatus_to_exitcode(status)
-                break
-            if time.monotonic() - began_s > RUN_S:
-                os.kill(pid, 9)
-                os.waitpid(pid, 0)
-                code = KILLED
-                break
-            time.sleep(0.002)
-        print(json.dumps([code, time.monotonic() - began_s]), flush=True)
-
-
 if __name__ == "__main__":
-    serve()
+    serve(run_one, RUN_S)

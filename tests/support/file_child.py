@@ -14,9 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 import traceback
-from pathlib import Path
 from typing import Any, NoReturn
 
 from fastmta.delivery.filing import FileAgent
@@ -24,8 +22,8 @@ from fastmta.event import Notice
 from fastmta.message import AttemptResult, Job
 from fastmta.route import Site
 from fastmta.route.way import Way
-from tests.support import fault
 from tests.support.delivering import FakeContents, make_job
+from tests.support.forking import arm, open_trace, serve
 
 CONTENT = b"Subject: x\r\n\r\n" + b"a line of it\r\n" * 300
 LARGE = FakeContents(CONTENT, piece_octets=2500)
@@ -62,15 +60,12 @@ def open_paths() -> list[str]:
 
 def run_one(order: dict[str, Any]) -> NoReturn:
     """The forked process."""
-    fd = os.open(order["trace"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    fd = open_trace(order)
 
     def say(*values: Any) -> None:
         os.write(fd, json.dumps(values).encode() + b"\n")
 
-    rule = order["rule"]
-    rule["operations"] = fault.Operation(rule["operations"])
-    rule["action"] = fault.Action(rule["action"])
-    fault.Page(Path(order["page"])).arm(fault.Rule(**rule), os.getpid(), fd)
+    arm(order, fd)
     try:
         result, events = asyncio.run(deliver(order["root"], is_large=order["is_large"]))
         for index, outcome in enumerate(result.outcomes):
@@ -85,16 +80,5 @@ def run_one(order: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
-def serve() -> None:
-    """Fork a process for each order."""
-    for line in iter(sys.stdin.readline, ""):
-        order = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            run_one(order)
-        _, status = os.waitpid(pid, 0)
-        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
-
-
 if __name__ == "__main__":
-    serve()
+    serve(run_one)
