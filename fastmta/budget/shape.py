@@ -69,13 +69,22 @@ NO_LIMITS: Final = Limits()
 class Shapes:
     """All shapes in force, and the meters that they have made."""
 
-    __slots__ = ("_meters", "_of_lanes", "_of_paths", "in_force")
+    __slots__ = (
+        "_meters",
+        "_of_lanes",
+        "_of_paths",
+        "has_lane_rules",
+        "has_tenant_rules",
+        "in_force",
+    )
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
         self.in_force: tuple[Shape, ...] = ()
         self._of_paths: tuple[Shape, ...] = ()
         self._of_lanes: tuple[Shape, ...] = ()
+        self.has_lane_rules = False  # whether any of them looks at a tenant or a domain
+        self.has_tenant_rules = False  # ... at a tenant
 
     def replace(self, rules: Sequence[Shape], overrides: Iterable[Shape] = ()) -> None:
         """These hold from now on. An override takes the place of the rule of its name."""
@@ -84,16 +93,8 @@ class Shapes:
         self.in_force = tuple(found.values())
         self._of_lanes = tuple(one for one in self.in_force if _OF_LANES & set(one.dimensions))
         self._of_paths = tuple(one for one in self.in_force if one not in self._of_lanes)
-
-    @property
-    def has_lane_rules(self) -> bool:
-        """Whether any of them looks at a tenant or a domain."""
-        return bool(self._of_lanes)
-
-    @property
-    def has_tenant_rules(self) -> bool:
-        """Whether any of them looks at a tenant."""
-        return any(shape.tenant for shape in self._of_lanes)
+        self.has_lane_rules = bool(self._of_lanes)
+        self.has_tenant_rules = any(shape.tenant for shape in self._of_lanes)
 
     def has_domain_rule(self, domain: str) -> bool:
         """Whether mail of this domain is metered by itself."""
