@@ -25,12 +25,13 @@ def _stat(pid: int) -> tuple[int, float]:
 
 
 def is_running(pid: int) -> bool:
-    """False once it has ended, whether anybody has reaped it or not."""
+    """False once it has ended, whether anybody has reaped it or not: files and locks are let go
+    of then. A first thread that has ended says nothing while others of its process still end."""
     try:
-        text = (_PROC / str(pid) / "stat").read_text()
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return False
-    return text.rpartition(")")[2].split()[0] not in ("Z", "X")
+    return fields[0] not in ("Z", "X") or int(fields[17]) > 1
 
 
 def name(pid: int) -> str:

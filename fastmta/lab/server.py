@@ -105,7 +105,8 @@ class Server:
         """SIGKILL to the supervisor and everything below it, by process id; all are gone then."""
         if self._process is None:
             return
-        members = list(process.tree(self._process.pid))
+        root = self._process.pid
+        members = sorted(process.tree(root), key=lambda pid: pid != root)  # it would start new ones
         for pid in members:
             try:
                 os.kill(pid, signal.SIGKILL)
