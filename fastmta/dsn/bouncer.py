@@ -63,6 +63,10 @@ class Bouncer:
         self._queue_ns = queue_ns
         self._options = options or NotifyOptions()
 
+    def renew(self, options: NotifyOptions) -> None:
+        """Tell whom these name from now on."""
+        self._options = options
+
     def bounce(self, message: Message, failures: Facts, successes: Facts = ()) -> Report | None:
         """The notification that these outcomes, by recipient index, of `message` call for.
 

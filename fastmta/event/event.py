@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 from .hold import RecipientHeld
+from .pickup import MessagePickedUp
 from .security import LoginRefused, TlsStarted
 
 
@@ -23,6 +24,7 @@ class ClientConnected(msgspec.Struct, frozen=True, gc=False):
     """A client's connection was accepted."""
 
     client: str  # `name[address]`
+    service: str = ""  # of the listener, as the log shows it: "submission"; "" for plain smtpd
 
 
 class ClientDisconnected(msgspec.Struct, frozen=True, gc=False):
@@ -38,6 +40,7 @@ class ClientDisconnected(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     stage: str = ""
     content_octets: int = -1
+    service: str = ""
 
 
 class CommandRefused(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +54,9 @@ class CommandRefused(msgspec.Struct, frozen=True, gc=False):
     forward_path: bytes | None = None
     protocol: str = "ESMTP"
     helo: bytes = b""
+    login: str = ""
+    mechanism: str = ""
+    service: str = ""
 
 
 class MessageReceived(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +68,12 @@ class MessageReceived(msgspec.Struct, frozen=True, gc=False):
     login: str = ""
     mechanism: str = ""  # that the client logged in with
     origin: str = ""  # end of the `client=` line, as XFORWARD told: ", orig_client=name[address]"
+    listener: str = ""  # where the client is
+    tenant: str = ""  # whose mail it is, if that is a tenant of the configuration
+    size_octets: int = 0
+    recipient_count: int = 0
+    stored_s: float = 0.0  # from the end of its content until it was durable
+    service: str = ""
 
 
 class MessageActive(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +102,12 @@ class RecipientTried(msgspec.Struct, frozen=True, gc=False):
     connection_use: int = 1  # messages on this connection, this one included
     transport: str = "smtp"
     category: str = ""  # what kind of trouble: "hard.unknown_user"; "" when nothing is known
+    next_hop: bytes = b""
+    reply: str = ""  # the peer's alone, "" when there was none, or when `text` is that
+    # What lines of Postfix's shape have no place for.
+    reverse_path: bytes = b""
+    attempt: int = 1  # which one of this recipient
+    due_at_ns: int = 0  # when the next one is, since the epoch; 0: there is none, or nobody knows
 
 
 class MessageExpired(msgspec.Struct, frozen=True, gc=False):
@@ -97,6 +115,7 @@ class MessageExpired(msgspec.Struct, frozen=True, gc=False):
 
     queue_id: bytes
     reverse_path: bytes
+    is_forced: bool = False  # an operator said so
 
 
 class MessageRemoved(msgspec.Struct, frozen=True, gc=False):
@@ -129,6 +148,7 @@ Event: TypeAlias = (
     | MessageReceived
     | TlsStarted
     | LoginRefused
+    | MessagePickedUp
     | MessageActive
     | RecipientTried
     | RecipientHeld

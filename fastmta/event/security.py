@@ -10,6 +10,7 @@ class TlsStarted(msgspec.Struct, frozen=True, gc=False):
 
     client: str
     facts: TlsFacts
+    service: str = ""
 
 
 class LoginRefused(msgspec.Struct, frozen=True, gc=False):
@@ -19,3 +20,4 @@ class LoginRefused(msgspec.Struct, frozen=True, gc=False):
     mechanism: str
     login: str  # as far as the client named one
     reason: str
+    service: str = ""

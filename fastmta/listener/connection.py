@@ -181,7 +181,7 @@ class Connection(LimitedConnection):
             transport.abort()
             raise
         self._session = session
-        ports.emit(ClientConnected(session.client))
+        ports.emit(ClientConnected(session.client, ports.settings.service))
         if self._tls is not None:
             session.tls_started(self._tls.facts)
         elif not session.rights.is_trusted and has_spoken(transport):

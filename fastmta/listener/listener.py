@@ -18,7 +18,7 @@ from fastmta.smtp import Reply
 from fastmta.smtp import reply as replies
 from fastmta.smtp.use import Use
 
-from .census import Census
+from .census import Census, Clients
 from .connection import Connection
 from .door import Door, Spare
 from .lifetime import LimitedConnection
@@ -85,18 +85,14 @@ class Listener:
         self._census = census
         self._tls = tls
         self.ports = ports
-        self.settings = settings
         self.scratch = memoryview(bytearray(_SCRATCH_OCTETS))
         # What was decrypted; used as `scratch` is.
         self.plain = memoryview(bytearray(_PLAIN_OCTETS if tls is not None else 0))
         # What connections ask for often, without a frame of ours.
         self.now_s = loop.time
         self.call_later = loop.call_later
-        self.idle_s = settings.idle_s
-        # Something may come before SMTP: a proxy's header, or TLS.
-        self.is_layered = bool(settings.proxies) or settings.is_implicit_tls
         self._names = names
-        self._is_counting_all = not settings.proxies and not settings.is_local
+        self._heed(settings)
         self._loop = loop
         self._wheel = Wheel(loop.time)
         self._connections: set[LimitedConnection] = set()
@@ -109,6 +105,42 @@ class Listener:
         self._is_turning_away = False
         self._spare = Spare()
         self._turning: asyncio.TimerHandle | None = None
+
+    def _heed(self, settings: ListenerSettings) -> None:
+        self.settings = settings
+        self.idle_s = settings.idle_s
+        # Something may come before SMTP: a proxy's header, or TLS.
+        self.is_layered = bool(settings.proxies) or settings.is_implicit_tls
+        self._is_counting_all = not settings.proxies and not settings.is_local
+
+    def renew(
+        self, ports: Ports, settings: ListenerSettings, names: Names, tls: TlsSource | None
+    ) -> None:
+        """Whoever connects from now on gets these; sessions keep the ports they began with."""
+        self.ports = ports
+        self._names = names
+        self._heed(settings)
+        if tls is not None:  # else those who were offered it may still begin with the old one
+            self._tls = tls
+            if not self.plain:
+                self.plain = memoryview(bytearray(_PLAIN_OCTETS))
+
+    def retire(self) -> None:
+        """Let nobody in any more; who is in stays, until `stop`."""
+        for door in self._doors:
+            door.close()
+        self._doors.clear()
+
+    def recount(self, old: Clients, new: Clients) -> None:
+        """Clients were counted by `old`, and are by `new` from now on.
+
+        Who has more connections than the new one takes keeps them, without being counted.
+        """
+        for connection in self._connections:
+            if connection.counted_as:
+                old.leave(connection.counted_as)
+                if not new.enter(connection.counted_as):
+                    connection.counted_as = ""
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept on listening `sockets`."""
@@ -198,8 +230,7 @@ class Listener:
             door.close()
         until_s = self.now_s() + deadline_s
         while self._connections and self.now_s() < until_s:
-            for connection in tuple(self._connections):
-                connection.shut_down()
+            self.send_away()
             await asyncio.sleep(_SHUT_DOWN_POLL_S)
         for connection in tuple(self._connections):
             connection.cut()
@@ -207,6 +238,11 @@ class Listener:
         self._spare.give_up()
         if self._turning is not None:
             self._turning.cancel()
+
+    def send_away(self) -> None:
+        """Tell clients without an open transaction 421."""
+        for connection in tuple(self._connections):
+            connection.shut_down()
 
     @property
     def connection_count(self) -> int:
@@ -294,7 +330,9 @@ class Listener:
         self.ports.emit(Notice("smtpd", f"PROXY header of [{address}]: {text}", Severity.WARNING))
 
     def _refuse(self, address: str, reply: Reply) -> Reply:
-        self.ports.emit(CommandRefused(f"unknown[{address}]", "CONNECT", reply.text))
+        service = self.ports.settings.service
+        client = f"unknown[{address}]"
+        self.ports.emit(CommandRefused(client, "CONNECT", reply.text, service=service))
         return reply
 
     def left(self, connection: LimitedConnection, address: str) -> None:

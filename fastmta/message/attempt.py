@@ -14,11 +14,21 @@ from .outcome import Outcome
 class Job:
     """Some recipients of one message that go to one next hop together.
 
-    The delivery agent reads `message` and `indices` only and hands the very same object back with
-    the result. Times are monotonic seconds. A scheduler may subclass it to keep more.
+    The delivery agent reads `message` and `indices` only, says `is_connected` when a host has taken
+    a connection for it, and hands the very same object back with the result. Times are monotonic
+    seconds. A scheduler may subclass it to keep more.
     """
 
-    __slots__ = ("entered_at_s", "indices", "lane", "message", "next_hop", "slot", "started_at_s")
+    __slots__ = (
+        "entered_at_s",
+        "indices",
+        "is_connected",
+        "lane",
+        "message",
+        "next_hop",
+        "slot",
+        "started_at_s",
+    )
 
     def __init__(
         self,
@@ -33,6 +43,7 @@ class Job:
         self.indices = indices  # of message.envelope.forward_paths; at least one
         self.entered_at_s = entered_at_s  # when the scheduler got it
         self.started_at_s = started_at_s  # when the scheduler handed it to delivery
+        self.is_connected = False  # delivery says so: the host has taken a connection
         self.lane: object = None  # the scheduler's
         self.slot = -1  # where its attempt is noted while the outcome is not durable
 

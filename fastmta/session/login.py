@@ -161,7 +161,8 @@ def _unchecked(session: Session, step: SaslStep) -> Notice:
 
 def _told(session: Session, step: SaslStep) -> None:
     reason = step.log_reason or step.reason
-    session.ports.emit(LoginRefused(session.client, session.mechanism, step.login, reason))
+    service = session.ports.settings.service
+    session.ports.emit(LoginRefused(session.client, session.mechanism, step.login, reason, service))
 
 
 def cancel(session: Session) -> None:

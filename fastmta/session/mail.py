@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastmta.smtp import Problem, Reply, parse_mail, parse_rcpt
@@ -10,6 +11,7 @@ from fastmta.smtp.use import Use
 
 from .parameter import apply_mail_parameters, read_rcpt_parameters
 from .refusal import MAIL_PROBLEMS, RCPT_PROBLEMS
+from .report import bad_address
 from .state import State
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _MAIL, _RCPT = State.MAIL, State.RCPT
 _MESSAGE, _RECIPIENT = Use.MESSAGE, Use.RECIPIENT
+_MALFORMED = frozenset((501, 555))  # RFC 5321 4.2.3, 4.1.1.11
 _OVERSHOOT = 1000  # recipients over the limit that are put up with (Postfix's overshoot limit)
 
 
@@ -24,33 +27,46 @@ def mail(session: Session) -> Reply:
     ports = session.ports
     problem, path, parameters = parse_mail(session.framing.argument, True)
     if problem and not (problem == Problem.SOURCE_ROUTE and session.rights.is_trusted):
-        return MAIL_PROBLEMS[problem]
+        return _malformed(session, "MAIL", problem, MAIL_PROBLEMS)
     if session.messages >= ports.settings.messages_max:
         return session.last(replies.r421_too_much_work(ports.settings.hostname))
     if ports.settings.is_login_required and not session.is_known:
-        return session.refused("MAIL", replies.R530_AUTH_REQUIRED)
+        return _refused(session, replies.R530_AUTH_REQUIRED, path)
     if session.quota is not None and not session.spend(_MESSAGE):
-        return session.refused("MAIL", replies.r450_too_much_mail(session.client))
+        return _refused(session, replies.r450_too_much_mail(session.client), path)
     allowed = session.rights.reverse_path(path)
     if isinstance(allowed, Reply):
-        return session.refused("MAIL", allowed)
+        return _refused(session, allowed, path)
     if session.login and (refusal := _sender_refusal(session, allowed)):
-        return session.refused("MAIL", refusal)
+        return _refused(session, refusal, path)
     transaction = session.transaction
     if parameters:
         is_tls = session.tls is not None
         refusal = apply_mail_parameters(transaction, parameters, ports.settings, is_tls)
         if refusal:
             session.reset()
-            return session.refused("MAIL", refusal)
+            return _refused(session, refusal, path)
     if refusal := ports.accept.refusal(transaction.declared_octets):
         session.reset()
-        return session.refused("MAIL", refusal)
+        return _refused(session, refusal, path)
     transaction.reverse_path = allowed
     if session.hook is not None:
         session.path, session.parameters = allowed, parameters
     session.state = _MAIL
     return replies.R250_SENDER_OK
+
+
+def _refused(session: Session, reply: Reply, reverse_path: bytes) -> Reply:
+    """Report a refusal, but of what is no policy and no limit: a parameter that is malformed."""
+    if reply.code in _MALFORMED:
+        return reply
+    return session.refused("MAIL", reply, None, reverse_path)
+
+
+def _malformed(session: Session, stage: str, problem: int, problems: Mapping[int, Reply]) -> Reply:
+    if problem == Problem.BAD_ADDRESS:
+        session.ports.emit(bad_address(session, stage))
+    return problems[problem]
 
 
 def _sender_refusal(session: Session, reverse_path: bytes) -> Reply | None:
@@ -75,7 +91,7 @@ def rcpt(session: Session) -> Reply:
         else parse_rcpt(session.framing.argument)
     )
     if problem and not (problem == Problem.SOURCE_ROUTE and session.rights.is_trusted):
-        return RCPT_PROBLEMS[problem]
+        return _malformed(session, "RCPT", problem, RCPT_PROBLEMS)
     notify, original = "", b""
     if parameters:
         read = read_rcpt_parameters(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from fastmta.event import Event
-from fastmta.message import ContentFile, Message
+from fastmta.message import ContentFile, Envelope, Message
 from fastmta.smtp import Reply, Verb
 from fastmta.smtp.sasl import Exchange
 from fastmta.smtp.tls import TlsFacts
@@ -199,6 +199,8 @@ class Ports:
     authenticate: Authenticate | None = None
     quota: Quota | None = None
     hook: Callable[[Client], Hook] | None = None  # made once per session
+    # Whose mail it is, if that is somebody whom the configuration knows; for counting.
+    tenant_of: Callable[[Envelope], str] | None = None
     # Replies to EHLO by what they offer; bounded, as that is of the configuration's choosing.
     welcomes: dict[tuple[object, ...], Reply] = field(default_factory=dict)
     # What answers each command, by whether TLS is there; filled by the first sessions.

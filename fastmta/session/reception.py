@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastmta.event import MessageReceived, Notice
 from fastmta.message import Envelope, Message
-from fastmta.smtp import Framing, Reply, frame
+from fastmta.smtp import Framing, Reply, Verb, frame
 from fastmta.smtp import reply as replies
 
 from .completion import complete
@@ -15,7 +15,7 @@ from .content import examine_header, refusal_of
 from .front import origin_of
 from .large import LargeContent, failure_reply, spill_whole
 from .room import ContentRoom
-from .score import accept_chunk, say
+from .score import accept_chunk, say, uncount
 from .state import State
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ def _refuse(session: Session, reply: Reply, is_closing: bool) -> None:
     """The verdict on a content is no."""
     transaction = session.transaction
     session.refused("END-OF-MESSAGE", reply)
+    _uncount_data(session)
     count = _reply_count(session)
     is_failed_chunk = transaction.chunk_count > 0 and not transaction.is_last_chunk
     session.reset()
@@ -163,6 +164,12 @@ def _refuse(session: Session, reply: Reply, is_closing: bool) -> None:
         session.close(reply)
     else:
         say(session, reply, count)
+
+
+def _uncount_data(session: Session) -> None:
+    """What DATA began has failed; a chunk is not counted before its reply."""
+    if not session.transaction.chunk_count:
+        uncount(session, Verb.DATA)
 
 
 def _reply_count(session: Session) -> int:
@@ -193,7 +200,30 @@ def _decided(session: Session, message: Message, reply: Reply | None) -> None:
         session.acknowledge(reply.octets * count)
         return
     session.refused("END-OF-MESSAGE", reply)
+    _uncount_data(session)
     session.refuse_message(reply, count)
+
+
+def _received(session: Session, message: Message) -> MessageReceived:
+    ports, envelope = session.ports, message.envelope
+    mechanism = origin = ""
+    if session.login or session.forwarded is not None:
+        mechanism = session.mechanism if session.login else ""
+        origin = origin_of(session.forwarded)
+    return MessageReceived(
+        message.id,
+        session.client,
+        message.message_id_field,
+        session.login,
+        mechanism,
+        origin,
+        ports.settings.listener,
+        "" if ports.tenant_of is None else ports.tenant_of(envelope),
+        message.size_octets,
+        len(envelope.forward_paths),
+        (ports.clock.wall_ns() - message.arrived_at_ns) * 1e-9,
+        ports.settings.service,
+    )
 
 
 def _taken(session: Session, message: Message, reply: Reply) -> Notice:
@@ -209,16 +239,10 @@ def _taken(session: Session, message: Message, reply: Reply) -> Notice:
 def _stored(session: Session, message: Message, error: Exception | None) -> None:
     """The spool's answer: only here is a message acknowledged."""
     if error is not None:
+        _uncount_data(session)
         session.acknowledge(failure_reply(error).octets * _reply_count(session))
         return
-    id, field = message.id, message.message_id_field
-    if session.login or session.forwarded is not None:
-        mechanism = session.mechanism if session.login else ""
-        origin = origin_of(session.forwarded)
-        event = MessageReceived(id, session.client, field, session.login, mechanism, origin)
-    else:
-        event = MessageReceived(id, session.client, field)
-    session.ports.emit(event)
+    session.ports.emit(_received(session, message))
     transaction = session.transaction
     if transaction.chunk_count:
         octets = replies.r250_bdat_queued(session.framing.content_size, message.id).octets

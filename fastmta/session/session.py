@@ -18,7 +18,7 @@ from .identity import IdentifiedSession
 from .large import LargeContent
 from .port import Ports
 from .report import STAGES, end_of_session, refusal_of_command
-from .score import FIRST_NEGATIVE, count_error, say, settle
+from .score import FIRST_NEGATIVE, count_error, say, settle, uncount
 from .state import IS_JUNK, State
 from .transaction import Transaction
 
@@ -59,6 +59,7 @@ class Session(IdentifiedSession):
 
     __slots__ = (
         "_answered", "_asked", "_commands", "_output", "_totals", "accepted", "auth_failures",
+        "broken_octets",
         "delay_s", "errors", "framing", "has_quit", "has_wagered", "held", "is_closing", "is_esmtp",
         "is_pardoned", "is_pipelining", "is_starting_tls", "is_waiting", "junk", "large",
         "messages", "out", "parameters", "path", "room_octets", "skipped_octets", "stage", "state",
@@ -103,6 +104,7 @@ class Session(IdentifiedSession):
         self.has_wagered = False  # a failure is counted for the login under way
         self.errors = self.junk = self.messages = self.auth_failures = 0
         self.skipped_octets = 0  # of refused chunks since the last message
+        self.broken_octets = -1  # of a content within which we ended the session
         self.unended_octets = 0  # of input since a command was complete; below 0: they are expected
         self.is_pardoned = False  # the refusal under way is not an error of the client
         self._commands = ports.commands.get(False) or _note_commands(ports, False)
@@ -146,7 +148,7 @@ class Session(IdentifiedSession):
         self._commands = self.ports.commands.get(True) or _note_commands(self.ports, True)
         if self.hook is not None:
             self.hook.tls_started(facts)
-        self.ports.emit(TlsStarted(self.client, facts))
+        self.ports.emit(TlsStarted(self.client, facts, self.ports.settings.service))
 
     def refuse(self, reply: Reply) -> bytes:
         """End the session with `reply` (421 of a time limit or a shutdown) at any point."""
@@ -155,8 +157,9 @@ class Session(IdentifiedSession):
 
     def ended(self, reason: str) -> ClientDisconnected:
         """The connection is gone: what is to be said about it. An open transaction is dropped."""
-        in_content = self.state is _CONTENT
-        octets = self.framing.content_size if in_content else -1
+        octets = self.framing.content_size if self.state is _CONTENT else self.broken_octets
+        if octets >= 0 and self.stage == "DATA":
+            uncount(self, Verb.DATA)  # its 354 was not the last word
         if self.exchange is not None or self.has_wagered or self.state is _AUTH:
             login.cancel(self)
         if self.hook is not None:
@@ -167,7 +170,7 @@ class Session(IdentifiedSession):
         self.is_closing = True
         if not reason and self.errors >= self.ports.settings.errors_hard:
             reason = "too many errors"
-        return end_of_session(self.client, self.accepted, self._totals, reason, self.stage, octets)
+        return end_of_session(self, self._totals, reason, octets)
 
     @property
     def is_idle(self) -> bool:
@@ -342,9 +345,19 @@ class Session(IdentifiedSession):
 
     # For the commands.
 
-    def refused(self, stage: str, reply: Reply, forward_path: bytes | None = None) -> Reply:
-        """Report a refusal for policy or limits, and return its reply."""
-        self.ports.emit(refusal_of_command(self, stage, reply, forward_path))
+    def refused(
+        self,
+        stage: str,
+        reply: Reply,
+        forward_path: bytes | None = None,
+        reverse_path: bytes | None = None,
+    ) -> Reply:
+        """Report a refusal for policy or limits, and return its reply.
+
+        `reverse_path` of a MAIL that was refused: there is no transaction that has it.
+        """
+        event = refusal_of_command(self, stage, reply, (reverse_path, forward_path))
+        self.ports.emit(event)
         return reply
 
     def reset(self) -> None:
@@ -367,6 +380,8 @@ class Session(IdentifiedSession):
 
     def last(self, reply: Reply) -> Reply:
         """The session ends with `reply`, whatever was open; whoever asks for it writes it."""
+        if self.state is _CONTENT:
+            self.broken_octets = self.framing.content_size
         self.reset()
         if self.held:  # the reply to an error comes first, and its penalty is over
             self.out.append(self.held)

@@ -40,7 +40,9 @@ class SessionSettings:
     header_fields_max: int = 1_000
     line_endings: str = "auto"  # "reject", "normalize", "auto": normalize for trusted clients
     drop_fields: frozenset[bytes] = frozenset((b"bcc", b"resent-bcc"))
-    # What the listener is for.
+    # What the listener is called, and for.
+    listener: str = ""
+    service: str = ""  # before `smtpd` in the log: "submission" for postfix/submission/smtpd
     is_lmtp: bool = False  # RFC 2033
     is_adding_fields: bool = False  # RFC 6409 8: missing Date, Message-ID and From
     is_login_required: bool = False  # RFC 6409 4.3
