@@ -7,6 +7,7 @@ from typing import Final
 
 from .frame import COUNT_MAX, PlaceAsk, PlaceGrant
 
+HOLD_S: Final = 1.0  # nothing is called back from who has just been granted something
 TURN_S: Final = 3.0  # a place that others wait for is called back after this time
 REPEAT_S: Final = 2.0  # a wish that is not met is said again
 
@@ -14,7 +15,8 @@ REPEAT_S: Final = 2.0  # a wish that is not met is said again
 class _Share:
     """What one worker has, and wants."""
 
-    __slots__ = ("cap", "granted", "limit", "said_at_s", "since_s", "spare", "unread", "want")
+    __slots__ = ("cap", "granted", "grown_at_s", "limit", "said_at_s", "since_s", "spare", "unread",
+                 "want")  # fmt: skip
 
     def __init__(self) -> None:
         self.limit = 0
@@ -22,6 +24,7 @@ class _Share:
         self.want = 0
         self.unread: list[tuple[int, int]] = []  # (number of the message, places granted in it)
         self.since_s = 0.0  # when it got its first place
+        self.grown_at_s = float("-inf")  # when it got its last one
         self.cap = COUNT_MAX  # as said last
         self.spare = 0
         self.said_at_s = 0.0
@@ -33,6 +36,9 @@ class Allotment:
     Who waits is in a line and gets one place at a time. While there are places for everybody, they
     are shared evenly: nobody keeps more than that when others want it. When there are fewer places
     than workers that want one, each has one for a turn.
+
+    A place that goes to another worker costs a connection. So who got one has it for HOLD_S, though
+    it idles now and then; who has had it longer is asked for it as soon as it idles.
     """
 
     __slots__ = ("_line", "_shares", "due_s", "key", "limit")
@@ -94,10 +100,13 @@ class Allotment:
         self.due_s = float("inf")
         back = self._call_back(missing, targets, now_s)
         spare = self._spare(known, sum(back.values()))
+        is_over = self.granted > self.limit
         said = {}
         for worker, share in self._shares.items():
             cap = share.granted - back[worker] if worker in back else COUNT_MAX
             wish = spare if worker not in self._line and share.granted else 0
+            if wish and not is_over and self._is_held(share, now_s):
+                wish = 0
             is_wish = worker in back or wish > 0
             is_new = cap != share.cap or wish != share.spare
             if is_wish:
@@ -128,6 +137,7 @@ class Allotment:
             if not share.granted:
                 share.since_s = now_s
             share.granted += 1
+            share.grown_at_s = now_s
             free -= 1
             more[worker] = more.get(worker, 0) + 1
             del self._line[worker]
@@ -152,9 +162,9 @@ class Allotment:
         back: dict[int, int] = {}
         for worker, share in self._shares.items():
             excess = min(missing, max(0, share.granted - targets[worker]))
-            if excess:
+            missing -= excess
+            if excess and (self.granted > self.limit or not self._is_held(share, now_s)):
                 back[worker] = excess
-                missing -= excess
         holders = [
             (share.since_s, worker)
             for worker, share in self._shares.items()
@@ -169,6 +179,14 @@ class Allotment:
                 continue
             back[worker] = back.get(worker, 0) + 1
         return back
+
+    def _is_held(self, share: _Share, now_s: float) -> bool:
+        """Whether the last place it got is so new that it keeps what it has; looked at again."""
+        until_s = share.grown_at_s + HOLD_S
+        if now_s >= until_s:
+            return False
+        self.due_s = min(self.due_s, until_s)
+        return True
 
     def _spare(self, known: Collection[int], back: int) -> int:
         """How many places with idle connections somebody has work for."""

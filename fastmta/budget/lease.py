@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from .frame import COUNT_MAX, LINES_MAX, Ask, Grant, PlaceAsk, RateAsk, decode_grant, encode, key_of
 from .leased import LeasedPlaces, LeasedThrottle
 from .ledger import LEASE_S, MARGIN_S
-from .meter import Alarm, Cancellable, Now
+from .meter import Alarm, Cancellable, Now, name_of_rest
 from .rate import Rate
 
 RENEW_S: Final = 10.0
@@ -23,6 +23,7 @@ RETRY_S: Final = 2.0  # while there is no answer
 LOST_S: Final = 5.0  # without an answer, and somebody is told
 LOOK_S: Final = 1.0
 FULL_S: Final = 0.1  # until the next try when the socket takes no more
+METERS_MAX: Final = 20_000  # with something remembered; all workers know less than NAMES_MAX
 UNUSED_S: Final = 0.05  # units that nobody used go back
 
 _UNANSWERED_MAX: Final = 4096
@@ -94,6 +95,9 @@ class LeasedMeters:
         """The throttle of that name, with this rate from now on."""
         named = self._named[LeasedThrottle]
         one = named.get(key_of(name))
+        if one is None and len(self._kept) >= METERS_MAX:
+            name = name_of_rest(name)  # as in local.py
+            one = named.get(key_of(name))
         if one is None:
             made = LeasedThrottle(name, rate, self)
             named[made.key] = made

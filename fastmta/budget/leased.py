@@ -11,6 +11,7 @@ from .frame import COUNT_MAX, PlaceAsk, PlaceGrant, RateAsk, RateGrant, key_of
 from .meter import Holder, Holdup, Waiter
 from .place import Places
 from .rate import Rate, rate_text
+from .turn import Turns
 
 KEEP_S: Final = 2.0  # places that nobody here needs are kept in case somebody does
 
@@ -64,6 +65,13 @@ class LeasedPlaces(Places):
         """Take a place that was leased, if nobody stands in line for it."""
         return self._lease.is_live and super().take(holder)
 
+    def occupy(self, holder: Holder, count: int) -> None:
+        """So many connections of `holder` are there already; the broker hears of them."""
+        super().occupy(holder, count)
+        if self.used > self.granted:
+            self.granted = self.used
+            self._lease.touch(self)
+
     def give(self, holder: Holder) -> None:
         """The connection of one place is closed."""
         is_news = bool(self._line)
@@ -90,10 +98,10 @@ class LeasedPlaces(Places):
         """
         return self.used > self.limit or any(one not in self._holders for one in self._line)
 
-    @property
-    def is_spare_wanted(self) -> bool:
-        """Whether somebody would have a place whose connection idles."""
-        return bool(self._owed or self._line) or self.used > self.limit
+    def is_spare_wanted_of(self, holder: Holder) -> bool:
+        """Whether somebody else, here or elsewhere, would have one whose connection idles."""
+        is_line = len(self._line) > (holder in self._line)
+        return bool(self._owed) or is_line or self.used > self.limit
 
     def change(self, limit: int) -> None:
         """Another limit over all workers."""
@@ -192,7 +200,7 @@ class LeasedThrottle:
         self.used_at_s = 0.0
         self.arrival_s = 0.0
         self._lease = lease
-        self._line: dict[Waiter, None] = {}  # for its order
+        self._line = Turns()
         self._is_releasing = False
         self._since_s = 0.0
         self._stocked_at_s = 0.0
@@ -203,14 +211,35 @@ class LeasedThrottle:
         """Where counting begins: above what any throttle of that name, forgotten since, counted."""
         return int(now_s * 1_000_000)
 
-    def wait_s(self) -> float:
-        """0: a unit is here. Else nobody knows: `wait`."""
-        if self.stock and (self._is_releasing or not self._line) and self._lease.is_live:
+    @property
+    def interval_s(self) -> float:
+        """Between two units."""
+        return self.rate.period_s / self.rate.count
+
+    def wait_s(self, waiter: Waiter | None = None) -> float:
+        """0: a unit is here that `waiter` may take. Else nobody knows: `wait`."""
+        has_unit = self.stock > self._kept(waiter) and self._lease.is_live
+        if has_unit and (self._is_releasing or not self._line or self._line.has_turn(waiter)):
             return 0.0
         return float("inf")
 
-    def take(self) -> None:
+    def has_turn(self, waiter: Waiter) -> bool:
+        """Whether its turn has been kept."""
+        return self._line.has_turn(waiter)
+
+    def keep_turn(self, waiter: Waiter, has_unit: bool) -> None:
+        """It may take one, but lacks something else; `has_unit`: nobody else gets it meanwhile."""
+        self._line.keep_turn(waiter)
+        if has_unit:
+            self._line.keep(waiter, self.interval_s, self._lease.now_s())
+
+    def secure(self, waiter: Waiter) -> None:
+        """The unit that `wait_s` promised is kept for `waiter` for a while."""
+        self.keep_turn(waiter, True)
+
+    def take(self, waiter: Waiter | None = None) -> None:
         """Take the unit that `wait_s` promised."""
+        self._line.served(waiter)
         assert self.stock > 0, "a unit was taken that was not there"
         self.stock -= 1
         self.used += 1
@@ -223,7 +252,7 @@ class LeasedThrottle:
             self._since_s = now_s = self._lease.now_s()
             if not self.stock and now_s - self._stocked_at_s < _AHEAD_S:
                 self._wish = min(_WISH_MAX, self._wish * 2)  # all used up in no time
-        self._line.setdefault(waiter)
+        self._line.join(waiter)
         self._lease.touch(self)
 
     def change(self, rate: Rate) -> None:
@@ -242,7 +271,7 @@ class LeasedThrottle:
         if trouble:
             return Holdup("lease", self.name, f"{detail}; {trouble}", 0.0, len(self._line))
         # As far as we know; units of others may come before ours.
-        until_s = self.arrival_s - (self.rate.burst - 1) * self._interval_s
+        until_s = self.arrival_s - (self.rate.burst - 1) * self.interval_s
         kind = "rate" if until_s > now_s else "lease"
         return Holdup(kind, self.name, detail, max(now_s, until_s), len(self._line))
 
@@ -252,10 +281,10 @@ class LeasedThrottle:
         """What the broker should know."""
         want = 0
         if self._line:
-            ahead = max(1, min(int(_AHEAD_S / self._interval_s), self.rate.burst))
+            ahead = max(1, min(int(_AHEAD_S / self.interval_s), self.rate.burst))
             want = min(ahead, max(len(self._line), self._wish))
         burst = min(self.rate.burst, COUNT_MAX)
-        return RateAsk(self.key, self._interval_s, burst, self.stock, want, self.used,
+        return RateAsk(self.key, self.interval_s, burst, self.stock, want, self.used,
                        self.used_at_s, self.arrival_s)  # fmt: skip
 
     def granted_more(self, grant: RateGrant) -> None:
@@ -272,9 +301,10 @@ class LeasedThrottle:
         self.give_back()
 
     def give_back(self) -> None:
-        """Units that nobody here used."""
-        if self.stock:
-            self.stock = 0
+        """Units that nobody here used, nor will as soon as it can."""
+        kept = self._kept(None) if self._lease.is_live else 0
+        if self.stock > kept:
+            self.stock = kept
             self._wish = 1
             self._lease.touch(self)
 
@@ -292,16 +322,13 @@ class LeasedThrottle:
         """Nothing is had or wanted, nor remembered for the next broker."""
         return not (self.stock or self._line) and self.arrival_s <= now_s
 
-    @property
-    def _interval_s(self) -> float:
-        return self.rate.period_s / self.rate.count
+    def _kept(self, waiter: Waiter | None) -> int:
+        return self._line.kept_but_for(waiter, self._lease.now_s())
 
     def _release(self) -> None:
         self._is_releasing = True
         try:
-            while self._line and self.stock and self._lease.is_live:
-                waiter = next(iter(self._line))
-                del self._line[waiter]
-                waiter.resume()
+            while self._line and self.stock > self._kept(None) and self._lease.is_live:
+                self._line.pop().resume()
         finally:
             self._is_releasing = False

@@ -19,6 +19,11 @@ from .rate import Rate
 Now: TypeAlias = Callable[[], float]  # monotonic seconds
 
 
+def name_of_rest(name: str) -> str:
+    """Of the throttle that those share who come when there are too many for one of their own."""
+    return f"{name.partition('(')[0]}(all others)"
+
+
 class Holdup(msgspec.Struct, frozen=True):
     """What holds work up, for whoever asks why it does not move."""
 
@@ -75,11 +80,24 @@ class Meter(Protocol):
 class RateMeter(Meter, Protocol):
     """A throttle."""
 
-    def wait_s(self) -> float:
-        """0: one unit may be taken now. Else how long that takes; inf: nobody knows."""
+    @property
+    def interval_s(self) -> float:
+        """Between two units."""
 
-    def take(self) -> None:
+    def wait_s(self, waiter: Waiter | None = None) -> float:
+        """0: `waiter` may take one unit now. Else how long that takes; inf: nobody knows."""
+
+    def take(self, waiter: Waiter | None = None) -> None:
         """Take the unit that `wait_s` promised a moment ago."""
+
+    def has_turn(self, waiter: Waiter) -> bool:
+        """Whether its turn has been kept."""
+
+    def keep_turn(self, waiter: Waiter, has_unit: bool) -> None:
+        """It may take one, but lacks something else; `has_unit`: nobody else gets it meanwhile."""
+
+    def secure(self, waiter: Waiter) -> None:
+        """The unit that `wait_s` promised is for `waiter`, which perhaps cannot use it at once."""
 
     def change(self, rate: Rate) -> None:
         """Another rate, from now on; what was taken before counts."""
@@ -89,9 +107,13 @@ class PlaceMeter(Meter, Protocol):
     """Places."""
 
     limit: int
+    used: int
 
     def take(self, holder: Holder) -> bool:
         """Take a place, which `holder` keeps until it gives it back."""
+
+    def occupy(self, holder: Holder, count: int) -> None:
+        """So many connections of `holder` are there already, whatever the limit says."""
 
     def give(self, holder: Holder) -> None:
         """The connection of one place is closed."""
@@ -99,9 +121,8 @@ class PlaceMeter(Meter, Protocol):
     def is_wanted_of(self, holder: Holder) -> bool:
         """Whether somebody else waits: `holder` keeps no place longer than its turn."""
 
-    @property
-    def is_spare_wanted(self) -> bool:
-        """Whether somebody would have a place whose connection idles."""
+    def is_spare_wanted_of(self, holder: Holder) -> bool:
+        """Whether somebody else would have a place of `holder` whose connection idles."""
 
     def change(self, limit: int) -> None:
         """Another limit, from now on; what is above it goes when its work is done."""

@@ -34,6 +34,12 @@ class Places:
         self._holders[holder] = self._holders.get(holder, 0) + 1
         return True
 
+    def occupy(self, holder: Holder, count: int) -> None:
+        """So many connections of `holder` are there already, whatever the limit says."""
+        if count:
+            self.used += count
+            self._holders[holder] = self._holders.get(holder, 0) + count
+
     def give(self, holder: Holder) -> None:
         """The connection of one place is closed: the next in line may have it."""
         count = self._holders[holder] - 1
@@ -63,10 +69,9 @@ class Places:
         """
         return len(self._line) > (holder in self._line) or self.used > self.limit
 
-    @property
-    def is_spare_wanted(self) -> bool:
-        """Whether somebody would have a place whose connection idles."""
-        return bool(self._line) or self.used > self.limit
+    def is_spare_wanted_of(self, holder: Holder) -> bool:
+        """Whether somebody else would have a place of `holder` whose connection idles."""
+        return self.is_wanted_of(holder)
 
     def state(self) -> Holdup:
         """Why those in the line wait."""
@@ -75,10 +80,11 @@ class Places:
         )
 
     def _ask(self, more: int = 0) -> None:
-        """Who has an idle connection closes one for each in line."""
+        """Who has an idle connection closes one for each in line but itself."""
         wanted = len(self._line) + more - max(0, self.limit - self.used)
         for holder in list(self._holders):
-            while self._asked < wanted and holder in self._holders and holder.has_spare(self):
+            others = wanted - (holder in self._line)
+            while self._asked < others and holder in self._holders and holder.has_spare(self):
                 self._asked += 1
                 holder.yield_place(self)
 

@@ -94,7 +94,7 @@ class ModelPath:
         if self.places.is_wanted_of(self):
             self.give_spare()
         self.pump()
-        if self.places.is_spare_wanted:
+        if self.places.is_spare_wanted_of(self):
             self.give_spare()
         if not self.in_flight:
             self.worker.call_later(IDLE_S, self.rest)

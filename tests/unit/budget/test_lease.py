@@ -79,6 +79,54 @@ def test_idle_connections_are_closed_for_others() -> None:
     assert world.watch.most["site"] <= 4
 
 
+@pytest.mark.parametrize("limit", [1, 3])
+def test_places_do_not_go_to_and_fro_between_workers_with_some_work(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a job of 20 ms every 100 ms: a connection for a second of jobs, not for each."""
+    monkeypatch.setattr("tests.support.budget_world.IDLE_S", 1_000.0)
+    world = make_world(2, limit)
+    opened: list[str] = []
+    watched = world.watch.open
+    monkeypatch.setattr(world.watch, "open", lambda name: (opened.append(name), watched(name)))
+    for _ in range(300):
+        for index in range(2):
+            path(world, index, 0.02).add(1)
+        world.run(0.1)
+    assert min(done(world)) >= 290, "both have their turn"
+    assert len(opened) <= 40
+
+
+def test_who_idles_gives_its_place_at_once() -> None:
+    world = make_world(2, 1)
+    path(world, 0, 0.02).add(1)
+    world.run(1.5)
+    assert path(world, 0).held == 1
+    path(world, 1, 0.02).add(1)
+    world.run(0.1)
+    assert done(world) == [1, 1]
+
+
+def test_what_is_there_when_a_limit_is_new_counts_over_all_workers() -> None:
+    world = make_world(2, 9)
+    places = path(world, 0).places
+    holder = path(world, 0)
+    places.occupy(holder, 3)
+    world.run(0.1)
+    assert world.ledger is not None
+    assert world.ledger.granted(key_of("site")) == 3
+    for index in range(2):
+        worker(world, index).meters.places("site", 2)
+    path(world, 1).add(1)
+    world.run(5.0)
+    assert path(world, 1).done == 0, "three are there, two are allowed"
+    for _ in range(2):
+        places.give(holder)
+    world.run(2.0)
+    assert path(world, 1).done == 1
+    assert world.ledger.granted(key_of("site")) <= 2
+
+
 def test_what_nobody_needs_is_given_back_and_forgotten() -> None:
     world = make_world(2, 4)
     path(world, 0).add(4)
@@ -237,6 +285,24 @@ def test_a_rate_says_what_it_waits_for() -> None:
     assert state.until_s - world.agenda.now_s == pytest.approx(540, abs=1)
 
 
+def test_a_unit_is_kept_for_who_waits_for_another_throttle() -> None:
+    world = make_world(1, 1)
+    world.rate("both", read_rate("1/s, burst 2"))
+    throttle = worker(world, 0).meters.throttle("both", read_rate("1/s, burst 2"))
+    first, second = path(world, 0), ModelPath(worker(world, 0), "site", 0.2)
+    throttle.wait(first)
+    world.run(0.01)
+    assert throttle.wait_s(second) == 0.0
+    throttle.keep_turn(first, has_unit=True)
+    assert throttle.wait_s(second) > 0
+    world.run(1.0)
+    assert throttle.stock == 1, "it is not given back"
+    throttle.wait(second)
+    assert throttle.wait_s(first) == 0.0, "before the line"
+    world.run(5.0)
+    assert throttle.stock == 0, "but not for ever"
+
+
 def test_ten_thousand_sites_are_affordable() -> None:
     world = BudgetWorld(2)
     for number in range(10_000):
@@ -255,6 +321,18 @@ def test_ten_thousand_sites_are_affordable() -> None:
     before = world.messages
     world.run(100.0)
     assert world.messages - before <= 60, "only leases are renewed"
+
+
+def test_those_who_come_beyond_so_many_share_a_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmta.budget.lease.METERS_MAX", 3)
+    meters = worker(make_world(1, 1), 0).meters
+    own = [meters.throttle(f"each(tenant={number})", read_rate("1/min")) for number in range(3)]
+    for one in own:
+        meters.touch(one)
+    rest = [meters.throttle(f"each(tenant={number})", read_rate("1/min")) for number in range(3, 9)]
+    assert {one.name for one in rest} == {"each(all others)"}
+    assert len(set(map(id, rest))) == 1
+    assert meters.throttle("each(tenant=1)", read_rate("1/min")) is own[1]
 
 
 def test_names_have_short_keys() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastmta.budget import LocalMeters
 from fastmta.budget.rate import Rate, rate_text, read_rate
@@ -125,5 +127,95 @@ def test_a_throttle_is_remembered_while_its_burst_is_spent() -> None:
     meters.sweep()
     assert meters.throttle("t", Rate(1, 60.0)).wait_s() > 0
     agenda.now_s += 61.0
+    meters.sweep()
+    assert len(meters) == 0
+
+
+def test_beyond_so_many_the_others_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is forgotten while that would give him a burst again."""
+    monkeypatch.setattr("fastmta.budget.local.THROTTLES_MAX", 10)
+    agenda, rate = Agenda(), Rate(1, 60.0, 2)
+    meters = LocalMeters(agenda.monotonic_s, agenda)
+    for number in range(10):
+        for _ in range(2):
+            meters.throttle(f"each(tenant={number})", rate).take()
+    rest = [meters.throttle(f"each(tenant=more {number})", rate) for number in range(1_000)]
+    assert len(meters) == 11
+    assert len(set(map(id, rest))) == 1
+    for _ in range(2):
+        rest[0].take()
+    assert rest[0].state().name == "each(all others)"
+    del rest
+    agenda.now_s += 119.0
+    assert meters.throttle("each(tenant=3)", rate).wait_s() == 0.0, "one of two"
+    agenda.now_s += 0.5
+    meters.throttle("each(all others)", rate).take()
+    agenda.now_s += 2.0
+    own = meters.throttle("each(tenant=more 5)", rate)
+    assert own.state().name == "each(tenant=more 5)", "there is room again"
+    assert own.wait_s() == pytest.approx(60.0), "but no burst"
+
+
+class _Somebody:
+    def resume(self) -> None:
+        raise AssertionError("nobody waits")
+
+
+def test_a_secured_unit_is_used_late_but_never_beside_the_next() -> None:
+    agenda = Agenda()
+    throttle = Throttle("x", Rate(1.0, 1.0, 1), agenda.monotonic_s, agenda)
+    late, other = _Somebody(), _Somebody()
+    throttle.secure(late)
+    agenda.run(0.6)
+    assert throttle.wait_s(late) == 0.0, "it was held up for a moment"
+    throttle.take(late)
+    assert throttle.wait_s(other) == pytest.approx(1.0), "from when it was used"
+    agenda.run(1.0)
+    throttle.secure(late)
+    agenda.run(24.0)
+    assert throttle.wait_s(other) == 0.0
+    throttle.take(other)
+    assert throttle.wait_s(late) > 0, "its room has run over"
+    agenda.run(1.0)
+    assert throttle.wait_s(late) == 0.0
+    throttle.take(late)
+    assert throttle.wait_s(other) > 0
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=60))
+def test_whatever_is_secured_and_used_late_the_rate_is_kept(
+    burst: int, steps: list[tuple[int, int]]
+) -> None:
+    """Three want units, now and then one secures its unit and uses it later: no stretch of time
+    has more than its burst and its rate allow."""
+    agenda = Agenda()
+    throttle = Throttle("x", Rate(1.0, 1.0, burst), agenda.monotonic_s, agenda)
+    three = [_Somebody() for _ in range(3)]
+    used_s: list[float] = []
+    for who, what in steps:
+        agenda.run(what * 0.35)
+        if throttle.wait_s(three[who]) > 0:
+            continue
+        if what == 1:
+            throttle.secure(three[who])
+        else:
+            throttle.take(three[who])
+            used_s.append(agenda.monotonic_s())
+    for first, begin_s in enumerate(used_s):
+        for last in range(first, len(used_s)):
+            assert last - first + 1 <= burst + (used_s[last] - begin_s) + 1e-6
+
+
+def test_one_that_was_in_use_when_others_were_forgotten_is_remembered() -> None:
+    agenda = Agenda()
+    meters = LocalMeters(agenda.monotonic_s, agenda)
+    rate = Rate(1.0, 1.0, 1)
+    one = meters.throttle("x", rate)
+    agenda.run(10.0)
+    meters.sweep()
+    one.take()
+    del one
+    assert meters.throttle("x", rate).wait_s() == pytest.approx(1.0)
+    agenda.run(10.0)
     meters.sweep()
     assert len(meters) == 0
