@@ -77,6 +77,7 @@ class Connection(asyncio.Protocol):
         "names",
         "opened_s",
         "peer",
+        "session_key",
         "site_key",
         "target",
         "token",
@@ -108,6 +109,7 @@ class Connection(asyncio.Protocol):
         self.use_count = 0  # transactions begun
         self.is_idle = False  # it is in the pool
         self.site_key = b""  # there
+        self.session_key = b""  # there: who may share it
         self.is_paused = False  # the transport holds content that the peer has not taken
         self._unsent_octets = 0  # of that, when it was last looked at
         self._feeder: Feeder | None = None  # while a large content is sent

@@ -93,6 +93,13 @@ class Courier:
         """Attempts whose `done` is still owed."""
         return self._account.owed_count
 
+    def renew(self, options: DeliveryOptions, ports: CourierPorts) -> None:
+        """Open sessions by these from now on; those that are open end when they idle."""
+        self._options = options
+        self._ports = ports
+        self._tour.renew(options, ports)
+        self._pool.renew(options, monotonic())
+
     def start(self, job: Job, site: Site, done: Done) -> None:
         """Begin one attempt; `done(job, result)` is called once, later. Never raises."""
         attempt = Attempt(job, site, done, monotonic())
@@ -143,12 +150,13 @@ class Courier:
 
     def _use_a_session(self, attempt: Attempt) -> None:
         """An idle one of the site, or a new one."""
-        connection = self._pool.take(attempt.key)
+        site_key = attempt.site.key
+        connection = self._pool.take(site_key, attempt.key)
         if connection is None:
-            if self._pool.may_open(attempt.key):
+            if self._pool.may_open(site_key) and not self._pool.make_room(site_key):
                 self._tour.set_out(attempt)
             else:
-                self._pool.wait(attempt.key, partial(self._try, attempt, self._use_a_session))
+                self._pool.wait(site_key, partial(self._try, attempt, self._use_a_session))
             return
         attempt.is_reusing = True
         attempt.used_target = connection.target
@@ -177,6 +185,8 @@ class Courier:
 
     def connection_made(self, connection: Connection) -> None:
         self._pool.add(connection)
+        if connection.attempt is not None:
+            connection.attempt.job.is_connected = True
 
     def session_secured(self, connection: Connection, tls: TlsSession) -> None:
         if self._options.is_tls_told:
@@ -231,15 +241,15 @@ class Courier:
             self._leave_for(connection, attempt, partial(self._tour.go_on, is_deferred=True))
             return
         if is_alive:
-            self._keep(attempt.key, connection)
+            self._keep(attempt, connection)
         self._tour.go_on(attempt, is_open)
 
     def _leave_for(
         self, connection: Connection, attempt: Attempt, step: Callable[[Attempt], None]
     ) -> None:
         """Close a session before `step` opens another one, which would be one more than allowed."""
-        self._pool.leave(attempt.key, connection)
-        self._pool.wait(attempt.key, partial(self._try, attempt, step))
+        self._pool.leave(attempt.site.key, connection)
+        self._pool.wait(attempt.site.key, partial(self._try, attempt, step))
 
     def _go_on_with_rest(
         self, connection: Connection, attempt: Attempt, transaction: Transaction
@@ -250,7 +260,7 @@ class Courier:
         if transaction.trouble is not None or self._is_closing:
             outcome = transaction.trouble or trouble.shut_down()
             if is_alive:
-                self._pool.leave(attempt.key, connection)
+                self._pool.leave(attempt.site.key, connection)
             self._tour.go_on(attempt, attempt.give_up_rest(outcome))
             return
         attempt.take_up_rest()
@@ -305,11 +315,12 @@ class Courier:
 
     # Ends.
 
-    def _keep(self, site_key: bytes, connection: Connection) -> None:
+    def _keep(self, attempt: Attempt, connection: Connection) -> None:
+        site_key = attempt.site.key
         if self._is_closing or connection.target.way is not None:  # a fallback is not the site
             self._pool.leave(site_key, connection)
         else:
-            self._pool.put(site_key, connection, monotonic())
+            self._pool.put(site_key, attempt.key, connection, monotonic())
 
     def _check_drained(self) -> None:
         drained = self._drained

@@ -5,6 +5,8 @@ the ones nobody needs grow old together.
 
 A session that said QUIT counts at its server until the connection is closed. Who would open a new
 one to the site meanwhile waits for that, so that a site never has more connections than attempts.
+For the same reason a session that only one next hop may share makes room for mail of another: what
+is counted is the site.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from .options import DeliveryOptions
 
 
 class Pool:
-    """Every open connection of a courier. An idle one is reached by the key of its site."""
+    """Every open connection of a courier. An idle one is reached by the key of its site, and by one
+    of its own, which says who may share it."""
 
     __slots__ = (
         "_by_age",
@@ -30,6 +33,7 @@ class Pool:
         "_loop",
         "_open",
         "_options",
+        "_renewed_s",
         "_tick_s",
         "_timer",
         "_waiting",
@@ -42,10 +46,17 @@ class Pool:
         self._idle: dict[bytes, list[Connection]] = {}
         self._leaving: dict[bytes, set[Connection]] = {}  # they said QUIT; never empty
         self._waiting: dict[bytes, deque[Callable[[], None]]] = {}  # not more than leave
-        self._farewells: list[tuple[set[Connection], Callable[[], object]]] = []
+        self._farewells: dict[bytes, list[tuple[set[Connection], Callable[[], object]]]] = {}
         self._tick_s = options.tick_s
         self._timer: asyncio.TimerHandle | None = None
         self._by_age: dict[Connection, None] = {}  # the idle ones, those that idle longest first
+        self._renewed_s = 0.0  # who is older was opened by other options
+
+    def renew(self, options: DeliveryOptions, now_s: float) -> None:
+        """Open and keep sessions by these from now on; those that are open end with their mail."""
+        self._options = options
+        self._renewed_s = now_s
+        self.quit_idle()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -61,12 +72,19 @@ class Pool:
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_s, self._tick)
 
-    def take(self, site_key: bytes) -> Connection | None:
-        """The idle session of that site that was used last."""
+    def take(self, site_key: bytes, key: bytes) -> Connection | None:
+        """The idle session of that site, and of that key, that was used last."""
         idle = self._idle.get(site_key)
         if not idle:
             return None
         connection = idle.pop()
+        if connection.session_key != key:
+            idle.append(connection)
+            found = next((one for one in reversed(idle) if one.session_key == key), None)
+            if found is None:
+                return None
+            connection = found
+            idle.remove(connection)
         assert connection.is_idle
         self._rouse(connection)
         return connection
@@ -82,12 +100,13 @@ class Pool:
             0 < messages_max <= connection.use_count
         )
 
-    def put(self, site_key: bytes, connection: Connection, now_s: float) -> None:
+    def put(self, site_key: bytes, key: bytes, connection: Connection, now_s: float) -> None:
         """Keep a session for the next message, or let it say QUIT if it has served enough."""
         options = self._options
         assert not connection.is_idle
         if (
             options.idle_s <= 0
+            or connection.opened_s < self._renewed_s
             or not self.may_go_on(connection)
             or now_s - connection.opened_s >= options.session_age_s_max
             or self.idle_count >= options.idle_sessions_max
@@ -96,6 +115,7 @@ class Pool:
             return
         connection.is_idle = True
         connection.site_key = site_key
+        connection.session_key = key
         connection.deadline_s = now_s + options.idle_s
         self._by_age[connection] = None
         idle = self._idle.get(site_key)
@@ -139,11 +159,17 @@ class Pool:
             del self._leaving[key]
         if next_in_line is not None:
             next_in_line()
-        for farewell in list(self._farewells):
-            connections, done = farewell
+        self._say_farewell(key, connection)
+
+    def _say_farewell(self, key: bytes, connection: Connection) -> None:
+        """Whoever waits for the last of its connections to go is told."""
+        farewells = self._farewells.pop(key, ())
+        for connections, _ in farewells:
             connections.discard(connection)
+        if left := [one for one in farewells if one[0]]:
+            self._farewells[key] = left
+        for connections, done in farewells:
             if not connections:
-                self._farewells.remove(farewell)
                 done()
 
     def leave(self, site_key: bytes, connection: Connection) -> None:
@@ -151,6 +177,16 @@ class Pool:
         connection.site_key = site_key
         self._leaving.setdefault(site_key, set()).add(connection)
         connection.quit()
+
+    def make_room(self, site_key: bytes) -> bool:
+        """Whether there is an idle session, which whoever needs one may not share: it says QUIT."""
+        idle = self._idle.get(site_key)
+        if not idle:
+            return False
+        oldest = idle.pop(0)
+        self._rouse(oldest)
+        self.leave(site_key, oldest)
+        return True
 
     def may_open(self, site_key: bytes) -> bool:
         """Whether a new connection to the site is not one too many; else `wait`."""
@@ -165,19 +201,15 @@ class Pool:
     def close_idle(self, site_key: bytes, done: Callable[[], None]) -> None:
         """Every idle session of the site says QUIT; `done`, on a later turn, once they are gone.
 
-        So are those that said it before. Sessions that only one next hop may share have a key that
-        begins with the site's.
+        So are those that said it before.
         """
-        for key in [key for key in self._idle if key.startswith(site_key)]:
-            for connection in self._idle.pop(key):
-                self._rouse(connection)
-                self.leave(key, connection)
-        leaving: set[Connection] = set()
-        for key, connections in self._leaving.items():
-            if key.startswith(site_key):
-                leaving |= connections
+        for connection in self._idle.pop(site_key, ()):
+            self._rouse(connection)
+            self.leave(site_key, connection)
+        leaving = self._leaving.get(site_key)
         if leaving:
-            self._farewells.append((leaving, partial(self._loop.call_soon, done)))
+            farewell = (set(leaving), partial(self._loop.call_soon, done))
+            self._farewells.setdefault(site_key, []).append(farewell)
         else:
             self._loop.call_soon(done)
 

@@ -16,6 +16,7 @@ from fastmta.route import Target
 from fastmta.route.hop import parse_next_hop
 from fastmta.route.way import TlsLevel, Way
 
+from . import trouble
 from .account import Account
 from .attempt import Attempt
 from .connection import Connection, Owner
@@ -23,6 +24,8 @@ from .opener import hosts_in_clear, open_connection
 from .options import DeliveryOptions
 from .ports import CourierPorts
 from .secure import Scratch
+
+NOWHERE = "none"  # `Outcome.remote` of a connection that did not come about
 
 
 class Tour:
@@ -68,6 +71,13 @@ class Tour:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def renew(self, options: DeliveryOptions, ports: CourierPorts) -> None:
+        """Open connections by these from now on."""
+        self._options = options
+        self._ports = ports
+        if self._scratch is None and ports.contexts is not None:
+            self._scratch = Scratch()
+
     def set_out(self, attempt: Attempt) -> None:
         """To the first target of the site."""
         target = self._next_target(attempt)
@@ -88,7 +98,8 @@ class Tour:
                 assert attempt.places
                 why = why or attempt.outcomes[attempt.places[0]]
                 assert why is not None
-                self._emit(Notice("smtp", why.text, Severity.INFO, attempt.job.message.id))
+                if not _is_unreached(why):  # that has its line
+                    self._emit(Notice("smtp", why.text, Severity.INFO, attempt.job.message.id))
                 self.go_to(attempt, target)
                 return
         self._account.finish(attempt)
@@ -102,6 +113,8 @@ class Tour:
     def leave(self, attempt: Attempt, outcome: Outcome) -> None:
         """No transaction came about at the present target."""
         attempt.trouble = outcome
+        if _is_unreached(outcome):
+            self._emit(Notice("smtp", outcome.text))
         attempt.begun_s = monotonic()  # all the time until now was that of connecting
         attempt.connect_s = attempt.begun_s - attempt.started_s
         try:
@@ -177,6 +190,11 @@ def _may_be_in_clear(way: Way, attempt: Attempt) -> bool:
         and not way.credentials
         and not attempt.job.message.envelope.is_tls_required
     )
+
+
+def _is_unreached(outcome: Outcome) -> bool:
+    """Whether there was nobody to talk to: Postfix logs that by itself, of no message."""
+    return outcome.status == trouble.UNREACHED and outcome.remote == NOWHERE
 
 
 def _detach(connection: Connection) -> bool:

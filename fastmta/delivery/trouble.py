@@ -19,6 +19,7 @@ from .classify import Rules, Verdict
 DEFERRED: Final = OutcomeKind.DEFERRED
 FAILED: Final = OutcomeKind.FAILED
 NO_REQUIRETLS: Final = "5.7.30"  # RFC 8689 5
+UNREACHED: Final = "4.4.1"
 IN_DOUBT: Final = Category.SOFT_IN_DOUBT.value
 _CERTIFICATE: Final = "Server certificate"
 CLOSING: Final = 421  # RFC 5321 3.8: the server closes the session, whatever it was asked
@@ -273,7 +274,7 @@ def forbidden(peer: Peer, kind: str) -> Outcome:
 def unreachable(peer: Peer, reason: str) -> Outcome:
     """No connection came about. `reason` as the system words it: `Connection refused`."""
     text = f"connect to {peer.relay}: {reason}"
-    return Outcome(DEFERRED, "4.4.1", text, Scope.HOST, category=Category.SOFT_CONNECTION.value)
+    return Outcome(DEFERRED, UNREACHED, text, Scope.HOST, category=Category.SOFT_CONNECTION.value)
 
 
 def internal(detail: str) -> Outcome:

@@ -2,9 +2,10 @@
 
 A host that swallows packets keeps an attempt for as long as a connection may take to open. With a
 thousand such hosts every slot would be with one of them, and mail to all others would stand still.
-So an attempt at a site that has not proved that it is there hands its slot back when nothing came
-of it in HUNG_S; it goes on, and counts among the hung ones. There may be only so many of these:
-while they are too many, no site is contacted for the first time.
+So an attempt at a site that has not proved that it is there hands its slot back when no host took
+a connection in SILENT_S, or nothing came of it in HUNG_S; it goes on, and counts among the hung
+ones. There may be only so many of these: while they are too many, no site is contacted for the
+first time.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from fastmta.message.attempt import Job
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .path import Path
 
-HUNG_S = 1.0
-LOOK_S = 0.25  # between looks, while there are contacts
+SILENT_S = 0.3  # twice round the world; a thousand silent sites cost this much of a slot each
+HUNG_S = 3.0
+LOOK_S = 0.1  # between looks, while there are contacts
 
 
 class Contacts:
@@ -29,8 +32,8 @@ class Contacts:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.limit = 0  # of the hung ones
-        self._young: dict[Job, None] = {}  # for its order
-        self._hung: dict[Job, None] = {}
+        self._young: dict[Job, Path] = {}  # in the order of their begins
+        self._hung: set[Job] = set()
         self._line: dict[Callable[[], None], None] = {}
         self._is_looking = False
 
@@ -48,9 +51,10 @@ class Contacts:
         """Call `resume` when one may be tried; again is nothing."""
         self._line.setdefault(resume)
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job, path: Path) -> None:
         """An attempt, in a slot."""
-        self._young[job] = None
+        job.is_connected = False
+        self._young[job] = path
         if not self._is_looking:
             self._is_looking = True
             self._engine.ports.timers.call_later(LOOK_S, self._look)
@@ -62,7 +66,7 @@ class Contacts:
             return False
         if job not in self._hung:
             return False
-        del self._hung[job]
+        self._hung.remove(job)
         while self._line and self.may_begin:
             resume = next(iter(self._line))
             del self._line[resume]
@@ -71,12 +75,15 @@ class Contacts:
 
     def _look(self) -> None:
         now_s = self._engine.ports.clock.monotonic_s()
-        while self._young and self.may_begin:
-            job = next(iter(self._young))
-            if now_s - job.started_at_s < HUNG_S:
+        for job, path in list(self._young.items()):
+            waited_s = now_s - job.started_at_s
+            if waited_s < SILENT_S or not self.may_begin:
                 break
+            if job.is_connected and waited_s < HUNG_S:
+                continue
             del self._young[job]
-            self._hung[job] = None
+            self._hung.add(job)
+            path.hang()
             self._engine.slots.give()
         self._is_looking = bool(self._young)
         if self._is_looking:

@@ -22,12 +22,12 @@ def due_times(
 ) -> Iterable[tuple[int, int]]:
     """(index, due time) of its recipients of `next_hop` that are neither final nor held.
 
-    A recipient that had no attempt yet is due at 0.
+    A recipient that had no attempt yet is due since the message arrived.
     """
     states, envelope = message.states, message.envelope
     for index, forward_path in enumerate(envelope.forward_paths):
         state = states.get(index)
-        due_at_ns = 0
+        due_at_ns = message.arrived_at_ns
         if state is not None and state.status is not RecipientStatus.QUEUED:
             if state.status is not RecipientStatus.DEFERRED:
                 continue

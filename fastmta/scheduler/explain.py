@@ -7,7 +7,7 @@ many paths may have go over the paths once, and over no mail.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -25,6 +25,7 @@ from .reason import (
     CLASSES,
     general_reasons,
     hop_reasons,
+    in_turn,
     lane_reasons,
     limits,
     path_reasons,
@@ -34,6 +35,7 @@ from .retry import NS
 from .table import Table
 from .waiting import Explanation, Waiting, gather
 
+AT_ONCE = 1_000  # paths that are looked at in one turn
 SHOWN_MAX = 20  # of paths of a tenant, of next hops of a domain, of recipients of a message
 _NOBODY: Final = ClientIdentity("", "")
 
@@ -52,6 +54,15 @@ class PathView(msgspec.Struct, frozen=True):
     waiting: int
     next_hops: int
     why: Explanation
+
+
+class SiteLoad(msgspec.Struct, frozen=True):
+    """How busy the path of a next hop is."""
+
+    provider: str
+    in_flight: int
+    limit: int
+    is_open: bool
 
 
 class Explainer:
@@ -150,6 +161,14 @@ class Explainer:
         facts = self._hop_facts(hop)
         return gather("next hop", name, hop_reasons(self._engine, hop), facts=facts, parts=parts)
 
+    def load(self, next_hop: bytes) -> SiteLoad | None:
+        """Of the path that mail of `next_hop` takes; None: it has none now."""
+        hop = self._table.hops.get(next_hop)
+        path = None if hop is None else hop.path
+        if path is None:
+            return None
+        return SiteLoad(path.site.provider, path.in_flight, path.health.limit, path.is_open)
+
     def site(self, label: str) -> list[Explanation]:
         """The paths to the sites of that label."""
         return [self._path(path) for path in self._table.paths.values() if path.site.label == label]
@@ -187,7 +206,39 @@ class Explainer:
         """A page of paths, by label: the first `limit` beyond `after`."""
         ordered = ((_order(path), path) for path in self._table.paths.values())
         found = heapq.nsmallest(limit, (one for one in ordered if one[0] > after))
-        return [self._view(order, path) for order, path in found]
+        behind = self._behind([path for _, path in found])
+        return [self._view(order, path, behind.get(path)) for order, path in found]
+
+    def busiest(self, limit: int) -> Iterator[list[PathView]]:
+        """The `limit` paths with most under way and ready, the last of what is yielded; before
+        it comes nothing, once for every AT_ONCE paths, so that others may have a turn."""
+        known = list(self._table.paths.values())
+        found: list[tuple[int, str, Path]] = []
+        for at in range(0, len(known), AT_ONCE):
+            loads = (
+                (path.in_flight + len(path.ready), _order(path), path)
+                for path in known[at : at + AT_ONCE]
+            )
+            found = heapq.nlargest(limit, (*found, *loads), key=lambda one: one[:2])
+            yield []
+        behind = self._behind([path for _, _, path in found])
+        yield [self._view(order, path, behind.get(path)) for _, order, path in found]
+
+    def _behind(self, paths: Sequence[Path]) -> dict[Path, Hop]:
+        """Of each of `paths` the next hop whose mail in the spool is due first."""
+        shown = dict.fromkeys(paths)
+        behind: dict[Path, Hop] = {}
+        for hop in self._table.hops.values():
+            path = hop.path
+            if path is None or path not in shown or not (hop.is_behind or hop.due_at_ns):
+                continue
+            known = behind.get(path)
+            if known is None or (not hop.is_behind, hop.due_at_ns or 0) < (
+                not known.is_behind,
+                known.due_at_ns or 0,
+            ):
+                behind[path] = hop
+        return behind
 
     def next_hops(self) -> list[bytes]:
         """All that are known now."""
@@ -223,6 +274,7 @@ class Explainer:
         reasons = [*path_reasons(self._engine, hop.path)]
         if lane is not None:
             reasons += lane_reasons(self._engine, hop.path, lane)
+            reasons = in_turn(hop.path, lane, job, reasons)
         return gather("", "", reasons, parts=self._path_parts(hop.path))
 
     def _pending(self, message: Message, index: int, due_at_ns: int) -> Explanation:
@@ -323,8 +375,12 @@ class Explainer:
         parts = (*limits(self._engine, path, subject, lane.holdup), self._path(path))
         return gather("tenant", name, reasons, facts=facts, parts=parts)
 
-    def _view(self, order: str, path: Path) -> PathView:
+    def _view(self, order: str, path: Path, behind: Hop | None) -> PathView:
+        """`behind` has mail in the spool: when nothing is in memory the site waits for that."""
         site, health = path.site, path.health
+        reasons = path_reasons_with(self._engine, path, self._parked(path))
+        if not reasons and behind is not None and not len(path.ready) and not path.in_flight:
+            reasons = [msgspec.structs.replace(self._backlog(behind), about="", name="")]
         return PathView(
             order,
             site.label,
@@ -339,7 +395,7 @@ class Explainer:
             gather(
                 "site",
                 site.label,
-                path_reasons_with(self._engine, path, self._parked(path)),
+                reasons,
                 cause=health.cause,
             ),
         )

@@ -11,6 +11,7 @@ from typing import Protocol
 from fastmta.budget.meter import Meter, RateMeter
 from fastmta.budget.rate import Rate
 from fastmta.budget.shape import NO_LIMITS, Limits, Shape
+from fastmta.budget.turn import wait_for_all
 from fastmta.message.attempt import Job
 from fastmta.route import Site
 from fastmta.route.hop import domain_of, owner_of
@@ -167,16 +168,13 @@ class Gate:
         """Whether a job of `lane` may start: then everything that it needs is taken, else nothing
         that does not come back by itself, and the path or the lane waits for what is missing."""
         path = self._path
-        for throttle in self._throttles:
-            if throttle.wait_s() > 0:
-                path.holdup = throttle
-                throttle.wait(path)
-                return False
-        for throttle in lane.limits.throttles:
-            if throttle not in lane.paid and throttle.wait_s() > 0:
-                path.ready.park(lane, throttle)
-                throttle.wait(lane)
-                return False
+        if self._throttles and (lacking := wait_for_all(self._throttles, path)) is not None:
+            path.holdup = lacking
+            return False
+        own_throttles = lane.limits.throttles
+        if own_throttles and (lacking := wait_for_all(own_throttles, lane)) is not None:
+            path.ready.park(lane, lacking)
+            return False
         if self.tenure is not None and (places := self.tenure.enter()) is not None:
             path.holdup = places
             return False
@@ -187,10 +185,10 @@ class Gate:
                 path.ready.park(lane, own)
                 own.wait(lane)
                 return False
-        for throttle in (*self._throttles, *lane.limits.throttles):
-            if throttle not in lane.paid:
-                throttle.take()
-        lane.paid = ()
+        for throttle in self._throttles:
+            throttle.take(path)
+        for throttle in own_throttles:
+            throttle.take(lane)
         return True
 
     def go_on(self) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from fastmta.budget.meter import Meter, RateMeter
+from fastmta.budget.meter import Meter
 from fastmta.budget.shape import NO_LIMITS, Limits, Shape
 from fastmta.message.attempt import Job
 
@@ -30,8 +30,8 @@ class Lane:
     The order within is first in, first out.
     """
 
-    __slots__ = ("_is_backlog_turn", "_owner", "backlog", "deficit", "fresh", "holdup",
-                 "key", "limits", "paid", "tenant")  # fmt: skip
+    __slots__ = ("__weakref__", "_is_backlog_turn", "_owner", "backlog", "deficit", "fresh",
+                 "holdup", "key", "limits", "tenant")  # fmt: skip
 
     def __init__(
         self, key: str | bytes, tenant: Tenant, owner: LaneOwner, limits: Limits = NO_LIMITS
@@ -45,9 +45,6 @@ class Lane:
         self.backlog: list[Job] = []  # fetched from the spool, or to be tried again
         self.deficit = 0  # recipients that are still its turn's; see `Ready`
         self.holdup: Meter | Shape | None = None  # why it is parked
-        # Units of rates that are taken though nothing has started: the path was held up just when
-        # they came. Else a lane that waits in two lines would lose its turn in one for ever.
-        self.paid: tuple[RateMeter, ...] = ()
         self._is_backlog_turn = False
         self._owner = owner
 
@@ -82,6 +79,16 @@ class Lane:
     def peek_is_fresh(self) -> bool:
         """Whether `pop` would return a fresh job."""
         return bool(self.fresh) and not (self._is_backlog_turn and self.backlog)
+
+    def count_ahead(self, job: Job) -> int:
+        """About how many go before `job`, which waits here. Slow, for explanations."""
+        fresh_count = self.fresh_count
+        for place, one in enumerate(self):
+            if one is job and place < fresh_count:
+                return place + min(place, len(self.backlog))
+            if one is job:
+                return place - fresh_count + min(place - fresh_count + 1, fresh_count)
+        return len(self)
 
     def prefer_fresh(self) -> None:
         """Let a fresh job be next: what was tried before may be what the peer dislikes."""
@@ -124,11 +131,12 @@ class Lane:
         """Never asked."""
 
     def resume(self) -> None:
-        """`Waiter`: what held it up is over."""
-        holdup, self.holdup = self.holdup, None
-        for throttle in self.limits.throttles:
-            is_due = throttle is holdup and len(self) > 0 and throttle not in self.paid
-            if is_due and throttle.wait_s() == 0.0:
-                throttle.take()
-                self.paid += (throttle,)
-        self._owner.reopen(self)
+        """`Waiter`: what held it up is over. Units of rates are secured: the path may be held up
+        just now, and who waits in two lines would lose its turn in one for ever."""
+        if len(self):
+            for throttle in self.limits.throttles:
+                if throttle.wait_s(self) == 0.0:
+                    throttle.secure(self)
+        if self.holdup is not None:
+            self.holdup = None
+            self._owner.reopen(self)

@@ -102,6 +102,19 @@ class Lifecycle:
         for job in refused:
             self._table.recheck(job.next_hop)
 
+    def reserve(self, message: Message) -> None:
+        """Nothing of `message`, which is about to become durable, starts before `begin`."""
+        self._table.residence.claim(message)
+
+    def begin(self, message: Message) -> None:
+        """`message` is durable, and no longer reserved: as `accepted`."""
+        self._table.residence.let_go(message)
+        self.accepted(message)
+
+    def forget(self, message: Message) -> None:
+        """`message` did not become durable after all."""
+        self._table.residence.let_go(message)
+
     def fetched(self, message: Message, hop: Hop, now_ns: int) -> None:
         """The backlog says that recipients of `hop` are due by `now_ns`."""
         resident = self._table.residence.find(message.id)

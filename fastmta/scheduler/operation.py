@@ -8,6 +8,7 @@
                                                     `with_failed`, those that have FAILED
     EXPIRE    not final                  EXPIRED    are given up as at the end of the lifetime: the
                                                     notification and the mark are one record
+    FLUSH     deferred                   DEFERRED   are due now; nothing else of them changes
 
 A message is claimed first: what waits of it leaves RAM, nothing of it starts, and what is under way
 ends. Only then the operation applies to what is pending, so nothing is delivered after the answer.
@@ -47,6 +48,7 @@ class Kind(enum.Enum):
     DELETE = "delete"
     REQUEUE = "requeue"
     EXPIRE = "expire"
+    FLUSH = "flush"
 
 
 class Answer(enum.Enum):
@@ -78,14 +80,17 @@ _TEXTS = {
     Kind.DELETE: "removed",
     Kind.REQUEUE: "requeued",
     Kind.EXPIRE: "expired",
+    Kind.FLUSH: "",  # as at Postfix: the log tells of the attempts
 }
 _HELD = RecipientStatus.HELD
+_DEFERRED = RecipientStatus.DEFERRED
 _STATUS = {
     Kind.HOLD: _HELD,
     Kind.RELEASE: RecipientStatus.QUEUED,
     Kind.DELETE: RecipientStatus.DELETED,
     Kind.REQUEUE: RecipientStatus.REQUEUED,
     Kind.EXPIRE: RecipientStatus.EXPIRED,
+    Kind.FLUSH: _DEFERRED,
 }
 
 
@@ -99,6 +104,8 @@ def changes_of(order: Order, message: Message) -> list[RecipientState]:
         is_held = state.status is _HELD
         if kind is Kind.RELEASE:
             is_meant = is_held
+        elif kind is Kind.FLUSH:
+            is_meant = state.status is _DEFERRED and state.due_at_ns > message.arrived_at_ns
         elif kind in (Kind.DELETE, Kind.EXPIRE):
             is_meant = not state.status.is_final
         else:
@@ -107,7 +114,11 @@ def changes_of(order: Order, message: Message) -> list[RecipientState]:
             is_meant = is_meant or state.status is RecipientStatus.FAILED
         if is_meant:
             text = state.text[:text_characters]
-            changes.append(RecipientState(index, status, state.attempts, 0, text, state.is_warned))
+            # A flush makes it due since it arrived, as mail that was never tried is.
+            due_at_ns = message.arrived_at_ns if kind is Kind.FLUSH else 0
+            changes.append(
+                RecipientState(index, status, state.attempts, due_at_ns, text, state.is_warned)
+            )
     return changes
 
 
@@ -208,7 +219,8 @@ class Operations:
             self._lifecycle.let_go(message)
             task.answer(Answer.NOTHING)
             return
-        events = (Notice("postsuper", _TEXTS[order.kind], queue_id=message.id),)
+        text = _TEXTS[order.kind]
+        events = (Notice("postsuper", text, queue_id=message.id),) if text else ()
         if order.kind is Kind.EXPIRE:
             indices = [change.index for change in changes]
             self._lifecycle.give_up(message, indices, events, task.recorded)

@@ -23,8 +23,8 @@ from .ready import Ready
 NEVER_S = float("inf")
 # Started in a slot that others stand in line for, before they get it: each turn pays for opening a
 # connection, about two replies' time, so a short one is a waste; and none after TURN_S.
-TURN_JOBS = 20
-TURN_S = 8.0
+TURN_JOBS = 40
+TURN_S = 20.0
 REFRESH_RETRY_S = 60.0  # an old site serves on while it cannot be looked up again
 # Looked at for each message; reading them off their classes every time costs more than that.
 _OPEN = PathState.OPEN
@@ -43,7 +43,7 @@ class Owner(Protocol):
         """What is known of the site of `next_hop` is too old."""
 
     def closed(self, path: Path) -> None:
-        """The path began a pause: keep less of its mail in RAM."""
+        """The path began a pause, or hangs: keep less of its mail in RAM."""
 
 
 class Path:
@@ -61,6 +61,7 @@ class Path:
     """
 
     __slots__ = (
+        "__weakref__",
         "_attempted",
         "_engine",
         "_is_pumping",
@@ -76,6 +77,7 @@ class Path:
         "health",
         "holdup",
         "hop_count",
+        "hung",
         "idle_sweeps",
         "in_flight",
         "is_proved",
@@ -100,6 +102,7 @@ class Path:
         self.idle_sweeps = 0  # how often in a row a sweep found nothing to keep it for
         self.is_waiting_for_slot = False
         self.is_proved = False  # somebody there has answered lately
+        self.hung = 0  # attempts in no slot, see `Contacts`
         self.holdup: Meter | Shape | None = None
         self._is_pumping = False
         self._turn_count = 0  # jobs left of a turn
@@ -224,7 +227,7 @@ class Path:
             self.expires_at_s = now_s + REFRESH_RETRY_S
             self._owner.refresh(job.next_hop)
         if not self.is_proved:
-            self._engine.contacts.begin(job)
+            self._engine.contacts.begin(job, self)
         job.slot = ports.doubt.begin(job.message.id)
         ports.deliver.start(job, self.site, self._attempted)
 
@@ -237,6 +240,7 @@ class Path:
             give_lane(job)
         engine = self._engine
         is_hung = engine.contacts.end(job)
+        self.hung -= is_hung
         trouble = result.trouble
         is_own_trouble = False
         if trouble is None:
@@ -270,7 +274,7 @@ class Path:
             return False
         if ready.fresh_count or not ready.backlog_count or self.in_flight >= self.health.limit:
             return False
-        if self._engine.slots.is_fresh_turn:
+        if self._engine.slots.is_fresh_turn or not (self.is_proved or self._may_contact()):
             return False
         lane = ready.next_lane()
         if lane is None or lane.limits:
@@ -314,7 +318,21 @@ class Path:
     @property
     def is_open(self) -> bool:
         """Whether its mail goes, if only at the pace of a limit."""
+        if self.hung and not self.is_proved:
+            return False
         return self.health.state is _OPEN and self.gate.limits.pause is None
+
+    def end_pause(self) -> None:
+        """End the pause after trouble now, if there is one."""
+        if self.health.state is PathState.BACKING_OFF:
+            self._disarm()
+            self._wake()
+
+    def hang(self) -> None:
+        """Nothing came of a first contact so far. RAM is for mail to those who answer."""
+        self.hung += 1
+        if not self.is_proved:
+            self._owner.closed(self)
 
     def _arm(self, delay_s: float) -> None:
         self._disarm()

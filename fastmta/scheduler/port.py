@@ -61,11 +61,11 @@ class Backlog(Protocol):
 
         Ordered by (due, id), from beyond the position `after`: the due time of the last one, 8
         octets big-endian, and its id; `b""` is the beginning. Recipients without an attempt are due
-        at 0. At most `limit`. Fewer only when there are no more, or some were damaged and
-        `next_due_ns` is not later than `now_ns`; else that is the earliest due time later than
-        `now_ns`. Everything released before the call is seen; messages that are in RAM may be
-        among them, then as the same objects. Contents are loaded. Whoever gets a message that is
-        not in RAM holds it from then on, and releases it.
+        since their message arrived. At most `limit`. Fewer only when there are no more, or some
+        were damaged and `next_due_ns` is not later than `now_ns`; else that is the earliest due
+        time later than `now_ns`. Everything released before the call is seen; messages that are
+        in RAM may be among them, then as the same objects. Contents are loaded. Whoever gets a
+        message that is not in RAM holds it from then on, and releases it.
         """
 
     def expired(self, now_ns: int, limit: int, done: Found) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from fastmta.budget.meter import Meter
 from fastmta.budget.shape import Shape
+from fastmta.message.attempt import Job
 
 from .ceiling import Limit, constraints, limits_of
 from .engine import Engine
@@ -105,6 +106,30 @@ def path_reasons_with(
         soonest = min(parked, key=lambda one: one.until_s or NEVER_S)
         return [msgspec.structs.replace(soonest, about="", name="", facts={}, children=())]
     return reasons
+
+
+def in_turn(path: Path, lane: Lane, job: Job, reasons: list[Explanation]) -> list[Explanation]:
+    """The same of one message: where it waits for a rate, what goes before it takes units, too."""
+    meter = lane.holdup if lane.holdup is not None else path.holdup
+    ahead = lane.count_ahead(job)
+    if meter is None or isinstance(meter, Shape) or not ahead:
+        return reasons
+    interval_s = getattr(meter, "interval_s", 0.0)  # places have none
+    state = meter.state()
+    if lane.holdup is None:
+        sharing = [one for one in path.ready.lanes.values() if len(one) and one.holdup is None]
+        weights = sum(one.tenant.weight for one in sharing if _is_beside(one, lane))
+        ahead = ahead * max(1, weights) // lane.tenant.weight
+    later_s = ahead * max(1, state.waiting) * interval_s
+    held = of_holdup(state)
+    return [
+        msgspec.structs.replace(
+            one, detail=f"{one.detail}, about {ahead} go before it", until_s=one.until_s + later_s
+        )
+        if one.waiting is Waiting.RATE and one.detail == held.detail and one.until_s
+        else one
+        for one in reasons
+    ]
 
 
 def lane_reasons(engine: Engine, path: Path, lane: Lane) -> list[Explanation]:

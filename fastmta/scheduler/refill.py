@@ -31,6 +31,8 @@ FETCHES_MAX = 4
 RECHECK_NS = 60 * NS
 
 TURN_READ = 10  # messages read at once where paths stand in line for slots
+TURN_READ_TIGHT = 4  # ... where the pool is full
+TURN_LOW = 4  # left of them when more are read
 TURN_OCTETS = 64 * 1024  # ... and of content
 HOPS_TRIED = 16  # in search of one that may be read
 LOW_WATER = 100  # jobs from the backlog that an open path likes to have ready
@@ -70,14 +72,18 @@ class Refill:
             self._fetch(hop, None, FETCH_MAX)
 
     def _allowance(self, path: Path, hop: Hop) -> int:
+        if path.hung and not path.is_proved:
+            return 0  # the end of what hangs brings us back
         health, slots, residence = path.health, self._engine.slots, self._table.residence
         has_slot = slots.is_free
         can_start = health.limit - path.in_flight
         waiting = path.gate.waiting_at(hop)
         if path.in_flight and slots.is_contended:
-            is_short = path.ready.backlog_count <= 1 and not path.fetches
+            is_short = path.ready.backlog_count <= TURN_LOW and not path.fetches
             # A turn does not end because it was not read ahead; who has none reads nothing.
-            return TURN_READ if is_short and not residence.is_overfull else 0
+            if not is_short or residence.is_overfull:
+                return 0
+            return TURN_READ if residence.has_room else TURN_READ_TIGHT
         if health.state is PathState.OPEN and waiting < LOW_WATER and not slots.is_contended:
             room = residence.room
             if room >= min(FETCH_MIN, residence.messages_max // 8 + 1):
@@ -98,7 +104,9 @@ class Refill:
             return 0
         if slots.is_contended:
             hop.reading.reserved = 1
-            if residence.is_overfull:  # what turns leave behind must not add up over all paths
+            # What turns leave behind must not add up over all paths, nor what waits while sites are
+            # silent: it would take the RAM from those that answer.
+            if residence.is_overfull or not path.is_proved:
                 return 1
             return max(1, min(TURN_READ, TURN_OCTETS // (residence.mean_octets + 1)))
         hop.reading.reserved = min(can_start, slots.free)

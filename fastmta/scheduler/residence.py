@@ -57,6 +57,14 @@ class Residence:
         """What is in RAM of message `id`."""
         return self._by_id.get(id)
 
+    def unclaimed(self) -> list[Message]:
+        """Everything in RAM that nobody claims."""
+        found = []
+        for resident in self._by_id.values():
+            if isinstance(resident, Job) or not resident.is_claimed:
+                found.append(resident.message)
+        return found
+
     def enter(self, job: Job) -> None:
         """`job` is in RAM from now on."""
         message = job.message

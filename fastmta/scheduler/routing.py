@@ -158,11 +158,20 @@ class Routing:
         ports = self._engine.ports
         pause_s = hop.backoff.next_s(ports.random())
         hop.resume_at_s = ports.clock.monotonic_s() + pause_s
-        ports.timers.call_later(pause_s, self._resume, hop)
+        ports.timers.call_later(pause_s, self._end_pause, hop, hop.resume_at_s)
         jobs = list(hop.waiting)
         hop.waiting.clear()
         for job in jobs:  # one line each, then back to `waiting`, or to the backlog
             self._table.lifecycle.unroutable(job, outcome)
+
+    def wake(self, hop: Hop) -> None:
+        """End the pause after a look-up that failed, if there is one."""
+        if hop.state is HopState.BACKING_OFF:
+            self._resume(hop)
+
+    def _end_pause(self, hop: Hop, resume_at_s: float) -> None:
+        if hop.state is HopState.BACKING_OFF and hop.resume_at_s == resume_at_s:
+            self._resume(hop)
 
     def _resume(self, hop: Hop) -> None:
         hop.state = HopState.UNRESOLVED

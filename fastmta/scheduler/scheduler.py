@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from fastmta.budget import Broker
 from fastmta.budget.meter import Meters
 from fastmta.budget.shape import Shape
-from fastmta.message import Message
+from fastmta.message import Envelope, Message
 from fastmta.message.report import Report
 
 from .delay import Delays
@@ -20,6 +21,7 @@ from .health import PathState
 from .lifecycle import Lifecycle
 from .operation import Kind, Operations, Order, Told
 from .port import Ports
+from .standing import Standing
 from .table import Table
 from .waiting import Explanation
 
@@ -54,8 +56,14 @@ class Scheduler:
         self._delays = Delays(self._engine, self._table, self._lifecycle)
         self._operations = Operations(self._engine, self._table, self._lifecycle)
         self.explain = Explainer(self._engine, self._table)  # why anything does not move
+        self.standing = Standing(self._engine, self._table)  # where mail stands, for lists
         # The door for mail: call it on the loop with each message that has become durable.
         self.accepted: Callable[[Message], None] = self._lifecycle.accepted
+        # The same for a message of which nothing may start yet when it becomes durable: before
+        # that, and when it may start, or when it did not become durable.
+        self.reserve: Callable[[Message], None] = self._lifecycle.reserve
+        self.begin: Callable[[Message], None] = self._lifecycle.begin
+        self.forget: Callable[[Message], None] = self._lifecycle.forget
 
     def start(self) -> None:
         """Take up the backlog. Overdue mail comes as fast as windows and RAM let it."""
@@ -96,6 +104,21 @@ class Scheduler:
         """These shapes of an operator hold from now on, and those of the configuration whose names
         they do not have."""
         self._table.shape(overrides)
+
+    def renew(self, options: Options, next_hop: Callable[[bytes, Envelope], bytes]) -> None:
+        """Do as these say from now on. `shape` follows, and `reroute` if `next_hop` may answer
+        otherwise than before.
+
+        Pools in RAM keep their sizes, and scans for delayed mail their delays.
+        """
+        self._engine.options = options
+        self._engine.ports = replace(self._engine.ports, next_hop=next_hop)
+        self._engine.renew()
+
+    def reroute(self) -> None:
+        """`next_hop` and the sites behind next hops may be others: what waits goes back to the
+        backlog, to be read as it is routed now; what is under way ends, and then does so, too."""
+        self._table.reroute()
 
     def operate(self, order: Order, ids: Sequence[bytes], told: Told) -> None:
         """Do to these messages what an operator ordered: see `Operations.operate`."""

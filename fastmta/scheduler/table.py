@@ -11,6 +11,7 @@ see `Refill`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastmta.budget.shape import Shape
@@ -24,7 +25,7 @@ from .health import PathState
 from .hop import Hop, HopState
 from .path import Path
 from .refill import Refill
-from .residence import WINDOWS_GUARANTEED, Residence, Resident
+from .residence import WINDOWS_GUARANTEED, Party, Residence, Resident
 from .retry import NS
 from .routing import Routing
 
@@ -72,7 +73,8 @@ class Table:
         path = hop.path
         residence = self.residence
         if path is not None:
-            is_open = path.health.state is _OPEN and path.gate.limits.pause is None
+            is_open = path.is_proved or not path.hung
+            is_open = is_open and path.health.state is _OPEN and path.gate.limits.pause is None
         else:
             is_open = hop.state is not HopState.BACKING_OFF
         has_room = residence.has_room_to_spare if hop.is_behind else residence.has_room
@@ -213,7 +215,7 @@ class Table:
             state = message.states.get(index)
             if state is None or state.status is RecipientStatus.QUEUED:
                 hop = self.hop(ports.next_hop(forward_path, envelope))
-                hop.reading.lower(tail(0, message.id))
+                hop.reading.lower(tail(message.arrived_at_ns, message.id))
                 self.flag(hop)
             elif state.status is RecipientStatus.DEFERRED:
                 hop = self.hop(ports.next_hop(forward_path, envelope))
@@ -275,7 +277,7 @@ class Table:
         self.routing.resolve(self.hops[next_hop])
 
     def closed(self, path: Path) -> None:
-        """The path began a pause: keep less of its mail in RAM."""
+        """The path began a pause, or hangs: keep less of its mail in RAM."""
         keep = 0 if self.residence.is_half_full else path.health.window.limit
         for job in path.ready.keep_first(keep):
             self.drop(job)
@@ -294,6 +296,35 @@ class Table:
         finally:
             engine.may_start = may_start
         self._pump(list(self.paths.values()))
+
+    def reroute(self) -> None:
+        """Nothing in RAM stays where it was routed to; every site is looked up again.
+
+        All is claimed at once, so that nobody reads mail for its new next hop while an attempt for
+        the old one is under way.
+        """
+        parties = [self.residence.claim(message) for message in self.residence.unclaimed()]
+        self._give_back(parties)
+        self._look_up([hop for hop in self.hops.values() if hop.path is not None])
+
+    def _give_back(self, parties: list[Party]) -> None:
+        for party in parties[:WAKES_PER_TURN]:
+            for job in list(party.jobs.values()):
+                if self.withdraw(job):
+                    self.left(job)
+            if party.jobs:
+                party.on_alone = partial(self.lifecycle.let_go, party.message)
+            else:
+                self.lifecycle.let_go(party.message)
+        if rest := parties[WAKES_PER_TURN:]:
+            self._engine.ports.timers.call_later(TURN_S, self._give_back, rest)
+
+    def _look_up(self, hops: list[Hop]) -> None:
+        for hop in hops[:WAKES_PER_TURN]:
+            if hop.path is not None and self.hops.get(hop.next_hop) is hop:
+                self.routing.resolve(hop)
+        if rest := hops[WAKES_PER_TURN:]:
+            self._engine.ports.timers.call_later(TURN_S, self._look_up, rest)
 
     def sweep(self) -> None:
         """Forget next hops without mail whose look-up is too old, and paths long unused."""

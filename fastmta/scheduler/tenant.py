@@ -124,7 +124,11 @@ class Tenants:
             if not self._rules[number].senders or number in senders
         ]
         found += [number for number in senders if not _asks_who(self._rules[number])]
-        name = self._rules[min(found)].tenant.name if found else login or address or OWN_NAME
+        name = (
+            self._rules[min(found)].tenant.name
+            if found
+            else login or _place_of(address) or OWN_NAME
+        )
         return self.named(name)
 
     def _by_address(self, address: str) -> Iterator[int]:
@@ -151,6 +155,19 @@ class Tenants:
         while dot > 0:  # a.b.c is one of .b.c and of .c
             yield from self._senders.get(domain[dot:], ())
             dot = domain.find(b".", dot + 1)
+
+
+def _place_of(address: str) -> str:
+    """A client by what it cannot change at will: of an IPv6 address its /64."""
+    if ":" not in address:
+        return address
+    try:
+        ip = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if ip.ipv4_mapped is not None or ip.is_loopback:
+        return address
+    return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
 
 
 def _asks_who(rule: TenantRule) -> bool:

@@ -33,8 +33,8 @@ class Lodger(Protocol):
 class Tenure:
     """Its places are kept by name; `Holder` of each."""
 
-    __slots__ = ("_closing", "_engine", "_held", "_path", "_requests", "_turn_ends_s",
-                 "_turn_left", "places")  # fmt: skip
+    __slots__ = ("_closing", "_engine", "_held", "_may_be_crowded", "_path", "_requests",
+                 "_turn_ends_s", "_turn_left", "places")  # fmt: skip
 
     def __init__(self, path: Lodger, engine: Engine) -> None:
         self._path = path
@@ -45,13 +45,22 @@ class Tenure:
         self._requests: list[dict[PlaceMeter, int]] = []  # to close, not answered yet
         self._turn_left = TURN_JOBS
         self._turn_ends_s = 0.0
+        self._may_be_crowded = False  # there may be more than the limits say: they are new
 
     def become(self, places: tuple[PlaceMeter, ...]) -> None:
-        """These limits hold from now on; what is held of others is given back."""
+        """These limits hold from now on; what is held of others is given back.
+
+        What is under way counts, and nothing starts until there is less than the limits say.
+        """
         gone = [one for one in self.places if one not in places]
         if self._path.is_proved and any(one not in self.places for one in places):
             # Connections that idle from before that limit are under no place of it.
             self._engine.ports.deliver.close_idle(self._path.site, _nothing)
+        for one in places:
+            if one not in self.places:
+                self._held[one] = self._path.in_flight
+                one.occupy(self, self._path.in_flight)
+        self._may_be_crowded = True
         self.places = places
         for one in gone:
             count = self._held.pop(one, 0)
@@ -63,6 +72,10 @@ class Tenure:
 
     def enter(self) -> PlaceMeter | None:
         """A job is about to start: None, or what it has to wait for (and does)."""
+        if self._may_be_crowded and (crowded := self._crowded()) is not None:
+            self.give_spare()
+            crowded.wait(self)
+            return crowded
         if self._is_turn_over():
             self.give_spare()
         in_flight = self._path.in_flight
@@ -72,6 +85,13 @@ class Tenure:
                     places.wait(self)
                     return places
                 self._held[places] = self._held.get(places, 0) + 1
+        return None
+
+    def _crowded(self) -> PlaceMeter | None:
+        for places in self.places:
+            if places.used > places.limit and self._held.get(places):
+                return places
+        self._may_be_crowded = False
         return None
 
     def has_room(self, holdup: object) -> bool:
@@ -98,7 +118,7 @@ class Tenure:
 
     def rest(self) -> None:
         """The path has nothing to start: who wants its places may have them."""
-        if any(places.is_spare_wanted for places in self.places):
+        if any(places.is_spare_wanted_of(self) for places in self.places):
             self.give_spare()
 
     def give_spare(self) -> None:

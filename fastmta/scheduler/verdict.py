@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from fastmta.event import Event, RecipientTried
 from fastmta.event.hold import RecipientHeld
 from fastmta.message import (
@@ -59,7 +61,8 @@ def judge(engine: Engine, job: Job, result: AttemptResult, is_free: bool) -> Ver
         if kind is OutcomeKind.HELD:
             _hold(verdict, message, index, outcome)
             continue
-        verdict.events.append(tried(engine, job, result, index, outcome))
+        event = tried(engine, job, result, index, outcome)
+        verdict.events.append(event)
         if kind is OutcomeKind.DELIVERED:
             verdict.changes.append(delivered(message, index))
             if message.envelope.dsn is not None:
@@ -81,6 +84,7 @@ def judge(engine: Engine, job: Job, result: AttemptResult, is_free: bool) -> Ver
         else:  # one random number for all: who was deferred together comes back together
             status = RecipientStatus.DEFERRED
             due_at_ns = now_ns + int(retry.delay_s(attempts, random) * NS)
+            verdict.events[-1] = msgspec.structs.replace(event, due_at_ns=due_at_ns)
         text = outcome.text[:TEXT_CHARACTERS_MAX]
         is_warned = _is_warned(message, index)
         verdict.changes.append(RecipientState(index, status, attempts, due_at_ns, text, is_warned))
@@ -124,9 +128,10 @@ def tried(
     age_s = (clock.wall_ns() - message.arrived_at_ns) * 1e-9
     before_s = age_s - (now_s - job.entered_at_s)
     next_hop = job.next_hop  # never empty
+    envelope = message.envelope
     return RecipientTried(
         message.id,
-        message.envelope.forward_paths[index],
+        envelope.forward_paths[index],
         outcome.remote,
         (
             before_s if before_s > 0.0 else 0.0,
@@ -140,6 +145,10 @@ def tried(
         result.connection_use,
         "smtp" if next_hop[0] == _S else _transport(next_hop),
         outcome.category,
+        next_hop,
+        outcome.diagnostic,
+        envelope.reverse_path,
+        message.attempts_of(index) + 1 if message.states else 1,
     )
 
 

@@ -31,6 +31,7 @@ class Receivers:
         self._agenda = agenda
         self.behaviours: dict[str, Behaviour] = {}
         self.latency_s: dict[str, float] = {}
+        self.silent: set[str] = set()  # no host of these takes a connection
         self.in_flight: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.most_together = 0
@@ -42,6 +43,7 @@ class Receivers:
 
     def start(self, job: Job, site: Site, done: Callable[[Job, AttemptResult], None]) -> None:
         label = site.label
+        job.is_connected = label not in self.silent
         self.attempts[label] += 1
         self.in_flight[label] += 1
         self.most[label] = max(self.most[label], self.in_flight[label])

@@ -165,11 +165,12 @@ class ModelSpool:
         found = []
         for index, path in enumerate(message.envelope.forward_paths):
             state = message.states.get(index)
-            due = 0
+            due = message.arrived_at_ns
             if state is not None:
                 if state.status.is_final or state.status is RecipientStatus.HELD:
                     continue
-                due = state.due_at_ns if state.status is RecipientStatus.DEFERRED else 0
+                if state.status is RecipientStatus.DEFERRED:
+                    due = state.due_at_ns
             found.append((self._next_hop(path, message.envelope), due))
         return found
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from fastmta.budget.rate import Rate
+from fastmta.budget.shape import Shape
 from fastmta.message import OutcomeKind
 from fastmta.route import RouteProblem
 from fastmta.scheduler import Options, SiteOptions, Waiting
@@ -54,6 +56,37 @@ def test_rate() -> None:
     (one,) = world.scheduler.explain_message(message.id)
     assert one.waiting is Waiting.RATE
     assert one.until_s == pytest.approx(world.agenda.now_s + 100, abs=0.1)
+
+
+@pytest.mark.parametrize("by", ["site", "tenant"])
+def test_the_next_try_of_a_message_counts_what_goes_before_it(by: str) -> None:
+    shape = Shape(name="slow", rate=Rate(1, 10.0), **{by: ("*",)})
+    world = World(Options(shapes=(shape,)))
+    messages = [world.send(b"a@x.example", client="10.0.0.1") for _ in range(30)]
+    world.run(0.5)
+    said = {}
+    for number in (1, 2, 10, 29):
+        (one,) = world.scheduler.explain_message(messages[number].id)
+        assert one.waiting is Waiting.RATE
+        assert number == 1 or f"about {number - 1} go before it" in one.detail
+        said[messages[number].id] = one.until_s
+    world.run(400.0)
+    for at_s, id, _ in world.receivers.log:
+        if id in said:
+            assert at_s == pytest.approx(said[id], abs=1.0)
+
+
+def test_a_list_says_when_mail_is_due_that_waits_in_the_spool_alone() -> None:
+    world = World()
+    world.receivers.behaviours["x.example"] = answer(DEFERRED)
+    message = world.send(b"a@x.example")
+    world.send(b"a@y.example")
+    world.run(5.0)
+    first, second = world.scheduler.explain.paths("", 10)
+    assert (first.label, first.waiting, first.why.waiting) == ("x.example", 0, Waiting.DUE)
+    left_s = (message.states[0].due_at_ns - world.agenda.wall_ns()) / 10**9
+    assert first.why.until_s == pytest.approx(world.agenda.now_s + left_s)
+    assert second.why.waiting is Waiting.NOTHING
 
 
 def test_look_up_then_its_pause() -> None:

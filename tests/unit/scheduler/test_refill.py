@@ -2,6 +2,8 @@
 
 import pytest
 
+from fastmta.budget.rate import Rate
+from fastmta.budget.shape import Shape
 from fastmta.message import Message, OutcomeKind, RecipientStatus
 from fastmta.message.attempt import AttemptResult, Job
 from fastmta.route import RouteProblem, Site
@@ -231,6 +233,27 @@ def test_older_mail_gets_its_turns_though_more_comes_in_than_goes_out() -> None:
         world.run(0.01)
     assert len(world.spool.rows) > 1_500
     assert not old & set(world.spool.rows), "all that waited when this began has been delivered"
+
+
+def test_mail_tried_again_has_its_place_among_fresh_mail_beyond_a_rate() -> None:
+    """Two a second come in, one goes out: what spilled later is not before what was due earlier."""
+    shape = Shape(name="slow", site=("x.example",), rate=Rate(1, 1.0))
+    world = World(Options(ram_messages=10, site=SiteOptions(connections=2), shapes=(shape,)))
+    world.receivers.behaviours["x.example"] = answer(DEFERRED)
+    first = world.send(b"a@x.example")
+    world.run(0.5)
+    due_at_ns = first.states[0].due_at_ns
+    world.receivers.behaviours.clear()
+    while world.agenda.wall_ns() < due_at_ns:
+        world.send(b"b@x.example")
+        world.run(0.5)
+    ahead = len(world.spool.rows) + world.scheduler.counts.ram_jobs - 1
+    assert ahead > 100
+    for _ in range(4 * (ahead + 20)):  # every other turn is that of mail that just came
+        world.send(b"b@x.example")
+        world.run(0.5)
+    assert world.state(first) is RecipientStatus.DELIVERED
+    assert len(world.spool.rows) > ahead
 
 
 def test_the_cursor_is_lowered_to_what_is_put_back() -> None:

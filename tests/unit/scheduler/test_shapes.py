@@ -284,6 +284,30 @@ def test_idle_connections_from_before_a_cap_are_closed() -> None:
     assert world.receivers.open.total() == 3
 
 
+def test_what_is_under_way_counts_for_a_cap_that_is_new() -> None:
+    world = World()
+    world.provider_of.update({"a.example": "big", "b.example": "big"})
+    for site in ("a.example", "b.example"):
+        world.receivers.latency_s[site] = 2.0
+        send(world, site, 40)
+    world.run(1.0)
+    assert world.receivers.in_flight.total() == 10
+    world.scheduler.shape([Shape(name="cap", provider=("big",), connections=3)])
+    log = world.receivers.log
+    world.run(0.9)
+    assert len(log) == 10, "nothing starts while there are more than three"
+    since_s = world.agenda.now_s + 0.2
+    for _ in range(600):
+        world.run(0.1)
+        assert world.agenda.now_s < since_s or world.receivers.in_flight.total() <= 3
+    assert world.receivers.closings < 60
+    labels = Counter(label for at_s, _, label in log if at_s > since_s)
+    assert min(labels.values()) > 20, "both have their turns"
+    assert len(log) > 80 * 0.9
+    world.run(20.0)
+    assert len(world.spool.final) == 80
+
+
 def test_mail_of_a_domain_that_several_tenants_wait_for_fills_no_ram_and_says_why() -> None:
     shapes = (
         Shape(name="slow", domain=("a.example",), rate=Rate(20, 60.0, 2)),
