@@ -76,18 +76,18 @@ cdef int send_signal(int fd) noexcept nogil:
 
 cdef enum:
     ID_HALF_OCTETS = 8
+    DIGIT_COUNT = 52
 
-cdef const unsigned char *DIGITS = (
-    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-)
+# Those of Postfix's long queue ids, without vowels: some log tools take nothing else for one.
+cdef const unsigned char *DIGITS = b"0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"
 
 
 cdef void encode_half(unsigned char *out, uint64_t value) noexcept nogil:
     cdef int at = ID_HALF_OCTETS
     while at:
         at -= 1
-        out[at] = DIGITS[value % 62]
-        value //= 62
+        out[at] = DIGITS[value % DIGIT_COUNT]
+        value //= DIGIT_COUNT
 
 
 @cython.final
@@ -388,7 +388,11 @@ cdef class Log:
 
 
 def encode_id(uint64_t prefix, uint64_t counter):
-    """A queue id: 8 digits base 62 of each number, in ASCII order, so ids sort as the numbers."""
+    """A queue id: 8 digits base 52 of each number, in ASCII order, so ids sort as the numbers.
+
+    Ids of earlier versions, of base 62, cannot come again: a boot number is seconds since 1970, and
+    of those of this century the first digit is another one.
+    """
     cdef bytes id = PyBytes_FromStringAndSize(NULL, 2 * ID_HALF_OCTETS)
     cdef unsigned char *out = <unsigned char *>PyBytes_AS_STRING(id)
     encode_half(out, prefix)

@@ -5,6 +5,7 @@ LMDB's order of keys is the order of the numbers.
                value 0 position u64 | 8 size_octets u32 | 12 applied position u64
                      20 arrived_at_ns u64 | 28 expires_at_ns u64 | 36 recipients u32
                      40 pending u32 | 44 octets of the record in the log u32
+                     48 octets of the reverse-path u16 | 50 reverse-path | tenant
     recipient  key id 16 | index u32                       value: msgpack, see rows.py
     hop        key next hop | 00 | due_at_ns u64 | id 16   value: recipients u32 [| long next hop]
     expiry     key expires_at_ns u64 | id 16               value: empty
@@ -23,7 +24,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 
 cdef enum:
     ID_OCTETS = 16
-    MESSAGE_VALUE_OCTETS = 48
+    MESSAGE_FIXED_OCTETS = 50
+    PATH_OCTETS_MAX = 0xFFFF
 
 
 cdef inline unsigned char *put32_big(unsigned char *p, uint32_t value) noexcept nogil:
@@ -56,10 +58,15 @@ cdef int check_id(bytes id) except -1:
 
 def pack_message(
     uint64_t position, uint32_t size_octets, uint64_t applied, uint64_t arrived_at_ns,
-    uint64_t expires_at_ns, uint32_t recipients, uint32_t pending, uint32_t log_octets
+    uint64_t expires_at_ns, uint32_t recipients, uint32_t pending, uint32_t log_octets,
+    bytes reverse_path not None=b"", bytes tenant not None=b""
 ):
     """Value of a `message` row."""
-    cdef bytes value = PyBytes_FromStringAndSize(NULL, MESSAGE_VALUE_OCTETS)
+    cdef Py_ssize_t path_octets = min(PyBytes_GET_SIZE(reverse_path), <Py_ssize_t>PATH_OCTETS_MAX)
+    cdef Py_ssize_t tenant_octets = PyBytes_GET_SIZE(tenant)
+    cdef bytes value = PyBytes_FromStringAndSize(
+        NULL, MESSAGE_FIXED_OCTETS + path_octets + tenant_octets
+    )
     cdef unsigned char *p = <unsigned char *>PyBytes_AS_STRING(value)
     p = put64_big(p, position)
     p = put32_big(p, size_octets)
@@ -68,28 +75,37 @@ def pack_message(
     p = put64_big(p, expires_at_ns)
     p = put32_big(p, recipients)
     p = put32_big(p, pending)
-    put32_big(p, log_octets)
+    p = put32_big(p, log_octets)
+    p[0] = path_octets >> 8
+    p[1] = path_octets & 255
+    memcpy(p + 2, PyBytes_AS_STRING(reverse_path), path_octets)
+    memcpy(p + 2 + path_octets, PyBytes_AS_STRING(tenant), tenant_octets)
     return value
 
 
 def unpack_message(bytes value not None):
-    """Position, size, applied position, arrival, expiry, recipients, pending, octets in the log."""
+    """Position, size, applied position, arrival, expiry, recipients, pending, octets in the log,
+    reverse-path, tenant."""
     cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(value)
-    if PyBytes_GET_SIZE(value) != MESSAGE_VALUE_OCTETS:
+    cdef Py_ssize_t octets = PyBytes_GET_SIZE(value)
+    cdef Py_ssize_t path_end = MESSAGE_FIXED_OCTETS
+    if octets >= MESSAGE_FIXED_OCTETS:
+        path_end += p[48] << 8 | p[49]
+    if octets < path_end:
         raise ValueError("not a message row")
     return (
         get64_big(p), get32_big(p + 8), get64_big(p + 12), get64_big(p + 20),
         get64_big(p + 28), get32_big(p + 36), get32_big(p + 40),
-        get32_big(p + 44),
+        get32_big(p + 44), value[MESSAGE_FIXED_OCTETS:path_end], value[path_end:],
     )
 
 
 def move_message(bytes value not None, uint64_t position):
     """The same `message` row at another position of the log."""
     cdef bytes moved
-    if PyBytes_GET_SIZE(value) != MESSAGE_VALUE_OCTETS:
+    if PyBytes_GET_SIZE(value) < MESSAGE_FIXED_OCTETS:
         raise ValueError("not a message row")
-    moved = PyBytes_FromStringAndSize(PyBytes_AS_STRING(value), MESSAGE_VALUE_OCTETS)
+    moved = PyBytes_FromStringAndSize(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
     put64_big(<unsigned char *>PyBytes_AS_STRING(moved), position)
     return moved
 

@@ -67,6 +67,7 @@ class Clerk:
         self._is_committing = False
         self._is_stuck = False
         self._failed_rebuilds = 0
+        self._wanted: dict[str, int] | None = None  # of the index that is to come after the next
         self._timer: asyncio.TimerHandle | None = None
         self._serving: asyncio.Handle | None = None
         self._asking: list[tuple[Query | Question, Answer]] = []
@@ -267,6 +268,24 @@ class Clerk:
         """The index failed: rebuild it from the logs."""
         text = f"the index failed ({problem}) and is being rebuilt from the log"
         self._emit(Notice("spool", text, Severity.ERROR))
+        self._begin_anew()
+
+    def remake(self, identity: dict[str, int]) -> None:
+        """Rows are made otherwise from now on: make the index anew; it says `identity` of itself.
+
+        One that is being rebuilt may have rows of both kinds: it is made once more.
+        """
+        if self.is_indexed:
+            self._indexer.discard(identity)
+        else:
+            self._wanted = identity
+
+    def discarded(self) -> None:
+        """There is no index any more, and every answer that came of it is here."""
+        if self.is_indexed:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self.is_indexed = self._is_committing = self._is_stuck = False
         self.checkpoint = self._writer.end
         self._trimmer.stop()
@@ -299,6 +318,9 @@ class Clerk:
         if self._asking and self._serving is None:
             self._serving = self._loop.call_soon(self._serve)
         self.arm()
+        if self._wanted is not None:
+            wanted, self._wanted = self._wanted, None
+            self.remake(wanted)
 
     def unanswered(self, query: Query | Question, done: Answer) -> None:
         """The index was lost before it answered."""

@@ -17,6 +17,7 @@
     domain:gmail.com      its domain
     dest:gmail.com        its next hop: the domain, or the relay
     status:deferred       queued, deferred, held; or failed, which other recipients may be
+    code:4.7.*            the enhanced status code of the last reply, or its three digits
 
 Letters of addresses, domains and tenants are compared without case.
 """
@@ -38,6 +39,8 @@ _VALUE = re.compile(r'(?P<value>(?:"[^"]*"|[^\s"])*)')
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _OCTETS = {"": 1, "k": 1 << 10, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+# The reply in the text of an outcome, as deliveries write it: `host x[y] said: 450 4.2.0 later`.
+_REPLY = re.compile(r": ([2-5][0-9]{2})(?:[ -](?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.]))?|\Z)")
 _STATUS = {
     "queued": RecipientStatus.QUEUED,
     "deferred": RecipientStatus.DEFERRED,
@@ -88,6 +91,8 @@ class Filter:
         self.recipients: list[re.Pattern[bytes]] = []
         self.domains: list[re.Pattern[bytes]] = []
         self.next_hops: list[re.Pattern[bytes]] = []
+        self.codes: list[re.Pattern[bytes]] = []
+        self.globs: list[tuple[str, list[bytes]]] = []  # all of these as they were written
         self.statuses: frozenset[RecipientStatus] = frozenset()
         self.age_ns = Limits()
         self.arrived_at_ns = Limits()
@@ -96,7 +101,7 @@ class Filter:
     @property
     def needs_states(self) -> bool:
         """Whether the recipients' states decide."""
-        return bool(self.statuses or self.needs_recipients)
+        return bool(self.statuses or self.codes or self.needs_recipients)
 
     @property
     def needs_recipients(self) -> bool:
@@ -143,7 +148,14 @@ class Filter:
     def accepts_state(self, state: RecipientState | None) -> bool:
         """Whether a recipient in this state may be meant."""
         status = RecipientStatus.QUEUED if state is None else state.status
-        return status in self.statuses if self.statuses else not status.is_final
+        if not (status in self.statuses if self.statuses else not status.is_final):
+            return False
+        return not self.codes or self._accepts_code("" if state is None else state.text)
+
+    def _accepts_code(self, text: str) -> bool:
+        match = _REPLY.search(text)
+        found = [] if match is None else [one.encode() for one in match.groups() if one]
+        return all(any(pattern.fullmatch(one) for one in found) for pattern in self.codes)
 
     def _accepts_path(self, path: bytes, envelope: Envelope, next_hop: NextHop) -> bool:
         domain = path[path.rfind(b"@") + 1 :]
@@ -225,15 +237,15 @@ def _translate(pattern: bytes) -> bytes:
 
 
 def _set_ids(found: Filter, sign: str, value: str, column: int) -> None:
-    found.ids.append(_compile(_patterns(value), re.RegexFlag(0)))
+    found.ids.append(_compile(_noted(found, "id", _patterns(value)), re.RegexFlag(0)))
 
 
 def _set_senders(found: Filter, sign: str, value: str, column: int) -> None:
-    found.senders.append(_compile(_addresses(value)))
+    found.senders.append(_compile(_noted(found, "from", _addresses(value))))
 
 
 def _set_recipients(found: Filter, sign: str, value: str, column: int) -> None:
-    found.recipients.append(_compile(_addresses(value)))
+    found.recipients.append(_compile(_noted(found, "to", _addresses(value))))
 
 
 def _addresses(value: str) -> list[str]:
@@ -241,15 +253,26 @@ def _addresses(value: str) -> list[str]:
 
 
 def _set_tenants(found: Filter, sign: str, value: str, column: int) -> None:
-    found.tenants.append(_compile(_patterns(value)))
+    found.tenants.append(_compile(_noted(found, "tenant", _patterns(value))))
 
 
 def _set_domains(found: Filter, sign: str, value: str, column: int) -> None:
-    found.domains.append(_compile([one.removeprefix("@") for one in _patterns(value)]))
+    names = [one.removeprefix("@") for one in _patterns(value)]
+    found.domains.append(_compile(_noted(found, "domain", names)))
 
 
 def _set_next_hops(found: Filter, sign: str, value: str, column: int) -> None:
-    found.next_hops.append(_compile(_patterns(value)))
+    found.next_hops.append(_compile(_noted(found, "dest", _patterns(value))))
+
+
+def _set_codes(found: Filter, sign: str, value: str, column: int) -> None:
+    found.codes.append(_compile(_noted(found, "code", _patterns(value))))
+
+
+def _noted(found: Filter, field: str, patterns: list[str]) -> list[str]:
+    octets = [one.encode("utf-8", "surrogateescape") for one in patterns]
+    found.globs.append((field, octets))
+    return patterns
 
 
 def _set_statuses(found: Filter, sign: str, value: str, column: int) -> None:
@@ -303,6 +326,7 @@ _FIELDS: dict[str, tuple[_Setter, str]] = {
     "dest": (_set_next_hops, ":"),
     "tenant": (_set_tenants, ":"),
     "status": (_set_statuses, ":"),
+    "code": (_set_codes, ":"),
     "age": (_set_age, "<>"),
     "arrived": (_set_arrived, "<>"),
     "size": (_set_size, "<>"),

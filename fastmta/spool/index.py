@@ -33,11 +33,13 @@ from .problem import SpoolError
 from .reserve import Reserve
 from .rows import Batch, Keys, Move, RecipientRow, decode_recipient, name_in_key
 from .segment import Logs
+from .walking import Walking
 
 LOCK_OCTETS = 16 * 1024  # more than its 126 reader slots take
 MAP_OCTETS = 64 * 1024**3  # address space only: far above need, never resized
 LIB_VERSION = 0  # the 0.9 engine
-FORMAT = 2
+# 2: mail that had no attempt was due at 0; 3: no addresses. Such an index is made anew.
+FORMAT = 4
 _NAMES = ("message", "recipient", "hop", "expiry", "tenant", "waiting")
 _BAD_KEPT = 2  # bad indexes
 _ID_OCTETS = 16
@@ -55,6 +57,8 @@ class MessageRow(NamedTuple):
     recipient_count: int
     pending: int
     log_octets: int
+    reverse_path: bytes
+    tenant: bytes
 
 
 class IndexedMessage(NamedTuple):
@@ -95,6 +99,7 @@ class Index:
         if not os.path.isdir(path):
             make_directory(path)
         _reserve_lock_file(os.path.join(path, "lock.mdb"))
+        self.walking = Walking(path)
         self._reserve = Reserve(path)
         self._reserve.prepare()
         self._env = lmdb.open(
@@ -117,6 +122,7 @@ class Index:
 
     def close(self) -> None:
         """Close the environment."""
+        self.walking.close()
         self._reserve.release()
         self._env.close()
 
@@ -280,6 +286,19 @@ class Index:
         """By next hop: how many messages and recipients wait for it. No look at their rows."""
         with self._env.begin(db=self._dbs["waiting"]) as txn:
             return tally.read_all(txn.cursor())
+
+    def waiting_recipients(self) -> int:
+        """How many wait for any next hop."""
+        with self._env.begin(db=self._dbs["waiting"]) as txn:
+            return sum(tally.read(value)[1] for _, value in txn.cursor())
+
+    def held(self) -> int:
+        """How many messages wait for nobody: what is not final of them is on hold."""
+        with self._env.begin() as txn:
+            count, waiting = (
+                txn.stat(self._dbs[name])["entries"] for name in ("message", "expiry")
+            )
+            return int(count - waiting)
 
     def waiting_for(self, next_hop: bytes) -> tuple[int, int]:
         """The same for one next hop."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
@@ -81,7 +82,15 @@ class Lookup(NamedTuple):
 
 
 Answer: TypeAlias = Callable[[list[Message], int | None], None]
-Job: TypeAlias = "Batch | Lookup | tuple[Query | Question, Answer] | Trim | Rebuild"
+
+
+class Discard(NamedTuple):
+    """Throw the index away."""
+
+    identity: dict[str, int]  # of the next one
+
+
+Job: TypeAlias = "Batch | Lookup | tuple[Query | Question, Answer] | Trim | Rebuild | Discard"
 
 
 class Owner(Protocol):
@@ -111,6 +120,9 @@ class Owner(Protocol):
     def rebuilt(self, result: Rebuilt) -> None:
         """The index holds all that the logs told; the next commit makes it complete."""
 
+    def discarded(self) -> None:
+        """The index is gone because it was to go; order another one."""
+
     def rebuild_failed(self, problem: Exception) -> None:
         """There is no index; order the rebuilding again."""
 
@@ -131,6 +143,7 @@ class Indexer:
     ) -> None:
         self._layout = layout
         self._index = index
+        self._identity = index.identity
         self._logs = logs
         self._cold = cold
         self._in_memory = in_memory
@@ -163,6 +176,11 @@ class Indexer:
         """Do one step of it."""
         self._jobs.put(trim)
 
+    def discard(self, identity: dict[str, int]) -> None:
+        """The index is of no use any more: the next one says `identity` of itself. What was asked
+        of it after this is not answered until there is one."""
+        self._jobs.put(Discard(identity))
+
     def rebuild(self, work: Rebuild) -> None:
         """Make a new index."""
         self._jobs.put(work)
@@ -194,6 +212,12 @@ class Indexer:
     def _do(self, job: Job, owner: Owner) -> None:
         if isinstance(job, Rebuild):
             self._rebuild(job, owner)
+        elif isinstance(job, Discard):
+            if not self._is_broken:
+                self._condemn()
+            self._identity = job.identity
+            shutil.rmtree(self._layout.index, ignore_errors=True)
+            self._tell(owner.discarded)
         elif isinstance(job, Lookup):
             self._tell(job.done, self._look(job.ids))
         elif self._is_broken:  # what else was asked of the lost index comes to nothing
@@ -237,7 +261,7 @@ class Indexer:
             if self._is_broken:
                 if os.path.isdir(self._layout.index):
                     move_aside(self._layout.index)
-                self._index = Index(self._layout.index, self._logs, **self._index.identity)
+                self._index = Index(self._layout.index, self._logs, **self._identity)
                 self._is_broken = False
             result = work.run(self._index, self._is_stopping.is_set)
         except Stopped:
@@ -313,6 +337,24 @@ class Indexer:
         """The index; for questions."""
         return self._index
 
+    def read(self, id: bytes, position: int) -> Message | None:
+        """The message whose record stands there, with its content; None when it is damaged."""
+        record = self._record(id, position, 0)
+        return None if record is None else message_of(record, position, self._layout.big_path)
+
+    def message(self, indexed: IndexedMessage) -> Message | None:
+        """As the index knows it, without content; None when it is damaged: whoever fetches it will
+        say so."""
+        row = indexed.row
+        envelope = self.envelope(indexed.id, row)
+        if envelope is None:
+            return None
+        message = Message(indexed.id, envelope, b"", row.arrived_at_ns)
+        message.content = None
+        message.size_octets = row.size_octets
+        message.states, message.pending = indexed.states, row.pending
+        return message
+
     def envelope(self, id: bytes, row: MessageRow) -> Envelope | None:
         """The envelope of a message of the index; None when its record is damaged."""
         held = self._in_memory.get(id)
@@ -323,18 +365,21 @@ class Indexer:
 
     def _read(self, id: bytes, row: MessageRow) -> Record | None:
         """The MSG record of a row; None, with a copy kept, when it is damaged."""
-        segment = self._logs.find(row.position)
+        return self._record(id, row.position, row.size_octets)
+
+    def _record(self, id: bytes, position: int, size_octets: int) -> Record | None:
+        segment = self._logs.find(position)
         if segment is None:
             return None
         segment.pins += 1
         try:
             record = read_message(
-                segment.fd, segment.base, segment.size_octets, segment.epoch, row.position
+                segment.fd, segment.base, segment.size_octets, segment.epoch, position
             )
             if record is None or record[0] != id:
-                octets = row.size_octets + _ENVELOPE_OCTETS_KEPT
-                copy = read_whole(segment.fd, octets, row.position - segment.base)
-                path = f"{self._layout.quarantine}/{row.position:016x}-{len(copy)}"
+                octets = size_octets + _ENVELOPE_OCTETS_KEPT
+                copy = read_whole(segment.fd, octets, position - segment.base)
+                path = f"{self._layout.quarantine}/{position:016x}-{len(copy)}"
                 write_file(path, copy)
                 return None
         except OSError:

@@ -73,6 +73,15 @@ class Ledger:
         """Live messages of which the index knows nothing, or not the latest."""
         return [*self._fresh.values(), *self._changed.values()]
 
+    def unwritten_of(self, ids: Iterable[bytes]) -> dict[bytes, Message]:
+        """Those of these messages of which the index knows nothing, or not the latest."""
+        found: dict[bytes, Message] = {}
+        for id in ids:
+            message = self._changed.get(id) or self._fresh.get(id)
+            if message is not None:
+                found[id] = message
+        return found
+
     def ended(self) -> set[bytes]:
         """Messages that are final, of which the index still has rows."""
         return {entry[0] for entry in self._gone}

@@ -29,6 +29,7 @@ class RecipientRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     next_hop: bytes  # empty: no hop row, because the recipient is final or held
     due_at_ns: Annotated[int, msgspec.Meta(ge=0)]
     state: RecipientState | None = None  # None: queued, no attempt yet
+    forward_path: bytes = b""
 
 
 decode_recipient = msgspec.msgpack.Decoder(RecipientRow).decode
@@ -74,11 +75,14 @@ def log_octets(message: Message) -> int:
     return RECORD_OCTETS_TYPICAL + (message.size_octets if message.file is None else 0)
 
 
-def due_of(state: RecipientState | None) -> int:
-    """When a recipient that is not final is due: at once unless it is deferred."""
+def due_of(message: Message, state: RecipientState | None) -> int:
+    """When a recipient that is not final is due: since it is here, unless it is deferred.
+
+    So mail that is tried again has its place among mail that just came, and neither starves.
+    """
     if state is not None and state.status is RecipientStatus.DEFERRED:
         return state.due_at_ns
-    return 0
+    return message.arrived_at_ns
 
 
 class RowMaker:
@@ -97,6 +101,10 @@ class RowMaker:
 
         return cls(next_hop, options.lifetime_of or lifetime_s)
 
+    def become(self, other: RowMaker) -> None:
+        """Make rows as the other one does. Those that were made are to be made again."""
+        self._next_hop, self._lifetime_of = other._next_hop, other._lifetime_of
+
     @property
     def next_hop(self) -> NextHop:
         """Where mail for a forward-path of an envelope goes."""
@@ -110,7 +118,7 @@ class RowMaker:
         """The earliest due time of the recipients that go to `next_hop`; 0 when there is none."""
         states, envelope = message.states, message.envelope
         due = (
-            due_of(states.get(index))
+            due_of(message, states.get(index))
             for index, path in enumerate(envelope.forward_paths)
             if self._next_hop(path, envelope) == next_hop and not is_final(states.get(index))
         )
@@ -123,11 +131,11 @@ class RowMaker:
         due: dict[tuple[bytes, int], int] = {}
         for index, path in enumerate(envelope.forward_paths):
             state = states.get(index)
-            row = RecipientRow(b"", 0, state)
+            hop, due_at_ns = b"", 0
             if not (is_final(state) or (state and state.status is RecipientStatus.HELD)):
-                row = RecipientRow(self._next_hop(path, envelope), due_of(state), state)
-                place = (row.next_hop, row.due_at_ns)
+                hop, due_at_ns = place = self._next_hop(path, envelope), due_of(message, state)
                 due[place] = due.get(place, 0) + 1
+            row = RecipientRow(hop, due_at_ns, state, path)
             recipients.append((recipient_key(id, index), encode(row)))
         hops: dict[bytes, bytes] = {}
         for (hop, due_at_ns), count in due.items():
@@ -150,6 +158,8 @@ class RowMaker:
             keys.recipient_count,
             message.pending,
             log_octets(message),
+            envelope.reverse_path,
+            envelope.tenant.encode("utf-8", "surrogatepass"),
         )
         return Rows((id, value), recipients, hops, keys)
 

@@ -6,6 +6,7 @@ accepted before it: what the index does not have yet is taken from memory.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -14,16 +15,25 @@ import msgspec
 
 from fastmta.message import Message, RecipientState, RecipientStatus
 
+from .census import CensusTaking
+from .census import Taken as CensusTaken
 from .clerk import Clerk
+from .codec import is_final
+from .entry import RECIPIENTS_MAX, Entered, Entering, Entry, RecipientEntry
 from .filter import Filter
 from .index import IndexedMessage
 from .indexer import Indexer, Query
 from .ledger import Ledger
 from .problem import SpoolError
+from .reading import ReadBack, Reading
+from .reckoning import Reckoning, Sliced, Slicing
 from .rows import RowMaker
 from .sample import Sampled, Sampling
+from .walking import sieve_of
 
-ROWS_AT_ONCE = 200  # looked at in one turn of the index thread
+ROWS_AT_ONCE = 200  # of messages looked at in one turn of the index thread
+WALKED_AT_ONCE = 50_000  # rows that `_walk` goes over meanwhile: some 10 ms, without the GIL
+IN_MEMORY_AT_ONCE = 500  # messages in memory that are looked at in one turn of the loop
 _ID_OCTETS = 16
 RECIPIENTS_SHOWN = 1_000  # of one message
 
@@ -66,6 +76,7 @@ class Page(msgspec.Struct):
     messages: list[Message]  # none if only ids were asked for; without content
     next: bytes | None  # where the next page begins; None: there is none
     error: SpoolError | None = None
+    spent_s: float = 0.0  # of the index thread
 
 
 Taken: TypeAlias = Callable[[list[Message]], None]
@@ -114,8 +125,8 @@ class Search:
         self._clerk.ask(counting, counting.refused)
 
     def first_due(self, next_hop: bytes, done: FirstDue) -> None:
-        """Call `done` with the earliest due time of mail for `next_hop`, 0 when it had no attempt
-        yet, None when there is none."""
+        """Call `done` with the earliest due time of mail for `next_hop` (that it arrived, for
+        what had no attempt yet), None when there is none."""
         looking = _FirstDue(self, next_hop, done)
         self._clerk.ask(looking, looking.refused)
 
@@ -124,6 +135,58 @@ class Search:
         first `limit` by due time, and as many that are in memory only."""
         sampling = Sampling(self, next_hop, limit, done)
         self._clerk.ask(sampling, sampling.refused)
+
+    def entries(self, ids: Sequence[bytes], done: Entered) -> None:
+        """Call `done` with entries of those of these messages that are live, in that order."""
+        entering = Entering(self, _possible(ids), done)
+        self._clerk.ask(entering, entering.refused)
+
+    def reckon(
+        self, filter: Filter, now_ns: int, after: bytes, sum: Reckoning, done: Sliced
+    ) -> None:
+        """Count messages beyond id `after` that `filter` means into `sum`, a bounded number;
+        call `done` with what is left of that to the caller."""
+        slicing = Slicing(self, filter, now_ns, after, sum, done)
+        self._clerk.ask(slicing, slicing.refused)
+
+    def read(self, id: bytes, done: ReadBack) -> None:
+        """Call `done` with one message and its content, in memory or a file; None: there is no
+        such message. Nobody holds it: it is to be looked at."""
+        if len(id) != _ID_OCTETS:
+            done(None)
+            return
+        reading = Reading(self, id, done)
+        self._clerk.ask(reading, reading.refused)
+
+    def enter(self, message: Message) -> Entry:
+        """What lists show of a message in memory."""
+        envelope, states = message.envelope, message.states
+        recipients: list[RecipientEntry] = []
+        for index, path in enumerate(envelope.forward_paths):
+            state = states.get(index)
+            if is_final(state):
+                continue
+            if len(recipients) == RECIPIENTS_MAX:
+                break
+            is_held = state is not None and state.status is RecipientStatus.HELD
+            next_hop = b"" if is_held else self._maker.next_hop(path, envelope)
+            recipients.append(RecipientEntry(path, next_hop, state))
+        return Entry(
+            message.id,
+            message.arrived_at_ns,
+            self._maker.expires_at_ns(message),
+            message.size_octets,
+            envelope.reverse_path,
+            envelope.tenant,
+            len(envelope.forward_paths),
+            message.pending,
+            recipients,
+        )
+
+    def census(self, next_hops: Sequence[bytes], done: CensusTaken) -> None:
+        """Call `done` with a few numbers about the shard, and what waits for these next hops."""
+        taking = CensusTaking(next_hops, done)
+        self._clerk.ask(taking, taking.refused)
 
     def view(self, message: Message) -> MessageView:
         """What there is to say about `message`."""
@@ -224,6 +287,7 @@ class _Paging:
         self._last = b""  # how far it looked
         self._is_end = False
         self._has_looked = False
+        self._spent_s = 0.0
 
     def refused(self, *_: object) -> None:
         """The spool has failed."""
@@ -231,64 +295,72 @@ class _Paging:
 
     def begin(self) -> None:
         """Note what the index will not have."""
-        ledger, ids = self._search.ledger, self._ids
-        unwritten = {one.id: one for one in ledger.unwritten()}
+        ledger, ids, after = self._search.ledger, self._ids, self._after
         if ids is not None:
-            unwritten = {id: unwritten[id] for id in ids if id in unwritten}
-        self._unwritten = unwritten
+            self._unwritten = ledger.unwritten_of(ids)
+        else:
+            self._unwritten = {one.id: one for one in ledger.unwritten() if one.id > after}
         self._ended = ledger.ended()
 
     def look(self, indexer: Indexer) -> None:
         """Look at a slice of the rows."""
         self._has_looked = True
-        filter, now_ns = self._filter, self._now_ns
-        if self._ids is not None:
-            rows = [(one.id, one.row) for one in indexer.index.find(list(self._ids))]
-        else:
-            rows = indexer.index.page(self._after, ROWS_AT_ONCE)
-        needs_rows = filter.needs_states or not self._ids_only
-        needs_envelope = filter.needs_envelope or not self._ids_only
-        self._is_end = self._ids is not None or len(rows) < ROWS_AT_ONCE
-        meant = {
-            id
-            for id, row in rows
-            if filter.accepts_row(id, row.arrived_at_ns, row.size_octets, now_ns)
-        }
-        known: dict[bytes, IndexedMessage] = {}
-        if needs_rows or needs_envelope:
-            known = {one.id: one for one in indexer.index.find(sorted(meant))}
-        for id, _ in rows:
+        begin_s = time.thread_time()
+        self._look(indexer)
+        self._spent_s = time.thread_time() - begin_s
+
+    def _look(self, indexer: Indexer) -> None:
+        last = self._after
+        for id, is_certain in self._candidates(indexer):
             if len(self._found) >= self._limit:
-                self._is_end = False
+                self._is_end, self._last = False, last
                 return
-            self._last = id
-            if id not in meant:
-                continue
-            if not known:
+            last = id
+            if is_certain and self._ids_only:
                 self._found.append((id, None))
                 continue
-            indexed = known[id]
-            states = (recipient.state for recipient in indexed.recipients.values())
-            if filter.needs_states and not any(map(filter.accepts_state, states)):
-                continue
-            message = None
-            if needs_envelope:
-                message = self._message(indexer, indexed)
-                if message is None or not self._search.accepts(filter, message, now_ns):
-                    continue
-            self._found.append((id, message))
+            for indexed in indexer.index.find([id]):
+                self._examine(indexer, indexed)
 
-    def _message(self, indexer: Indexer, indexed: IndexedMessage) -> Message | None:
-        """As the index knows it; None when it is damaged: whoever fetches it will say so."""
-        row = indexed.row
-        envelope = indexer.envelope(indexed.id, row)
-        if envelope is None:
-            return None
-        message = Message(indexed.id, envelope, b"", row.arrived_at_ns)
-        message.content = None
-        message.size_octets = row.size_octets
-        message.states, message.pending = indexed.states, row.pending
-        return message
+    def _candidates(self, indexer: Indexer) -> list[tuple[bytes, bool]]:
+        """Ids of messages that may be meant, and whether that is certain; how far that goes."""
+        filter, index = self._filter, indexer.index
+        if self._ids is not None:
+            self._is_end = True
+            return [(id, False) for id in self._ids]
+        rows = index.walking.rows()
+        if rows is not None:
+            try:
+                limit = min(self._limit, ROWS_AT_ONCE)
+                sieve = sieve_of(filter, self._now_ns)
+                *found, self._last, self._is_end = rows.find(
+                    sieve, self._after, limit, WALKED_AT_ONCE
+                )
+                return list(zip(*found, strict=True))
+            except ValueError:
+                index.walking.is_off = True
+        slice = index.page(self._after, ROWS_AT_ONCE)
+        self._is_end = len(slice) < ROWS_AT_ONCE
+        self._last = slice[-1][0] if slice else self._after
+        is_certain = not (filter.needs_states or filter.needs_envelope)
+        return [
+            (id, is_certain)
+            for id, row in slice
+            if filter.accepts_row(id, row.arrived_at_ns, row.size_octets, self._now_ns)
+        ]
+
+    def _examine(self, indexer: Indexer, indexed: IndexedMessage) -> None:
+        """Look at a message more closely, as the index knows it."""
+        filter = self._filter
+        states = (recipient.state for recipient in indexed.recipients.values())
+        if filter.needs_states and not any(map(filter.accepts_state, states)):
+            return
+        message = None
+        if filter.needs_envelope or not self._ids_only:
+            message = indexer.message(indexed)
+            if message is None or not self._search.accepts(filter, message, self._now_ns):
+                return
+        self._found.append((indexed.id, message))
 
     def answer(self) -> None:
         """Put both together, as they are now."""
@@ -296,11 +368,16 @@ class _Paging:
             self.refused()
             return
         ledger, unwritten = self._search.ledger, self._unwritten
+        here = sorted(id for id in unwritten if self._is_end or id <= self._last)
+        if len(here) > IN_MEMORY_AT_ONCE:  # the rest is of the next page, whatever was found
+            here = here[:IN_MEMORY_AT_ONCE]
+            self._is_end, self._last = False, here[-1]
         found: dict[bytes, Message | None] = {}
         for id, message in self._found:
+            if not self._is_end and id > self._last:
+                break
             if not (id in unwritten or id in self._ended or ledger.departed(id)):
                 found[id] = message
-        here = [id for id in unwritten if id > self._after and (self._is_end or id <= self._last)]
         in_memory = [ledger.messages.get(id) for id in found]
         for held in (*map(unwritten.__getitem__, here), *in_memory):
             if held is None:
@@ -315,7 +392,8 @@ class _Paging:
             ids = ids[: self._limit]
             end = ids[-1]
         messages = [message for message in map(found.get, ids) if message is not None]
-        self._done(Page(ids, [] if self._ids_only else messages, end))
+        shown = [] if self._ids_only else messages
+        self._done(Page(ids, shown, end, spent_s=self._spent_s))
 
 
 class _Counting:

@@ -20,10 +20,11 @@ from .doubt import REFUSED, DoubtTable
 from .indexer import Indexer, Lookup, Query
 from .inquiry import candidates, tell
 from .keeper import COLD_SPARES_WANTED, Keeper
+from .known import Known
 from .late import Late, Unwarned
 from .layout import Layout, remove_tree
 from .ledger import Ledger
-from .opening import recover, take_counts
+from .opening import identity, recover, take_counts
 from .option import Durability, SpoolOptions
 from .problem import SpoolError, SpoolFull
 from .rebuild import Rebuild, Rebuilt
@@ -151,6 +152,16 @@ class Spool:
             layout.release()
         return cls.open(directory, options, next_hop, emit)
 
+    def reroute(self, options: SpoolOptions, next_hop: NextHop) -> None:
+        """Mail goes elsewhere, or lives longer, from now on: rows are made anew from the log.
+
+        Of `options` only lifetimes and the routing token may be others. Meanwhile mail is accepted
+        and delivered from memory, as after an index was lost; `on_indexed` says when it is back.
+        """
+        self.options = options
+        self._maker.become(RowMaker.of(next_hop, options))
+        self._clerk.remake(identity(options))
+
     def attach(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -214,6 +225,11 @@ class Spool:
         """Messages that are not final."""
         return self._ledger.live_count
 
+    @property
+    def live_octets(self) -> int:
+        """Octets of the log that messages take which are not final."""
+        return sum(segment.live_octets for segment in self._logs.all())
+
     def new_id(self) -> bytes:
         """A queue id that no message ever had: boot and shard number, then a counter."""
         self._id_count += 1
@@ -267,6 +283,11 @@ class Spool:
         """Find messages that arrived by then and whose sender was not told, a page of ids."""
         page = Unwarned(self._ledger, after, arrived_by_ns, done)
         self._clerk.ask(page, page.refused)
+
+    def which_live(self, ids: Sequence[bytes], done: Callable[[set[bytes] | None], None]) -> None:
+        """Find out which of `ids` are live; waits for the index. None: the spool has failed."""
+        known = Known(self._ledger, ids, done)
+        self._clerk.ask(known, known.refused)
 
     def take(self, ids: Sequence[bytes], with_content: bool, done: Expired) -> None:
         """Find the messages `ids`, as `fetch` does; contents only if asked for, or in memory."""

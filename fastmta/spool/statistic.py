@@ -1,10 +1,12 @@
 """Counters of one shard, for metrics and for tests that count flushes."""
 
+from collections.abc import Callable
+
 import msgspec
 
 
 class Statistics(msgspec.Struct):
-    """Counted since the shard was opened; every field only grows."""
+    """Counted since the shard was opened; every number only grows."""
 
     accepted: int = 0  # messages made durable
     recorded: int = 0  # calls of record made durable
@@ -19,6 +21,7 @@ class Statistics(msgspec.Struct):
     segments_freed: int = 0
     segments_trimmed: int = 0
     trimmed_octets: int = 0  # written to the cold log
+    told: Callable[[int], object] | None = None  # how long each group took, in ns
 
     def count_group(self, octets: int, flush_ns: int) -> None:
         """One more group."""
@@ -27,3 +30,5 @@ class Statistics(msgspec.Struct):
         self.flush_ns += flush_ns
         if flush_ns > self.flush_ns_max:
             self.flush_ns_max = flush_ns
+        if self.told is not None:
+            self.told(flush_ns)

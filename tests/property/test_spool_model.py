@@ -361,7 +361,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 if b"smtp:" + path.partition(b"@")[2] != hop or is_final(state):
                     continue
                 if state is None or state.status is RecipientStatus.QUEUED:
-                    times.append(0)
+                    times.append(NOW_NS)
                 elif state.status is RecipientStatus.DEFERRED:
                     times.append(state.due_at_ns)
             if times:

@@ -148,7 +148,7 @@ def test_clean_end_keeps_what_nobody_released(shard: Shard) -> None:
     content = message.content
     with reopen(shard) as again:
         assert list(again.recovered) == [message.id]
-        assert again.spool.hops() == [(b"smtp:one.example", 0)]
+        assert again.spool.hops() == [(b"smtp:one.example", NOW_NS)]
         (fetched,), _ = again.fetch(b"smtp:one.example")
         assert fetched.content == content
         again.deliver(fetched)
@@ -207,7 +207,7 @@ def test_tenant_and_very_long_next_hop(tmp_path: Path) -> None:
         assert fetched.id == message.id
         assert list(shard.dump()["tenant"]) == [b"tenant-7\0" + message.id]
         with reopen(shard) as again:
-            assert again.spool.hops() == [(b"smtp:" + hop, 0)]
+            assert again.spool.hops() == [(b"smtp:" + hop, NOW_NS)]
             (fetched,), _ = again.fetch(b"smtp:" + hop)
             again.deliver(fetched)
             again.commit()
@@ -315,12 +315,32 @@ def test_release_waits_for_a_record_on_its_way(shard: Shard) -> None:
     assert fetched.states[0].status is DELIVERED
 
 
+def test_an_index_from_when_new_mail_was_due_at_0_is_made_anew(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard.close()
+    with monkeypatch.context() as patch:
+        patch.setattr("fastmta.spool.rows.due_of", lambda *_: 0)
+        patch.setattr("fastmta.spool.opening.FORMAT", 2)
+        with reopen(shard) as old:
+            for _ in range(3):
+                old.spool.release(old.accept_new())
+            old.commit()
+        with reopen(shard) as old:
+            assert old.spool.hops() == [(b"smtp:one.example", 0)]
+    with reopen(shard) as again:
+        assert again.spool.hops() == [(b"smtp:one.example", NOW_NS)]
+        messages, _ = again.fetch(b"smtp:one.example")
+        assert len(messages) == 3
+        assert any("of another release" in str(event) for event in again.events)
+
+
 def test_other_routing_rebuilds_the_index(shard: Shard) -> None:
     message = shard.accept_new()
     shard.close()
     options = SpoolOptions(segment_octets=SMALL.segment_octets, routing_token=b"relay")
     spool = Spool.open(str(shard.root), options, lambda path, _: b"smtp:relay", lambda event: None)
-    assert spool.hops() == [(b"smtp:relay", 0)]
+    assert spool.hops() == [(b"smtp:relay", NOW_NS)]
     assert spool.live_count == 1
     assert message.id
     with Shard(shard.root, options, open_spool=lambda *_: spool):
