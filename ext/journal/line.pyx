@@ -94,6 +94,7 @@ cdef class Block:
     cdef Py_ssize_t _capacity
     cdef Py_ssize_t _line_start
     cdef object _front
+    cdef dict _fronts  # of programs that are rarer than the four below
     cdef bytes _smtpd
     cdef bytes _cleanup
     cdef bytes _qmgr
@@ -111,6 +112,7 @@ cdef class Block:
         self._octets = NULL
         self._size = self._capacity = self._line_start = 0
         self._front = None
+        self._fronts = {}
         self._smtpd = self._cleanup = self._qmgr = self._smtp = b""
 
     def __dealloc__(self):
@@ -205,6 +207,13 @@ cdef class Block:
         self.line_count += 1
         return 0
 
+    cdef bytes front_of(self, str program):
+        """The front of any program's lines; the names are those of our configuration."""
+        cdef object front = self._fronts.get(program)
+        if front is None:
+            front = self._fronts[program] = clean(self._front(program))
+        return front
+
     cdef int received(self, object event) except -1:
         cdef bytes queue_id = event.queue_id
         cdef bytes message_id_field = event.message_id_field
@@ -212,9 +221,10 @@ cdef class Block:
         cdef str login = event.login
         cdef str mechanism = event.mechanism
         cdef str origin = event.origin
+        cdef str service = event.service
         if client:
             self.accepted += 1
-            self.put_front(self._smtpd)
+            self.put_front(self.front_of(service + "/smtpd") if service else self._smtpd)
             self.put_octets(queue_id)
             self.put_literal(b": client=", 9)
             self.put_text(client)
@@ -258,9 +268,7 @@ cdef class Block:
             self.deferred += 1
         else:
             self.bounced += 1
-        self.put_front(
-            self._smtp if event.transport == "smtp" else clean(self._front(event.transport))
-        )
+        self.put_front(self._smtp if event.transport == "smtp" else self.front_of(event.transport))
         self.put_octets(event.queue_id)
         self.put_literal(b": to=<", 6)
         self.put_octets(event.forward_path)
@@ -299,6 +307,7 @@ cdef class Block:
 
     def set_front(self, front):
         self._front = front
+        self._fronts.clear()
         self._smtpd = clean(front("smtpd"))
         self._cleanup = clean(front("cleanup"))
         self._qmgr = clean(front("qmgr"))

@@ -15,7 +15,9 @@ from fastmta.event import (
     Severity,
 )
 from fastmta.event.hold import RecipientHeld
+from fastmta.event.pickup import MessagePickedUp
 from fastmta.event.security import LoginRefused, TlsStarted
+from fastmta.smtp.tls import TlsFacts
 from fastmta.smtp.twin import IS_PURE
 
 from .concern import concern_of
@@ -42,6 +44,7 @@ _VERBS = (
     ),
     *("rset", "noop", "vrfy", "etrn", "quit", "help", "unknown"),
 )
+_ALL_IS_SAID = "END-OF-MESSAGE"  # who goes without QUIT behind it has lost nothing
 _LOGIN_CHARACTERS_MAX = 100  # of what a client named as mechanism or login, as Postfix cuts it
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -55,6 +58,7 @@ class Origin(NamedTuple):
     hostname: str
     syslog_name: str
     process_id: int
+    worker: int = 0
 
 
 class LineRenderer:
@@ -92,6 +96,7 @@ class LineRenderer:
             TlsStarted: self._tls_started,
             LoginRefused: self._login_refused,
             RecipientHeld: self._held,
+            MessagePickedUp: self._picked_up,
             MessageExpired: self._expired,
             BounceQueued: self._bounce_queued,
             Notice: self._notice,
@@ -150,18 +155,21 @@ class LineRenderer:
     def _front(self, program: str) -> str:
         return f"{self._stamp}{program}[{self._origin.process_id}]: "
 
+    def _smtpd_of(self, service: str) -> str:
+        return self._front(f"{service}/smtpd") if service else self._smtpd
+
     def _connected(self, event: ClientConnected) -> None:
         self._counters.connections += 1
-        self._block.add(f"{self._smtpd}connect from {event.client}")
+        self._block.add(f"{self._smtpd_of(event.service)}connect from {event.client}")
 
     def _disconnected(self, event: ClientDisconnected) -> None:
+        front = self._smtpd_of(event.service)
         if event.reason:
             self._counters.connections_lost += 1
             octets = f" ({event.content_octets} bytes)" if event.content_octets >= 0 else ""
-            self._add(
-                f"{self._smtpd}{event.reason} after {event.stage}{octets} from {event.client}"
-            )
-        line = f"{self._smtpd}disconnect from {event.client}"
+            if event.stage != _ALL_IS_SAID or event.reason != "lost connection":  # as Postfix
+                self._add(f"{front}{event.reason} after {event.stage}{octets} from {event.client}")
+        line = f"{front}disconnect from {event.client}"
         accepted = total = 0
         verbs = event.verbs
         for verb in _VERBS:
@@ -177,7 +185,8 @@ class LineRenderer:
     def _refused(self, event: CommandRefused) -> None:
         self._counters.rejected += 1
         queue_id = _text(event.queue_id) or "NOQUEUE"
-        line = f"{self._smtpd}{queue_id}: reject: {event.stage} from {event.client}: {event.reply};"
+        front = self._smtpd_of(event.service)
+        line = f"{front}{queue_id}: reject: {event.stage} from {event.client}: {event.reply};"
         if event.reverse_path is not None:
             line += f" from=<{_text(event.reverse_path)}>"
         if event.forward_path is not None:
@@ -190,13 +199,10 @@ class LineRenderer:
     def _tls_started(self, event: TlsStarted) -> None:
         """A client's certificate is known by its fingerprint only: we check no chain."""
         self._counters.tls_sessions += 1
-        facts = event.facts
-        trust = "Anonymous"
-        if facts.fingerprint:
-            trust = "Trusted" if facts.is_verified else "Untrusted"
+        trust = trust_of(event.facts)
         self._add(
-            f"{self._smtpd}{trust} TLS connection established from {event.client}: "
-            f"{event.facts.text}"
+            f"{self._smtpd_of(event.service)}{trust} TLS connection established from "
+            f"{event.client}: {event.facts.text}"
         )
 
     def _login_refused(self, event: LoginRefused) -> None:
@@ -205,8 +211,9 @@ class LineRenderer:
         reason = event.reason or "(reason unavailable)"
         login = event.login[:_LOGIN_CHARACTERS_MAX] or "(unavailable)"
         self._add(
-            f"{self._smtpd}warning: {event.client}: SASL {event.mechanism[:_LOGIN_CHARACTERS_MAX]} "
-            f"authentication failed: {reason}, sasl_username={login}"
+            f"{self._smtpd_of(event.service)}warning: {event.client}: "
+            f"SASL {event.mechanism[:_LOGIN_CHARACTERS_MAX]} authentication failed: {reason}, "
+            f"sasl_username={login}"
         )
 
     def _held(self, event: RecipientHeld) -> None:
@@ -216,11 +223,17 @@ class LineRenderer:
             f"<{_text(event.forward_path)}>: {event.text}; from=<{_text(event.reverse_path)}>"
         )
 
+    def _picked_up(self, event: MessagePickedUp) -> None:
+        self._add(
+            f"{self._front('pickup')}{_text(event.queue_id)}: uid={event.user_id} "
+            f"from=<{_text(event.sender)}>"
+        )
+
     def _expired(self, event: MessageExpired) -> None:
         self._counters.expired += 1
         self._add(
             f"{self._front('qmgr')}{_text(event.queue_id)}: from=<{_text(event.reverse_path)}>, "
-            "status=expired, returned to sender"
+            f"status={'force-' if event.is_forced else ''}expired, returned to sender"
         )
 
     def _bounce_queued(self, event: BounceQueued) -> None:
@@ -234,6 +247,19 @@ class LineRenderer:
         queue_id = f"{_text(event.queue_id)}: " if event.queue_id else ""
         front = self._front(event.program)
         self._add(f"{front}{event.severity.value}{queue_id}{event.text}")
+
+
+def trust_of(facts: TlsFacts) -> str:
+    """What Postfix calls the client of a TLS session."""
+    if not facts.fingerprint:
+        return "Anonymous"
+    return "Trusted" if facts.is_verified else "Untrusted"
+
+
+def split_client(client: str) -> tuple[str, str]:
+    """`name[address]` in two."""
+    name, _, address = client.rpartition("[")
+    return name, address.removesuffix("]")
 
 
 def _text(octets: bytes) -> str:

@@ -69,7 +69,7 @@ class Block:
                 self.accepted += 1
                 login = f", sasl_method={event.mechanism}" if event.mechanism else ""
                 login += f", sasl_username={event.login}" if event.login else ""
-                front = self._front("smtpd")
+                front = self._front(f"{event.service}/smtpd" if event.service else "smtpd")
                 self.add(f"{front}{queue_id}: client={event.client}{login}{event.origin}")
             value = _text(event.message_id_field) or "<>"
             self.add(f"{self._front('cleanup')}{queue_id}: message-id={value}")

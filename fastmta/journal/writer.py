@@ -1,18 +1,17 @@
 """The thread that writes log blocks, so that a slow or full disk never holds up mail.
 
-`write` only queues. When more is queued than the bound, or the file cannot be written, lines are
+`write` only queues. When more is queued than the bound, or the place does not take it, lines are
 dropped and counted; `take_lost` hands the count over once, so that the log itself can say it.
 """
 
-import os
-import select
 import threading
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-STANDARD_OUTPUT = "-"
+from .file import FilePlace
+
 QUEUED_OCTETS_MAX = 16 * 1024 * 1024
-_STALL_S = 1.0  # how long one wait for a full pipe lasts before closing is looked at again
 
 
 class Lost(NamedTuple):
@@ -22,19 +21,36 @@ class Lost(NamedTuple):
     reason: str
 
 
+class Place(Protocol):
+    """What takes blocks in the end; `FilePlace` and `DatagramPlace` are some."""
+
+    slow_text: str  # why lines are lost when it is too slow
+
+    def put(self, octets: bytes, line_count: int, is_closing: Callable[[], bool]) -> int:
+        """Take a block of whole lines, however long that takes; returns how many were lost.
+
+        Raises OSError: all of them. Gives up soon once `is_closing()`.
+        """
+
+    def reopen(self) -> None:
+        """Open anew."""
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+
+
 class _Block(NamedTuple):
     octets: bytes
     line_count: int
 
 
 class Writer:
-    """Appends blocks to a file or standard output. Made after any fork; one owner calls it."""
+    """Appends blocks to a place. Made after any fork; one owner calls it."""
 
-    def __init__(self, path: str, queued_octets_max: int = QUEUED_OCTETS_MAX) -> None:
-        """Opens `path` at once; raises OSError when that fails."""
-        self._path = path
+    def __init__(self, place: Place | str, queued_octets_max: int = QUEUED_OCTETS_MAX) -> None:
+        """A path is that of a file, "-" is standard output; raises OSError if it cannot be."""
+        self._place: Place = FilePlace(place) if isinstance(place, str) else place
         self._queued_octets_max = queued_octets_max
-        self._descriptor = _open(path)
         self._queue: SimpleQueue[_Block | None] = SimpleQueue()
         self._queued_octets = 0  # grows in the owner's thread only
         self._done_octets = 0  # grows in the writing thread only
@@ -52,7 +68,7 @@ class Writer:
         assert octets.endswith(b"\n")
         if self._queued_octets - self._done_octets + len(octets) > self._queued_octets_max:
             self._lost_queueing += line_count
-            self._reason = self._reason or "the file cannot be written fast enough"
+            self._reason = self._reason or self._place.slow_text
             return
         self._queued_octets += len(octets)
         self._queue.put(_Block(octets, line_count))
@@ -67,7 +83,7 @@ class Writer:
         return Lost(count, reason)
 
     def reopen(self) -> None:
-        """Open the path anew (a log rotation has moved the file); what is queued goes there."""
+        """Open the place anew (a log rotation has moved the file); what is queued goes there."""
         self._must_reopen.set()
         self._queue.put(_Block(b"", 0))
 
@@ -78,10 +94,9 @@ class Writer:
         self._thread.join(deadline_s)
         lost = self.take_lost()
         count = 0 if lost is None else lost.line_count
-        if self._thread.is_alive():  # it holds the file; the process's end closes it
+        if self._thread.is_alive():  # it holds the place; the process's end closes it
             return count + self._count_queued()
-        if self._path != STANDARD_OUTPUT:
-            os.close(self._descriptor)
+        self._place.close()
         return count
 
     def _count_queued(self) -> int:
@@ -101,44 +116,13 @@ class Writer:
             try:
                 if self._must_reopen.is_set():
                     self._must_reopen.clear()
-                    self._reopen()
-                self._write_all(block.octets)
+                    self._place.reopen()
+                if block.line_count:
+                    lost = self._place.put(block.octets, block.line_count, self._is_closing.is_set)
+                    if lost:
+                        self._reason = self._place.slow_text
+                        self._lost_writing += lost
             except OSError as error:
                 self._reason = error.strerror or type(error).__name__
                 self._lost_writing += block.line_count
             self._done_octets += len(block.octets)
-
-    def _reopen(self) -> None:
-        if self._path == STANDARD_OUTPUT:
-            return
-        try:
-            descriptor = _open(self._path)
-        except OSError as error:  # the old file still takes lines; better there than nowhere
-            text = f"fastmta: cannot reopen {self._path}: {error.strerror}\n"
-            self._write_all(text.encode("ascii", "replace"))
-            return
-        os.close(self._descriptor)
-        self._descriptor = descriptor
-
-    def _write_all(self, octets: bytes) -> None:
-        rest = memoryview(octets)
-        while rest:
-            try:
-                rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:  # standard output may be a pipe that others made non-blocking
-                poll = select.poll()
-                poll.register(self._descriptor, select.POLLOUT)
-                if not poll.poll(_STALL_S * 1000) and self._is_closing.is_set():
-                    raise
-
-
-def check_file(path: str) -> None:
-    """Raises OSError, with the path, when a log cannot be written there. May create the file."""
-    if path != STANDARD_OUTPUT:
-        os.close(_open(path))
-
-
-def _open(path: str) -> int:
-    if path == STANDARD_OUTPUT:
-        return 1
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)

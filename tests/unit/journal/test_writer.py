@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastmta.journal import Lost, Writer
+from fastmta.journal.file import FilePlace
 
 
 def test_everything_is_written_in_order_before_close_returns(tmp_path: Path) -> None:
@@ -79,8 +80,9 @@ def test_a_pipe_that_others_made_non_blocking_gets_everything(tmp_path: Path) ->
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    writer = Writer(str(path))
-    os.set_blocking(writer._descriptor, False)
+    place = FilePlace(str(path))
+    writer = Writer(place)
+    os.set_blocking(place.descriptor, False)
     block = b"x" * 299_999 + b"\n"  # larger than a pipe holds
     writer.write(block, 1)
     os.set_blocking(reader, True)
