@@ -6,7 +6,18 @@ from typing import Annotated, NamedTuple
 from .address import TRUSTED, BindPlace, Endpoint, ExemptNetwork, Network, TrustedNetwork
 from .credential import Credentials, HookTarget, SocketPlace
 from .key import DAY_S, Key
-from .kind import Choice, FilePath, Flag, Integer, Keyword, Listing, Mode, Seconds, Text
+from .kind import (
+    Choice,
+    FilePath,
+    Flag,
+    Integer,
+    Keyword,
+    Listing,
+    LogName,
+    Mode,
+    Seconds,
+    Text,
+)
 
 
 class ListenKind(NamedTuple):
@@ -55,6 +66,14 @@ class Listen:
             "STARTTLS or with TLS from the first octet), or LMTP (LHLO, a reply per recipient).",
         ),
     ] = "relay"
+    log_name: Annotated[
+        str,
+        Key(
+            LogName(),
+            "What the log calls it: `submission` makes `postfix/submission/smtpd` of "
+            '`postfix/smtpd`. `auto`: the kind for submission and submissions, else "".',
+        ),
+    ] = "auto"
     line_endings: Annotated[
         str,
         Key(
@@ -116,6 +135,13 @@ class Listen:
         tuple[str, ...],
         Key(Listing(Keyword()), "EHLO keywords that are not shown, such as `CHUNKING`."),
     ] = ()
+
+    @property
+    def service(self) -> str:
+        """What stands before `smtpd` in the log; "" for nothing."""
+        if self.log_name == "auto":
+            return self.kind if self.kind in ("submission", "submissions") else ""
+        return self.log_name
 
     @property
     def tls_level(self) -> str:

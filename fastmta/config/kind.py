@@ -56,6 +56,18 @@ class Word(Kind):
         return word
 
 
+class LogName(Kind):
+    """What stands between the names of the log's owner and of the program: one word, or nothing."""
+
+    shape = 'word, `"auto"` or `""`'
+
+    def check(self, value: object) -> str:
+        word = plain_text(value)
+        if not re.fullmatch(r"[A-Za-z0-9_-]{0,32}", word):
+            raise ValueError(f'"{word}" must be letters, digits, _ and -, at most 32')
+        return word
+
+
 class FilePath(Kind):
     """An absolute path."""
 

@@ -12,6 +12,7 @@ from .address import (
     Domain,
     Mailbox,
 )
+from .drop import Aliases, Drop
 from .inbound import Auth, ClientLimits, Hooks, Listen, Tls
 from .key import DAY_S, KIB, MIB, Key
 from .kind import (
@@ -25,10 +26,12 @@ from .kind import (
     Octets,
     Seconds,
     Watermarks,
-    Word,
 )
+from .metrics import Metrics
+from .operating import Control, Journal, Workers
 from .outbound import Delivery, Dns, Retry
 from .problem import Problem
+from .process import Process
 from .relay import NamedRelay, Relay, Route, TlsPolicy
 from .shaping import Profile, Provider, Shape, Tenant
 
@@ -268,47 +271,6 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Journal:
-    """The mail log."""
-
-    file: Annotated[
-        str,
-        Key(
-            FilePath(may_be_dash=True), 'Path of the log, reopened on USR1; "-" is standard output.'
-        ),
-    ] = "-"
-    syslog_name: Annotated[
-        str, Key(Word(), "First part of the program names: `postfix/smtpd`. Log tools look for it.")
-    ] = "postfix"
-    format: Annotated[
-        str, Key(Choice("postfix"), "Shape of the lines: `postfix` is that of Postfix 3.7.")
-    ] = "postfix"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
-    """Where the server takes orders of its operator."""
-
-    directory: Annotated[
-        str,
-        Key(
-            FilePath(may_be_empty=True),
-            "Directory of the workers' control sockets; empty: that of the spool.",
-        ),
-    ] = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workers:
-    """The processes that do the work."""
-
-    count: Annotated[int, Key(Integer(0, 256), "How many; 0 means one per core.")] = 0
-    stop_deadline_s: Annotated[
-        float, Key(Seconds(0, 3600), "How long a stop waits for what is in flight.")
-    ] = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A whole configuration, checked."""
 
@@ -343,7 +305,11 @@ class Config:
     notify: Notify = field(default_factory=Notify)
     journal: Journal = field(default_factory=Journal)
     control: Control = field(default_factory=Control)
+    drop: Drop = field(default_factory=Drop)
+    aliases: Aliases = field(default_factory=Aliases)
+    metrics: Metrics = field(default_factory=Metrics)
     workers: Workers = field(default_factory=Workers)
+    process: Process = field(default_factory=Process)
     warnings: tuple[Problem, ...] = ()  # doubtful, but no reason not to start
     places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # by key
 

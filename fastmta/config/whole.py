@@ -38,6 +38,7 @@ def check_whole(
     check.check_shapes()
     check.check_source()
     check.check_names()
+    check.check_journal()
     return check.wrong, check.doubtful
 
 
@@ -73,6 +74,15 @@ class _Check:
                 )
                 self.wrong.append(self._problem(small, text, large))
 
+    def check_journal(self) -> None:
+        journal = self._config.journal
+        if journal.anonymise == "hash" and not journal.anonymise_salt:
+            text = "hash needs journal.anonymise_salt, or anybody could try which address it is"
+            self.wrong.append(self._problem("journal.anonymise", text))
+        if journal.target != "file" and journal.file != "-":
+            text = f"nothing is written there: the target is {journal.target}"
+            self.doubtful.append(self._problem("journal.file", text))
+
     def check_delay(self) -> None:
         delay_s, lifetime_s = self._config.notify.delay_s, self._config.retry.lifetime_s
         if delay_s >= lifetime_s:
@@ -107,6 +117,10 @@ class _Check:
                     text = f"{endpoint} is bound by {owners[endpoint]} as well"
                     self.wrong.append(self._problem(dotted, text))
                 owners.setdefault(endpoint, dotted)
+        for endpoint in self._config.metrics.bind:
+            if endpoint.port and endpoint in owners:
+                text = f"{endpoint} is bound by {owners[endpoint]} as well"
+                self.wrong.append(self._problem("metrics.bind", text))
 
     def check_clients(self) -> None:
         """TLS, logins and hooks that lack what they need."""
@@ -236,6 +250,12 @@ class _Check:
             front_end = "lets everyone say who it is, and so send to anyone (open relay)"
             self._warn_of_all(f"listen.{name}.proxies", listen.proxies, front_end)
             self._warn_of_all(f"listen.{name}.xclient", listen.xclient, front_end)
+        for endpoint in self._config.metrics.bind:
+            if not (
+                self._config.metrics.token or ipaddress.ip_address(endpoint.address).is_loopback
+            ):
+                text = f"{endpoint} shows everyone destinations and tenants: set metrics.token"
+                self.doubtful.append(self._problem("metrics.bind", text))
 
     def _warn_of_all(self, dotted: str, networks: Iterable[Network], text: str) -> None:
         """Everybody is in a network of no bits."""

@@ -314,3 +314,23 @@ def test_a_key_of_an_earlier_version_says_where_it_went(tmp_path: Path) -> None:
 def test_watermarks_from_the_environment(tmp_path: Path) -> None:
     config = load_text(tmp_path, "", {"FASTMTA_PRESSURE__VOLUME_FREE": "0.3, 0.2,0.1"})
     assert config.pressure.volume_free == (0.3, 0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('anonymise = "hash"', "journal.anonymise: hash needs"),
+        ('syslog = "log.example:514"', "journal.syslog: "),
+        ('syslog = "udp://log.example:514"', "journal.syslog: "),
+        ('format = "xml"', "journal.format: "),
+    ],
+)
+def test_wrong_journal(tmp_path: Path, text: str, problem: str) -> None:
+    (found,) = problems_of(tmp_path, f"[journal]\n{text}\n")
+    assert problem in found
+
+
+def test_log_file_that_nobody_writes_is_doubtful(tmp_path: Path) -> None:
+    config = load_text(tmp_path, '[journal]\ntarget = "syslog"\nfile = "/var/log/x"\n')
+    assert "nothing is written there" in str(config.warnings[0])
+    assert load_text(tmp_path, '[journal]\nsyslog = "udp://[::1]:514"\n').warnings == ()
