@@ -10,14 +10,22 @@ Never     Touches mail: it orders the scheduler and asks the spool, which make i
 Fails     A request that cannot be done is answered with a code and a sentence; a client that keeps
           to no rule loses its connection. Nothing here ends the worker.
 Why       The desk does not know whether a request came over a socket: without a server the same
-          code works on a spool that a command opened itself.
+          code works on a spool that a command opened itself. Commands start fast because what the
+          server needs is imported when it is asked for.
 """
 
+from typing import TYPE_CHECKING
+
 from .client import Client, ClientError
-from .desk import Desk
-from .server import Server, socket_paths
-from .station import Station
-from .wire import ErrorCode, Refusal, Request, Verb
+from .place import socket_paths
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from .desk import Desk
+    from .server import Server
+    from .station import Station
+    from .wire import ErrorCode, Refusal, Request, Verb
 
 __all__ = [
     "Client",
@@ -31,3 +39,19 @@ __all__ = [
     "Verb",
     "socket_paths",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The names of the face that cost more to import than a command may take."""
+    home: ModuleType
+    if name in ("ErrorCode", "Refusal", "Request", "Verb"):
+        from . import wire as home
+    elif name == "Desk":
+        from . import desk as home
+    elif name == "Server":
+        from . import server as home
+    elif name == "Station":
+        from . import station as home
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(home, name)

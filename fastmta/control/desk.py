@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeAlias
 
 from fastmta.message import Message
 from fastmta.scheduler import Clock
@@ -14,14 +15,18 @@ from fastmta.spool.filter import Filter, FilterError, parse_filter
 from fastmta.spool.search import HopCount, MessageView, Page
 
 from .inquiry import Inquiry
+from .listing import Listing
 from .override import OverrideError
 from .station import Result, Station, Ticket, sound, wait_for
-from .wire import ErrorCode, Refusal, Verb, text_of
+from .wire import ErrorCode, Refusal, Request, Verb, text_of
 
 STEP = 500  # messages of one step of an operation
 HOPS_SHOWN = 10_000
 RECIPIENTS_LISTED = 20  # of each message of a search
 UNDER_WAY_SHOWN = 100
+FLUSHES_MAX = 4  # that nobody waits for
+
+Handler: TypeAlias = Callable[[Ticket], Awaitable[Result]]
 
 
 class Totals:
@@ -31,6 +36,7 @@ class Totals:
         self.matched = 0
         self.answers = dict.fromkeys(Answer, 0)
         self.under_way: list[str] = []
+        self.woken = 0  # pauses that were ended
 
     def add(self, answers: dict[bytes, Answer]) -> None:
         """Count a step."""
@@ -42,6 +48,8 @@ class Totals:
     def render(self) -> Result:
         """As a client reads it."""
         names = {answer.name.lower(): count for answer, count in self.answers.items()}
+        if self.woken:
+            names["woken"] = self.woken
         return {"matched": self.matched, **names, "ids_under_way": self.under_way}
 
 
@@ -53,28 +61,50 @@ class Desk:
         stations: Sequence[Station],
         clock: Clock,
         reshape: Callable[[], int] | None = None,
+        tell: Callable[[], Result] | None = None,
     ) -> None:
-        """`reshape` takes up the overrides of the file, and says how many are in force."""
+        """`reshape` takes up the overrides of the file, and says how many are in force; `tell` says
+        how the worker is. None: there is no worker."""
         self.stations = stations
         self._wall_ns = clock.wall_ns
         self._reshape = reshape
+        self._tell = tell
         inquiry = Inquiry(stations, clock)
-        self._verbs: dict[Verb, Callable[[Ticket], Awaitable[Result]]] = {
+        self._listing = listing = Listing(stations, clock)
+        # Those that nobody waits for, and whether they are for all mail.
+        self._flushing: dict[asyncio.Task[Result], bool] = {}
+        self._verbs: dict[Verb, Handler] = {
             Verb.FIND: self._find,
             Verb.SEARCH: self._search,
             Verb.COUNT: self._count,
             Verb.NEXT_DUE: self._next_due,
             Verb.SUMMARY: self._summary,
+            Verb.LIST: listing.list,
+            Verb.CENSUS: listing.census,
+            Verb.CONTENT: listing.content,
             Verb.EXPLAIN: inquiry.explain,
             Verb.SITES: inquiry.sites,
             Verb.CONCERN: inquiry.concern,
             Verb.RESHAPE: self._reload,
+            Verb.STATUS: self._status,
             **{Verb(kind.value): partial(self._operate, kind) for kind in Kind},
+            Verb.FLUSH: self._flush,
         }
+
+    def add(self, verbs: Mapping[Verb, Handler]) -> None:
+        """Answer these as well: what a server has and a spool alone has not."""
+        self._verbs.update(verbs)
 
     async def answer(self, ticket: Ticket) -> Result:
         """The result of a request, when all that it changed is durable. Raises Refusal."""
-        return await self._verbs[ticket.request.verb](ticket)
+        verb = ticket.request.verb
+        if verb not in self._verbs:
+            raise Refusal(ErrorCode.USAGE, f"{verb.value}: no server runs")
+        return await self._verbs[verb](ticket)
+
+    def close(self) -> list[asyncio.Task[Result]]:
+        """What goes on though nobody waits for it; to be cancelled."""
+        return list(self._flushing)
 
     # Operations
 
@@ -92,6 +122,9 @@ class Desk:
         if order.with_failed and not filter.statuses:
             filter.with_failed()
         totals = Totals()
+        if request.dry_run:
+            totals.matched = (await self._listing.count(filter, now_ns, ticket)).messages
+            return {**totals.render(), "is_cancelled": ticket.is_cancelled}
         for station in self.stations:
             await self._operate_shard(station, order, (filter, now_ns), ticket, totals)
         return {**totals.render(), "is_cancelled": ticket.is_cancelled}
@@ -118,9 +151,10 @@ class Desk:
             page = await self._page(station, filter, now_ns, after, STEP, True)
             ids = [id for id in page.ids if id < end]
             totals.matched += len(ids)
-            if ids and not ticket.request.dry_run:
-                totals.add(await self._step(station, order, ids))
             if ids:
+                totals.add(await self._step(station, order, ids))
+                if order.kind is Kind.FLUSH and not ticket.request.all:
+                    totals.woken += await self._wake(station, ids)
                 await ticket.tell(totals.render())
             after = page.next
 
@@ -166,6 +200,49 @@ class Desk:
         await done
         return answers
 
+    async def _flush(self, ticket: Ticket) -> Result:
+        """Make mail due now, and end the pauses after trouble; those of the mail that is meant."""
+        request = ticket.request
+        woken = 0
+        if not request.dry_run:
+            for station in self.stations:
+                standing = station.scheduler.standing
+                if request.all:
+                    woken += standing.wake()
+                elif request.subject:
+                    woken += standing.wake(standing.hops_of(request.subject))
+                elif request.ids:
+                    woken += await self._wake(station, [id.encode() for id in request.ids])
+        if request.is_detached:
+            self._flush_apart(request)
+            return {**Totals().render(), "is_cancelled": False, "woken": woken}
+        result = await self._operate(Kind.FLUSH, ticket)
+        return {**result, "woken": woken + result.get("woken", 0)}
+
+    def _flush_apart(self, request: Request) -> None:
+        """Go on with it though nobody waits. Raises Refusal: there is too much of that."""
+        if request.all and any(self._flushing.values()):
+            return  # the same is under way
+        if len(self._flushing) >= FLUSHES_MAX:
+            text = f"{FLUSHES_MAX} flushes are under way already"
+            raise Refusal(ErrorCode.TEMPORARY, text)
+        task = asyncio.create_task(self._operate(Kind.FLUSH, Ticket(request, _untold)))
+        self._flushing[task] = request.all
+        task.add_done_callback(self._flushed)
+
+    def _flushed(self, task: asyncio.Task[Result]) -> None:
+        del self._flushing[task]
+        if not task.cancelled():
+            task.exception()  # nobody waits for that either
+
+    async def _wake(self, station: Station, ids: Sequence[bytes]) -> int:
+        """End the pauses that these messages wait for."""
+        found = await wait_for(partial(station.spool.search.entries, ids))
+        if isinstance(found, SpoolError):
+            raise Refusal(ErrorCode.TEMPORARY, str(found))
+        names = {one.next_hop for entry in found for one in entry.recipients}
+        return station.scheduler.standing.wake(names)
+
     # Look-ups
 
     async def _find(self, ticket: Ticket) -> Result:
@@ -193,6 +270,7 @@ class Desk:
             after: bytes | None = id.encode() if at == first else b""
             while after is not None:
                 page = await self._page(station, filter, now_ns, after, request.limit, False)
+                await self._listing.pace.spent(page.spent_s)
                 after = page.next
                 if page.messages:
                     view = station.spool.search.view
@@ -261,6 +339,12 @@ class Desk:
             )
         return {"shards": shards}
 
+    async def _status(self, ticket: Ticket) -> Result:
+        """How the worker is."""
+        if self._tell is None:
+            raise Refusal(ErrorCode.USAGE, "no server runs")
+        return self._tell()
+
     async def _reload(self, ticket: Ticket) -> Result:
         """Take up the overrides of the file."""
         if self._reshape is None:
@@ -327,6 +411,10 @@ class Desk:
             why = station.scheduler.explain_message(message.id)
             shown["waits_for"] = [f"{one.waiting.value} ({one.detail})" for one in why]
         return shown
+
+
+async def _untold(_: Result) -> None:
+    """Nobody waits for it."""
 
 
 def _count_at(station: Station, next_hop: bytes | None, done: Callable[..., None]) -> None:

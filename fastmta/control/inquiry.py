@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fastmta.message import Message
 from fastmta.scheduler import Clock, Explanation, Waiting
+from fastmta.scheduler.explain import PathView
 from fastmta.spool import SpoolError
 from fastmta.spool.filter import FilterError, parse_filter
 from fastmta.spool.search import HopCount, Page
@@ -53,8 +54,11 @@ class Inquiry:
         return {"explanations": [one for one in found if "note" not in one], "notes": notes}
 
     async def sites(self, ticket: Ticket) -> Result:
-        """One page of paths, by label; `next` is where the next one begins."""
+        """One page of paths, by label; `next` is where the next one begins. With the subject
+        `busy`: those with most to do, in one page."""
         request = ticket.request
+        if request.subject == "busy":
+            return await self._busy(request.limit)
         rows: list[tuple[str, Result]] = []
         is_more = False
         for station in self._stations:
@@ -73,6 +77,16 @@ class Inquiry:
             "sites": [row for _, row in kept],
             "next": kept[-1][0] if is_more and kept else None,
         }
+
+    async def _busy(self, limit: int) -> Result:
+        sites: list[Result] = []
+        for station in self._stations:
+            views: list[PathView] = []
+            for found in station.scheduler.explain.busiest(limit):
+                views = found
+                await asyncio.sleep(0)  # mail goes on between
+            sites += [{"shard": station.number, **describe(one, self._clock)} for one in views]
+        return {"sites": sites, "next": None}
 
     async def concern(self, ticket: Ticket) -> Result:
         """How many paths and next hops in use an override of this selector is for."""

@@ -13,6 +13,7 @@ ended. Pauses and limits of the same selector are two, so that each has its own 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -25,6 +26,7 @@ OVERRIDES_MAX = 1_000
 VALUE_CHARACTERS_MAX = 300  # of a selector; a label of a site has at most 200
 NAME_CHARACTERS_MAX = 2_000
 DIMENSIONS: Final = ("site", "domain", "provider", "source", "tenant")
+_KINDS: Final = ", ".join(f"{name}:" for name in DIMENSIONS)
 _NS = 1_000_000_000
 _FOLDED: Final = ("site", "domain")  # case does not count
 
@@ -176,10 +178,15 @@ def name_of(override: Override) -> str:
 def parse_selector(text: str) -> tuple[str, str]:
     """Dimension and value of `domain:x.example`; the dimension is "" for a bare name.
 
-    A bare label of a site may hold colons (that of a relay does). Raises OverrideError.
+    A bare label of a site may hold a colon (that of a relay does, in front of its port), and so may
+    an IPv6 address; a word in front of anything else is a mistake. Raises OverrideError.
     """
     name, colon, value = text.partition(":")
     if not colon or name not in DIMENSIONS:
+        if colon and name.isalpha() and value and not value.isdigit() and ":" not in value:
+            near = get_close_matches(name.lower(), DIMENSIONS, 1)
+            known = f"did you mean {near[0]}:{value}?" if near else f"there are {_KINDS}"
+            raise OverrideError(f"there is no {name}: to select by; {known}")
         name, value = "", text
     if name in _FOLDED or not name:
         value = value.lower()

@@ -7,16 +7,16 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 from fastmta.event import Event, Notice, Severity
 
 from .desk import Desk
-from .station import Result, Ticket
+from .place import PROTOCOL, short_path, socket_path
+from .station import SLOW_S, Result, Ticket
 from .wire import (
     LINE_OCTETS_MAX,
-    PROTOCOL,
     ErrorCode,
     Refusal,
     Request,
@@ -28,37 +28,14 @@ from .wire import (
 CLIENTS_MAX = 16
 REQUESTS_MAX = 4  # under way, of one client
 OUTPUT_OCTETS_MAX = 256 * 1024  # unread, before its client is waited for
-SLOW_S = 30.0  # how long
 IDLE_S = 600.0  # of a client that asks for nothing
 _PEER = struct.Struct("3i")  # process, user, group
-_PREFIX, _SUFFIX = "control-", ".sock"
-
-
-def socket_paths(directory: str) -> list[str]:
-    """Where workers may listen, by worker."""
-    with contextlib.suppress(FileNotFoundError):
-        names = [
-            name
-            for name in os.listdir(directory)
-            if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
-        ]
-        return [os.path.join(directory, name) for name in sorted(names)]
-    return []
-
-
-@contextlib.contextmanager
-def short_path(path: str) -> Iterator[str]:
-    """Another name of `path` that a socket address has room for (107 octets)."""
-    directory, name = os.path.split(path)
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{name}"
-    finally:
-        os.close(fd)
 
 
 class Server:
     """Listens for root and for our own user; nobody else can even connect."""
+
+    mask = 0o177  # of the socket's mode
 
     def __init__(
         self,
@@ -73,17 +50,18 @@ class Server:
         self._loop = loop
         self._socket: socket.socket | None = None
         self._path = ""
+        self.beside: Server | None = None  # another one that begins and ends with this one
         self._sessions: set[Session] = set()
         self._arriving: set[asyncio.Task[Any]] = set()
 
     def start(self, directory: str, worker: int) -> None:
         """Listen. Raises OSError."""
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._path = os.path.join(directory, f"{_PREFIX}{worker}{_SUFFIX}")
+        self._path = self.path_in(directory, worker)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)  # of a process that is gone: we have its shard's lock
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        mask = os.umask(0o177)
+        mask = os.umask(self.mask)
         try:
             with short_path(self._path) as path:
                 listening.bind(path)
@@ -96,15 +74,28 @@ class Server:
         self._socket = listening
         self._loop.add_reader(listening.fileno(), self._accept)
 
+    def path_in(self, directory: str, worker: int) -> str:
+        """Where it listens."""
+        return socket_path(directory, worker)
+
+    def admits(self, user: int) -> bool:
+        """Whether one more client of that user is served."""
+        return user in (0, os.geteuid())
+
+    def check(self, request: Request) -> None:
+        """Raises Refusal: nobody may ask that here."""
+
     async def close(self) -> None:
         """Take no more requests; those under way end where they are."""
+        if self.beside is not None:
+            await self.beside.close()
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
-        tasks = set(self._arriving)
+        tasks: set[asyncio.Task[Any]] = {*self._arriving, *self.desk.close()}
         for session in list(self._sessions):
             tasks |= session.end()
         for task in tasks:
@@ -120,17 +111,21 @@ class Server:
         peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         _, user, _ = _PEER.unpack(peer)
         is_full = len(self._sessions) + len(self._arriving) >= CLIENTS_MAX
-        if user not in (0, os.geteuid()) or is_full:
+        if is_full or not self.admits(user):
             connection.close()
             return
         connection.setblocking(False)
-        task = self._loop.create_task(self._open(connection))
+        task = self._loop.create_task(self._open(connection, user))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
 
-    async def _open(self, connection: socket.socket) -> None:
-        session = Session(self, self._loop)
+    async def _open(self, connection: socket.socket, user: int) -> None:
+        session = Session(self, self._loop, user)
         await self._loop.connect_accepted_socket(lambda: session, connection)
+
+    def clients_of(self, user: int) -> int:
+        """How many of that user there are."""
+        return sum(session.user == user for session in self._sessions)
 
     def opened(self, session: Session) -> None:
         """A session begins."""
@@ -144,7 +139,8 @@ class Server:
 class Session(asyncio.Protocol):
     """One client."""
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, user: int) -> None:
+        self.user = user
         self._server = server
         self._loop = loop
         self._buffer = bytearray()
@@ -209,6 +205,7 @@ class Session(asyncio.Protocol):
             if len(line) > LINE_OCTETS_MAX:
                 raise Refusal(ErrorCode.USAGE, "the request is too long")
             request = decode_request(line)
+            self._server.check(request)
         except Refusal as refusal:
             self._refuse(0, refusal)
             self._transport.close()
@@ -229,7 +226,7 @@ class Session(asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         async def tell(progress: Result) -> None:
-            await self._send({"id": request.id, "progress": progress})
+            await self._send({"id": request.id, "progress": progress}, ticket.patience_s)
 
         if self._idle is not None:
             self._idle.cancel()
@@ -259,10 +256,10 @@ class Session(asyncio.Protocol):
     def _refuse(self, id: int, refusal: Refusal) -> None:
         self._write({"id": id, "error": {"code": refusal.code.value, "text": refusal.text}})
 
-    async def _send(self, value: Result) -> None:
+    async def _send(self, value: Result, patience_s: float = SLOW_S) -> None:
         """Write when the client has read enough of what there was; drop it when it does not."""
         try:
-            await asyncio.wait_for(self._may_write.wait(), SLOW_S)
+            await asyncio.wait_for(self._may_write.wait(), patience_s)
         except TimeoutError:
             self._transport.abort()
         self._write(value)

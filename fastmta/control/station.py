@@ -15,6 +15,8 @@ from .wire import ErrorCode, Refusal, Request
 Result: TypeAlias = dict[str, Any]  # Any: what JSON knows
 Tell: TypeAlias = Callable[[Result], Awaitable[None]]
 
+SLOW_S = 30.0
+
 
 class Station(NamedTuple):
     """One shard, and who delivers from it."""
@@ -31,6 +33,7 @@ class Ticket:
         self.request = request
         self.tell = tell
         self.is_cancelled = False
+        self.patience_s = SLOW_S  # with a client that does not read
 
 
 def sound(page: Page) -> Page:

@@ -5,7 +5,8 @@
     server   {"id": 1, "progress": {"matched": 500, "done": 500, ...}}                    any number
     server   {"id": 1, "result": {...}}      or     {"id": 1, "error": {"code": ..., "text": ...}}
 
-Operations (hold, release, delete, requeue, expire) want exactly one of `ids`, `filter`, `all`.
+Operations (hold, release, delete, requeue, expire, flush) want exactly one of `ids`, `filter` and
+`all`.
 New fields may come with any release; `protocol` changes when an old client could misunderstand.
 """
 
@@ -17,7 +18,6 @@ from urllib.parse import unquote
 
 import msgspec
 
-PROTOCOL = 1
 LINE_OCTETS_MAX = 64 * 1024  # of a request
 IDS_MAX = 500
 LIMIT_MAX = 200
@@ -32,6 +32,10 @@ class Verb(enum.Enum):
     DELETE = "delete"
     REQUEUE = "requeue"
     EXPIRE = "expire"
+    FLUSH = "flush"
+    LIST = "list"
+    CENSUS = "census"
+    CONTENT = "content"
     FIND = "find"
     SEARCH = "search"
     COUNT = "count"
@@ -41,6 +45,9 @@ class Verb(enum.Enum):
     SITES = "sites"
     CONCERN = "concern"
     RESHAPE = "reshape"
+    STATUS = "status"
+    TAIL = "tail"
+    COUNTERS = "counters"
     CANCEL = "cancel"
 
 
@@ -66,16 +73,20 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     id: int = 0
     verb: Verb
-    ids: list[str] = []  # at most IDS_MAX; msgspec makes a new list for each
+    # At most IDS_MAX; msgspec makes a new list for each. tail: what lines must hold one of.
+    ids: list[str] = []
     filter: str | None = None
     all: bool = False
     dry_run: bool = False  # count, and change nothing
     with_failed: bool = False  # requeue
+    is_detached: bool = False  # flush: answer at once, and go on
     wait_s: float = 10.0  # for the end of an attempt that is under way
     limit: int = 100  # search, count, sites
-    after: str = ""  # search: the page behind this id; sites: behind this `order`
+    # search: the page behind this id; list: behind `SHARD/ID`; sites: behind this `order`
+    after: str = ""
     next_hop: str = ""  # count, next-due
-    subject: str = ""  # explain: what; concern: a selector
+    # explain: what; concern: a selector; sites: "busy", see there; flush: whose pauses end
+    subject: str = ""
     request: int = 0  # cancel: which one
 
 
@@ -94,6 +105,11 @@ def decode_request(line: bytes) -> Request:
     request.limit = min(max(request.limit, 1), LIMIT_MAX)
     request.wait_s = min(max(request.wait_s, 0.0), WAIT_MAX_S)
     return request
+
+
+def encode_request(request: Request) -> bytes:
+    """The line of a request, without its end."""
+    return _encode(request)
 
 
 def encode_line(value: dict[str, Any]) -> bytes:

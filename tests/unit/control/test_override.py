@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,6 +104,24 @@ def test_as_a_shape() -> None:
 )
 def test_selectors(text: str, expected: tuple[str, str]) -> None:
     assert parse_selector(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("provivder:google", "did you mean provider:google?"),
+        ("Domain:x.example", "did you mean domain:x.example?"),
+        ("dest:x.example", "there are site:, domain:, provider:"),
+    ],
+)
+def test_a_mistaken_kind_is_no_domain(text: str, hint: str) -> None:
+    with pytest.raises(OverrideError, match=re.escape(hint)):
+        parse_selector(text)
+
+
+@pytest.mark.parametrize("text", ["relay:587", "mx.example:25", "fd::1", "2001:db8::/64"])
+def test_a_name_may_hold_a_colon(text: str) -> None:
+    assert parse_selector(text) == ("", text)
 
 
 @pytest.mark.parametrize("text", ["", "domain:", "domain:" + "x" * 301, "a\nb", "tenant:\x00"])
