@@ -11,6 +11,18 @@ Why       Workers share nothing but the sockets' ports: no lock and no LMDB betw
           workers again, needs a supervisor without threads and loops.
 """
 
-from .supervisor import run
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .start import run
 
 __all__ = ["run"]
+
+
+def __getattr__(name: str) -> object:
+    """`run` brings all rooms with it: the modules that tools use must not."""
+    if name != "run":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .start import run
+
+    return run

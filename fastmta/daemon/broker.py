@@ -6,10 +6,8 @@ supervisor holds both ends: what nobody has read yet is there for the next proce
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
-import signal
 import socket
 import sys
 import time
@@ -18,8 +16,10 @@ from collections.abc import Iterable, Sequence
 from fastmta.budget.frame import FRAME_OCTETS_MAX, decode_ask, encode
 from fastmta.budget.ledger import Ledger
 
+from .attendant import become
+
 BEAT_S = 1.0
-PROCESS_NAME = "fastmta-broker"  # what ps shows; the kernel takes 15 octets
+PROCESS_NAME = "fastmta-broker"  # what ps shows
 _PACKETS_MAX = 64  # read of one worker before the others have their turn
 
 
@@ -33,10 +33,7 @@ def broker_main(
 
     One octet to `beat_fd` every second says that it is well.
     """
-    for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(signo, signal.SIG_IGN)  # workers that drain still need it
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
-        file.write(PROCESS_NAME)
+    become(PROCESS_NAME)
     Broker(channels, leash_fd, beat_fd, ledger).run()
     return 0
 

@@ -198,6 +198,16 @@ class Refresher:
         self._tell_tls(text for context in self._contexts[:1] for text in context.warnings)
         self._turn()
 
+    def renew(self, config: Config, inbound: Inbound, limits: ClientLimits) -> None:
+        """Look at these from now on."""
+        contexts = tuple(inbound.contexts.values())
+        self._config = config
+        if contexts != self._contexts:
+            self._contexts = contexts
+            self._tell_tls(text for context in contexts[:1] for text in context.warnings)
+        if limits is not self._limits:
+            self._limits, self._overflow = limits, limits.overflow
+
     def _turn(self) -> None:
         self._timer = self._loop.call_later(_REFRESH_INTERVAL_S, self._turn)
         said = [text for context in self._contexts for text in context.refresh()]

@@ -12,7 +12,7 @@ import mmap
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastmta.budget import table_octets
 from fastmta.budget.client import ACCOUNT_ENTRIES
@@ -21,6 +21,8 @@ from fastmta.security import ServerContexts, TlsOptions, check_tls, ensure_selfs
 from fastmta.spool.layout import make_directory, write_file
 
 from .blame import name_key, tell_use
+from .privilege import Identity as Owner
+from .privilege import acting_as
 from .sockets import BadStart
 
 _SECRET_OCTETS = 32
@@ -44,25 +46,31 @@ class Inbound:
     workers: int
 
 
-def prepare_inbound(config: Config, workers: int) -> Inbound:
-    """Makes the spool's directory, and what is missing of ours in it.
+def prepare_inbound(config: Config, workers: int, owner: Owner | None = None) -> Inbound:
+    """Makes the spool's directory, and what is missing of ours in it, as `owner` if that is given.
 
     Raises BadStart that names the file or key, and what to do; NoRoom.
     """
     root = config.spool.directory
     try:
-        make_directory(root)
-        login_secret = _durable_secret(os.path.join(root, _SECRET_NAME))
+        with acting_as(owner):
+            make_directory(root)
+            login_secret = _durable_secret(os.path.join(root, _SECRET_NAME))
     except OSError as error:
         raise _unusable(root, error) from error
     return Inbound(
-        contexts=_contexts(config),
+        contexts=_contexts(config, owner),
         clients=mmap.mmap(-1, table_octets(workers)),
         accounts=mmap.mmap(-1, table_octets(workers, ACCOUNT_ENTRIES)),
         tally_secret=os.urandom(_SECRET_OCTETS),
         login_secret=login_secret,
         workers=workers,
     )
+
+
+def renew_inbound(config: Config, old: Inbound) -> Inbound:
+    """The same with contexts of TLS by another configuration. Raises BadStart."""
+    return replace(old, contexts=_contexts(config))
 
 
 def _durable_secret(path: str) -> bytes:
@@ -101,13 +109,14 @@ def try_contexts(config: Config) -> list[str]:
     return [name_tls_key(config, text) for text in warnings]
 
 
-def _contexts(config: Config) -> dict[str, ServerContexts]:
+def _contexts(config: Config, owner: Owner | None = None) -> dict[str, ServerContexts]:
     made: dict[str, ServerContexts] = {}
     with _told_of_tls(config):
         listeners = _tls_listeners(config)
         certificate = config.tls.certificate
         if listeners and not certificate:
-            certificate = _selfsigned(config)
+            with acting_as(owner):
+                certificate = _selfsigned(config)
         for name in listeners:
             made[name] = ServerContexts(_options(config, name, certificate))
     return made

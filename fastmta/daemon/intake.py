@@ -53,6 +53,11 @@ class Intake:
         self._large_octets = large_octets  # a larger message waits until we are green
         self._waiting: dict[bytes, Done] = {}
 
+    def renew(self, *, message_octets_max: int, large_octets: int) -> None:
+        """Other limits hold from now on."""
+        self._message_octets_max = message_octets_max
+        self._large_octets = large_octets
+
     def refusal(self, declared_octets: int) -> Reply | None:
         """451 while the spool is broken, 452 while we are short of something; never 5xx."""
         if not self._store.is_healthy:

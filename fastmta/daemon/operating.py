@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ import uvloop
 import fastmta
 from fastmta.config import Config
 from fastmta.control import Desk, Request, Server, Station
+from fastmta.control.place import shards_on_disk
 from fastmta.control.station import Result, Tell, Ticket
+from fastmta.control.window import Window
 from fastmta.dsn import Bouncer
 from fastmta.event import Event, Notice, Severity
-from fastmta.journal import Journal, Origin, Writer
 from fastmta.message.attempt import Job
 from fastmta.route import Site
 from fastmta.scheduler import Ports, Scheduler
@@ -26,7 +26,7 @@ from fastmta.spool import Spool, SpoolError
 
 from .clock import ClockFile, QueueClock
 from .descriptor import Division
-from .reshaping import Reshaper
+from .mail_log import journal_of_command
 from .routing import offline_table
 from .settings import notify_options, scheduler_options, spool_options
 from .shard import Shard
@@ -41,23 +41,30 @@ def open_control(
     config: Config,
     index: int,
     shards: Sequence[Shard],
-    clock: QueueClock,
-    loop: asyncio.AbstractEventLoop,
-    emit: Callable[[Event], None],
-    reshaper: Reshaper,
+    world: tuple[QueueClock, asyncio.AbstractEventLoop, Callable[[Event], None]],
+    asked: tuple[Callable[[], int], Callable[[], Result]],
 ) -> Server:
-    """Serve the control socket of worker `index`; one that cannot be made is a line in the log."""
+    """Serve the control socket of worker `index`; one that cannot be made is a line in the log.
+
+    `asked` takes up the overrides of the file, and tells how the worker is.
+    """
+    clock, loop, emit = world
+    reshape, tell = asked
     stations = [Station(shard.number, shard.spool, shard.scheduler) for shard in shards]
     hello: Result = {
         "fastmta": fastmta.__version__,
         "worker": index,
         "shards": [station.number for station in stations],
         "pid": os.getpid(),
+        "supervisor": os.getppid(),
     }
-    server = Server(Desk(stations, clock, reshaper.reload), hello, loop, emit)
+    server = Server(Desk(stations, clock, reshape, tell), hello, loop, emit)
     directory = control_directory(config)
     try:
         server.start(directory, index)
+        if config.control.mailq_users == "all":
+            server.beside = Window(server.desk, hello, loop, emit)
+            server.beside.start(directory, index)
     except OSError as error:
         text = f"no control socket in {directory}: {error.strerror}"
         emit(Notice("master", text, Severity.ERROR))
@@ -94,14 +101,10 @@ class Offline:
     def __enter__(self) -> Offline:
         """Open. Raises SpoolError: a shard is in use, or cannot be opened."""
         self._become_owner()
-        config, numbers = self._config, _shards_on_disk(self._root)
+        config, numbers = self._config, shards_on_disk(str(self._root))
         if numbers:
             ClockFile(str(self._root / f"shard-{numbers[0]:02d}")).resume(self._clock)
-        self._journal = Journal(
-            Writer(config.journal.file if config.journal.file != "-" else os.devnull),
-            time.time,
-            Origin(config.hostname, config.journal.syslog_name, os.getpid()),
-        )
+        self._journal = journal_of_command(config)
         try:
             for number in numbers:
                 self._stations.append(self._open(number))
@@ -113,6 +116,11 @@ class Offline:
 
     def __exit__(self, *_: object) -> None:
         self._close()
+
+    @property
+    def shards(self) -> list[int]:
+        """Their numbers."""
+        return [station.number for station in self._stations]
 
     def ask(self, request: Request, tell: Tell) -> dict[str, Any]:
         """The result of a request, durable. Raises Refusal, SpoolError."""
@@ -180,16 +188,6 @@ class Offline:
         self._runner.run(close())
         self._runner.close()
         self._journal.close()
-
-
-def shards_of(config: Config) -> list[int]:
-    """The numbers of the shards on the disk."""
-    return _shards_on_disk(Path(config.spool.directory))
-
-
-def _shards_on_disk(root: Path) -> list[int]:
-    names = [path.name.removeprefix("shard-") for path in root.glob("shard-*")]
-    return sorted(int(name) for name in names if name.isdigit())
 
 
 def _nothing() -> None:

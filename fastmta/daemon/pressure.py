@@ -156,6 +156,10 @@ class Pressure:
         self._needles = [_Needle(gauge, limits.calm_s) for gauge in limits.gauges()]
         self._worst = self._needles[0]
 
+    def renew(self, limits: Limits) -> None:
+        """Other marks hold from now on; where we stand shows with the next readings."""
+        self._needles = [_Needle(gauge, limits.calm_s) for gauge in limits.gauges()]
+
     def note(self, readings: Readings, now_s: float) -> Change | None:
         """Take `readings` made at `now_s` (monotonic seconds); the change if there is one."""
         self.readings = readings

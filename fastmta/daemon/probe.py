@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fastmta.spool.statistic import Statistics
@@ -61,8 +61,12 @@ class FlushMeter:
 class LagMeter:
     """How late the loop calls back, averaged over about a second."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, told: Callable[[float], object] | None = None
+    ) -> None:
+        """`told` hears of each measurement."""
         self._loop = loop
+        self._told = told
         self.lag_s = 0.0
 
     def start(self) -> None:
@@ -76,6 +80,8 @@ class LagMeter:
     def _called(self, due_s: float) -> None:
         late_s = max(0.0, self._loop.time() - due_s)
         self.lag_s += _LAG_WEIGHT * (late_s - self.lag_s)
+        if self._told is not None:
+            self._told(late_s)
         self._arm()
 
 

@@ -60,6 +60,10 @@ class Reshaper:
         self._apply()
         return len(self._live.shapes)
 
+    def renew(self) -> None:
+        """The configuration's own limits are others: the overrides stand beside those."""
+        self._shape()
+
     def close(self) -> None:
         """Let them be as they are."""
         if self._timer is not None:
@@ -70,13 +74,21 @@ class Reshaper:
         live = self._all.at(now_s)
         if live != self._live:
             self._live = live
-            shapes = [override.shape(name) for name, override in live.shapes.items()]
-            for shard in self._shards:
-                shard.scheduler.shape(shapes)
+            self._shape()
         self.close()
         end_s = live.next_end_s
         if end_s is not None:
             self._timer = self._timers.call_later(min(end_s - now_s, LOOK_S), self._look)
+
+    def _shape(self) -> None:
+        shapes = [override.shape(name) for name, override in self._live.shapes.items()]
+        for shard in self._shards:
+            shard.scheduler.shape(shapes)
+
+    @property
+    def in_force(self) -> Sequence[str]:
+        """What operators have set, by name."""
+        return list(self._live.shapes)
 
     def _look(self) -> None:
         """The time of one may be over."""

@@ -36,8 +36,8 @@ def share(limit: int, workers: int) -> int:
     return max(1, -(-limit // workers))
 
 
-def session_settings(config: Config, listen: Listen) -> SessionSettings:
-    """Limits of a session of this listener."""
+def session_settings(config: Config, listen: Listen, name: str = "") -> SessionSettings:
+    """Limits of a session of this listener, which is called `name`."""
     limits = config.limits
     add_missing = config.headers.add_missing
     spill_octets = config.spool.big_octets
@@ -56,6 +56,8 @@ def session_settings(config: Config, listen: Listen) -> SessionSettings:
         auth_failures_max=config.auth.failures_per_session,
         line_endings=listen.line_endings,
         drop_fields=frozenset(name.lower().encode("ascii") for name in config.headers.drop),
+        listener=name,
+        service=listen.service,
         is_lmtp=listen.kind == "lmtp",
         is_adding_fields=add_missing == "always"
         or (add_missing == "submission" and KINDS[listen.kind].is_adding_fields),

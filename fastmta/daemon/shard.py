@@ -84,14 +84,15 @@ class Shard:
         )
         around.join(self.spool.live_count > 0 or not self.spool.is_indexed)
         clock, contents = around.clock, self.spool.contents
+        self.courier = Courier(
+            delivery_options(config, around.workers),
+            around.emit,
+            around.loop,
+            contents,
+            around.courier_ports,
+        )
         self.deliver = Dispatch(
-            Courier(
-                delivery_options(config, around.workers),
-                around.emit,
-                around.loop,
-                contents,
-                around.courier_ports,
-            ),
+            self.courier,
             FileAgent(around.emit, around.loop, contents),
             around.emit,
             around.loop,
@@ -155,6 +156,10 @@ class Shard:
     def _on_health(self, trouble: str) -> None:
         """A delivery whose outcome cannot be recorded is a duplicate."""
         self._pause("health", trouble)
+
+    def hold_back(self, reason: str) -> None:
+        """Deliver nothing while there is a reason; "" ends it."""
+        self._pause("drop", reason)
 
     def _pause(self, kind: str, reason: str) -> None:
         """Deliver nothing while there is a reason of any kind; an empty one ends that kind's."""

@@ -1,19 +1,23 @@
 """Listening sockets: one per worker and address, with SO_REUSEPORT, opened before workers start.
 
-At a path there can be one only: there the workers have duplicates of it, and share its queue.
+At a path there can be one only: there the workers have duplicates of it, and share its queue. So
+it is with one that the service manager opened; its section's own addresses are not used then.
 
 The supervisor keeps them over worker restarts, so that the accept queue of a dead worker is served
 by its successor instead of being reset.
 """
 
+from __future__ import annotations
+
 import socket
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fastmta.config import Endpoint, Listen
 
 from .unixsocket import Identity, open_path, remove_path
 
+INHERITED = "inherited:"  # how the key of such sockets begins
 _BACKLOG = 1024
 
 
@@ -29,7 +33,14 @@ class Bound:
     address: str  # text with the real port
     sockets: tuple[socket.socket, ...]
     path: str = ""  # of a unix socket
-    identity: Identity = (0, 0)
+    identity: Identity = (0, 0)  # of one at a path, if it is for us to take away
+    key: str = ""  # the endpoint as configured: the same in another configuration, the same sockets
+    mode: str = ""  # of a unix socket
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether the service manager opened it."""
+        return self.key.startswith(INHERITED)
 
     @property
     def is_local(self) -> bool:
@@ -37,20 +48,44 @@ class Bound:
         return bool(self.path)
 
 
-def open_sockets(listeners: Mapping[str, Listen], workers: int) -> list[Bound]:
-    """Bind every address `workers` times; a port 0 becomes the same real port for all."""
-    bound: list[Bound] = []
+def open_sockets(
+    listeners: Mapping[str, Listen], workers: int, kept: Sequence[Bound] = ()
+) -> list[Bound]:
+    """Bind every address `workers` times; a port 0 becomes the same real port for all.
+
+    What the service manager opened for a listener is `kept` in the place of its addresses; what
+    else is `kept` for an address is taken for it, whatever the listener was called; `fresh_of`
+    tells what was opened. Raises BadStart: then nothing is.
+    """
+    left = {each.key: each for each in kept}
+    bound = [each for each in kept if each.is_inherited and each.name in listeners]
+    theirs = {each.name for each in bound}
     try:
         for name, listen in listeners.items():
+            if name in theirs:
+                continue
             for endpoint in listen.bind:
-                if endpoint.is_local:
-                    bound.append(_open_path(name, endpoint, int(listen.socket_mode, 8), workers))
+                count = sum(each.key.partition("#")[0] == str(endpoint) for each in bound)
+                key = f"{endpoint}#{count}" if count else str(endpoint)
+                had = left.pop(key, None)
+                mode = listen.socket_mode if endpoint.is_local else ""
+                if had is not None:
+                    bound.append(replace(had, name=name, mode=mode))
+                elif endpoint.is_local:
+                    made = _open_path(name, endpoint, int(mode, 8), workers)
+                    bound.append(replace(made, key=key, mode=mode))
                 else:
-                    bound.append(_open(name, endpoint, workers))
+                    bound.append(replace(_open(name, endpoint, workers), key=key))
     except BadStart:
-        close_sockets(bound)
+        close_sockets(fresh_of(bound, kept))
         raise
     return bound
+
+
+def fresh_of(bound: Iterable[Bound], kept: Iterable[Bound]) -> list[Bound]:
+    """Those of `bound` that `kept` has no sockets for."""
+    known = {each.key for each in kept}
+    return [each for each in bound if each.key not in known]
 
 
 def close_sockets(bound: Iterable[Bound]) -> None:
@@ -77,9 +112,9 @@ def _open(name: str, endpoint: Endpoint, workers: int) -> Bound:
     port = endpoint.port
     try:
         # With SO_REUSEPORT a second server would silently share the port with a first one.
-        _bind(endpoint.address, port, is_shared=False).close()
+        bind(endpoint.address, port, is_shared=False).close()
         for _ in range(workers):
-            opened.append(_bind(endpoint.address, port, is_shared=True))
+            opened.append(bind(endpoint.address, port, is_shared=True))
             port = opened[0].getsockname()[1]
     except OSError as error:
         for each in opened:
@@ -88,7 +123,8 @@ def _open(name: str, endpoint: Endpoint, workers: int) -> Bound:
     return Bound(name, str(Endpoint(endpoint.address, port)), tuple(opened))
 
 
-def _bind(address: str, port: int, *, is_shared: bool) -> socket.socket:
+def bind(address: str, port: int, *, is_shared: bool) -> socket.socket:
+    """A listening socket. Raises OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:

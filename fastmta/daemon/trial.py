@@ -18,6 +18,7 @@ from fastmta.config import Config
 
 from .credentials import try_logins
 from .outbound import has_tls_options, rules, try_tls
+from .privilege import renounce, try_process
 from .reshaping import try_overrides
 from .routing import missing_directories, route_table
 from .sockets import BadStart
@@ -36,7 +37,7 @@ def try_start(config: Config, *, has_files: bool) -> list[str]:
     `has_files`: the contexts of TLS have been made already, so nothing is said of them. Makes
     nothing of ours: no certificate, no spool.
     """
-    steps: list[Step] = [try_logins, _try_routes, _try_rules, try_overrides]
+    steps: list[Step] = [_try_process, try_logins, _try_routes, _try_rules, try_overrides]
     in_process: list[Step] = []
     if has_tls_options(config):
         in_process.append(try_tls)
@@ -69,6 +70,11 @@ def _all(steps: Iterable[Step], config: Config) -> list[str]:
     if wrong:
         raise BadStart("\n".join(wrong))
     return said
+
+
+def _try_process(config: Config) -> list[str]:
+    try_process(config.process)
+    return []
 
 
 def _try_routes(config: Config) -> list[str]:
@@ -162,6 +168,7 @@ def _read(read_fd: int, pid: int, until_s: float) -> bytes | None:
 
 
 def _child(action: Callable[[], str], write_fd: int) -> None:
+    renounce()
     code = 0
     try:
         text = action()

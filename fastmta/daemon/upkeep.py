@@ -24,6 +24,7 @@ from fastmta.spool.survey import read_format, shard_numbers
 from fastmta.spool.verdict import Problem, Report
 from fastmta.spool.verify import verify_shard
 
+from .privilege import acting_as_owner
 from .routing import offline_table
 from .settings import spool_options
 
@@ -112,9 +113,10 @@ def rebuild(config: Config, shard: int | None, say: Say, complain: Say) -> int:
 
     try:
         read_format(config.spool.directory)
-        for layout in _layouts(config.spool.directory, shard):
-            count = rebuild_index(layout, *_spool_of(config, layout), tell, say)
-            say(f"shard {layout.number}: the index has {count} messages")
+        with acting_as_owner(config.spool.directory):
+            for layout in _layouts(config.spool.directory, shard):
+                count = rebuild_index(layout, *_spool_of(config, layout), tell, say)
+                say(f"shard {layout.number}: the index has {count} messages")
     except (OSError, SpoolError, lmdb.Error) as problem:
         return _failed(problem, complain)
     return EXIT_SOUND

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from fastmta.event import Event, Notice, Severity
-from fastmta.listener import Listener
 
 from .clock import ClockFile, QueueClock
 from .pressure import Pressure, State
 from .probe import Probe
+from .reception import Reception
 from .shard import Shard
 
 _INTERVAL_S = 0.5  # intake is to stop within a second of a mark
@@ -36,11 +36,12 @@ class Watchman:
         self._emit = emit
         self._on_failed = on_failed
         self._clock, self._clock_file = clocks
-        self._listeners: Sequence[Listener] = ()
+        self.is_draining = False
+        self.cause = ""  # of the state that pressure is in
 
-    def start(self, listeners: Sequence[Listener]) -> None:
+    def start(self, reception: Reception) -> None:
         """Look from now on, the first time at once."""
-        self._listeners = listeners
+        self._reception = reception
         self._probe.start()
         self._look()
 
@@ -51,14 +52,27 @@ class Watchman:
         if change is not None:
             severity = Severity.WARNING if change.state else Severity.INFO
             self._emit(Notice("master", change.text, severity))
+            self.cause = change.text.partition(": ")[2].rpartition("; ")[0]
             for shard in self._shards:
                 shard.spool.is_pressed = change.state >= State.YELLOW
-            for listener in self._listeners:
-                listener.shut(change.state is State.BLACK)
+            self._shut()
+        if self.is_draining:
+            self._reception.send_away()
         self._look_at_the_clock()
         for shard in self._shards:
             if shard.spool.has_failed:
                 self._on_failed(f"shard {shard.number}: the spool failed")
+
+    def drain(self, is_draining: bool) -> None:
+        """Whether an operator wants no new mail to be taken."""
+        if is_draining is not self.is_draining:
+            self.is_draining = is_draining
+            text = "is not taken: the server drains" if is_draining else "is taken again"
+            self._emit(Notice("master", f"new mail {text}"))
+            self._shut()
+
+    def _shut(self) -> None:
+        self._reception.shut(self.is_draining or self.pressure.state is State.BLACK)
 
     def _look_at_the_clock(self) -> None:
         is_empty = not any(shard.spool.live_count for shard in self._shards)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fastmta.budget.frame import Ask, Grant, PlaceAsk, decode_grant, encode
-from fastmta.daemon import brokerage
+from fastmta.daemon import attendant
 from fastmta.daemon.broker import PROCESS_NAME, receive
 from fastmta.daemon.brokerage import Brokerage
 from fastmta.lab import process
@@ -22,9 +22,9 @@ SITE = b"=site"
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brokerage]:
-    monkeypatch.setattr(brokerage, "_BACKOFF_FIRST_S", 0.05)
-    monkeypatch.setattr(brokerage, "LOOK_S", 0.2)
-    monkeypatch.setattr(brokerage, "HUNG_S", 1.5)
+    monkeypatch.setattr(attendant, "_BACKOFF_FIRST_S", 0.05)
+    monkeypatch.setattr(attendant, "LOOK_S", 0.2)
+    monkeypatch.setattr(attendant, "HUNG_S", 1.5)
     one = Brokerage(2, lambda: None)
     one.start()
     yield one
@@ -52,8 +52,14 @@ def is_granted(grant: Grant) -> bool:
 
 
 def child() -> int:
-    """Process id of the broker."""
-    return next(pid for pid in process.tree(os.getpid()) if process.name(pid) == PROCESS_NAME)
+    """Process id of the broker, once it has its name."""
+    end_s = time.monotonic() + 10.0
+    while time.monotonic() < end_s:
+        for pid in process.tree(os.getpid()):
+            if process.name(pid) == PROCESS_NAME:
+                return pid
+        time.sleep(0.01)
+    raise AssertionError("there is no broker")
 
 
 def reap(broker: Brokerage) -> None:

@@ -164,3 +164,19 @@ def test_logins() -> None:
     assert options.senders_file == "/senders"
     assert options.is_sender_strict
     assert options.is_plain_allowed
+
+
+@pytest.mark.parametrize(
+    ("override", "service"),
+    [
+        ("listen.x.kind=relay", ""),
+        ("listen.x.kind=submission", "submission"),
+        ("listen.x.kind=submissions", "submissions"),
+        ("listen.x.log_name=inside", "inside"),
+    ],
+)
+def test_listener_has_its_name_in_the_log(override: str, service: str) -> None:
+    config = config_of(override, "auth.users=a:b")
+    assert session_settings(config, config.listen["x"]).service == service
+    quiet = config_of("listen.x.kind=submission", "auth.users=a:b", "listen.x.log_name=")
+    assert session_settings(quiet, quiet.listen["x"]).service == ""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmta.daemon import supervisor
+from fastmta.daemon import start, supervisor
 from fastmta.daemon.supervisor import Leash, Supervisor
 
 WorkerMain = Callable[[int, Leash], int]
@@ -200,11 +200,38 @@ def test_a_reopened_log_does_not_kill_a_worker_that_starts(tmp_path: Path) -> No
     assert (tmp_path / "begun").read_text() == "x", "it was not started again"
 
 
+def test_a_worker_that_does_not_end_when_told_is_killed_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = tmp_path / "pids"
+    take = Supervisor._on_signal
+
+    def on_signal(self: Supervisor, signo: int) -> None:
+        if signo == signal.SIGHUP:
+            self.end(0)
+        take(self, signo)
+
+    def start(index: int, leash: Leash) -> int:
+        with pids.open("a") as file:
+            file.write("x")
+        if pids.read_text() == "x":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return serve(index, leash, tmp_path / "orders")
+
+    monkeypatch.setattr(supervisor, "_STOP_GRACE_S", -1.7)  # of the 2 s that `Supervised` gives
+    monkeypatch.setattr(Supervisor, "_on_signal", on_signal)
+    supervised = Supervised(tmp_path, 1, start)
+    wait_for(lambda: "ready" in supervised.said())
+    os.kill(supervised.pid, signal.SIGHUP)
+    wait_for(lambda: pids.read_text() == "xx")
+    assert supervised.end() == 0
+
+
 def test_the_limit_of_descriptors_is_raised_to_what_is_allowed() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(1000, hard), hard))
-        supervisor.raise_file_limit()
+        start.raise_file_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
