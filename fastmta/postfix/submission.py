@@ -1,0 +1,209 @@
+"""From standard input to files in the drop directory."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from itertools import chain
+
+from fastmta.drop import DropFile, Facts, FormError, Place, Submission
+from fastmta.drop.address import parse_addresses
+from fastmta.drop.form import HEADER_FIELDS_MAX, HEADER_OCTETS_MAX
+
+from .file import config_file
+from .option import EX_USAGE, Fatal
+from .reading import Lines, count_fields, read_header, recipients_of
+from .request import Request
+from .whereabouts import drop_directory
+
+TYPE_CHECKING = False  # as mypy knows it: importing `typing` takes as long as all of ours
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+EX_DATAERR, EX_UNAVAILABLE, EX_OSERR, EX_TEMPFAIL = 65, 69, 71, 75
+_NOBODY = b"MAILER-DAEMON"  # who the null address is, as a recipient
+
+
+def find_place(chosen: str | None) -> Place:
+    """The drop directory that the configuration names.
+
+    One that may not be read names none: then it is the usual one.
+    """
+    path = config_file(chosen, os.environ)
+    if path is not None and not os.access(path, os.R_OK):
+        path = None
+    directory = drop_directory(path)
+    return Place(_ask(path) if directory is None else directory)
+
+
+def _ask(path: str | None) -> str:
+    """A configuration that is not plain, or that is broken: mail is taken all the same."""
+    from fastmta.config.glimpse import glimpse, glimpse_of, guess
+
+    seen = glimpse(path, os.environ)
+    if seen is None:
+        from fastmta.config import ConfigError, load
+
+        try:
+            seen = glimpse_of(load(path, os.environ))
+        except ConfigError:
+            seen = None if path is None else guess(path, os.environ)
+            seen = seen or glimpse(None, {})
+    assert seen is not None
+    return seen.drop_directory
+
+
+def login_name() -> str:
+    """Who runs us. Raises Fatal."""
+    user = os.getuid()
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        raise Fatal(f"no login name found for user ID {user}", EX_OSERR) from None
+
+
+def _whose() -> str:
+    """Begins what is fatal, as at Postfix."""
+    try:
+        login = login_name()
+    except Fatal:
+        login = "unknown"
+    return f"{login}({os.getuid()}): "
+
+
+def full_name() -> str:
+    """What the environment or the system calls them, as Postfix has it."""
+    name = os.environ.get("NAME", "")
+    if name:
+        return name
+    try:
+        entry = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return ""
+    own = entry.pw_name[:1].upper() + entry.pw_name[1:]
+    name = entry.pw_gecos
+    for mark in ",;%":
+        name = name.partition(mark)[0]
+    return name.replace("&", own)
+
+
+def addresses_of(arguments: Sequence[str]) -> list[bytes]:
+    """The recipients on the command line: each word is a list of addresses, perhaps empty."""
+    addresses: list[bytes] = []
+    for word in arguments:
+        found = [mailbox.octets for mailbox in parse_addresses(os.fsencode(word))]
+        addresses += found or [_NOBODY]
+    return addresses
+
+
+def sender_of(text: str | None) -> bytes:
+    """The reverse-path: b"" is the null one."""
+    if text is None:
+        return login_name().encode("utf-8", "surrogateescape")
+    found = parse_addresses(os.fsencode(text))
+    return found[0].octets if found else b""
+
+
+def submission_of(request: Request, sender: bytes) -> Submission:
+    """What the options say of a message, but for its recipients."""
+    submission = Submission(sender, [])
+    options = submission.options
+    name = full_name() if request.full_name is None else request.full_name
+    shown = bytes(octet if octet >= 32 else 32 for octet in os.fsencode(name)[:500])
+    notify = request.notify
+    if request.verbosity and not notify:
+        notify = "SUCCESS,FAILURE,DELAY"  # -v: somebody wants to hear what became of it
+    envelope_id = b"".join(  # RFC 3461 4: xtext
+        b"%c" % octet if 0x21 <= octet <= 0x7E and octet not in b"+=" else b"+%02X" % octet
+        for octet in request.envelope_id.encode("ascii", "replace")
+    )
+    for word, value in (
+        (b"name", shown),
+        (b"body", request.body.encode()),
+        (b"notify", notify.encode()),
+        (b"ret", request.returned.encode()),
+        (b"envid", envelope_id),
+    ):
+        if value:
+            options[word] = value
+    if request.is_gateway:
+        options[b"gateway"] = b""
+    if request.is_utf8:
+        options[b"smtputf8"] = b""
+    return submission
+
+
+def enqueue(request: Request, read: Callable[[int], bytes]) -> None:
+    """Take one message, durably. Raises Fatal."""
+    sender = sender_of(request.sender)
+    recipients = addresses_of(request.recipients)
+    if not recipients and not request.takes_fields:
+        text = "Recipient addresses must be specified on the command line or via the -t option"
+        raise Fatal(_whose() + text, EX_USAGE)
+    blocks = iter(Lines(read, request.ends_at_dot))
+    octets, end = read_header(blocks, HEADER_OCTETS_MAX)
+    if end < 0 or end > HEADER_OCTETS_MAX or count_fields(octets[:end]) > HEADER_FIELDS_MAX:
+        raise Fatal(_whose() + "the header section of the message is too long", EX_DATAERR)
+    if request.takes_fields:
+        recipients += recipients_of(octets[:end])
+        if not recipients:
+            raise Fatal(_whose() + "No recipient addresses found in message header", EX_USAGE)
+    submission = submission_of(request, sender)
+    submission.recipients = list(dict.fromkeys(recipients))
+    send(find_place(request.config), submission, chain((octets,), blocks))
+
+
+def send(place: Place, submission: Submission, blocks: Iterable[bytes]) -> None:
+    """Leave a message with the server. Raises Fatal: there is nothing of it, then."""
+    files: list[DropFile] = []
+    try:
+        facts = place.read_facts()
+        files = _files(place, facts, submission)
+        octets = 0
+        for block in blocks:
+            octets += len(block) + block.count(b"\n")
+            if octets > facts.message_octets:
+                raise Fatal(
+                    _whose() + f"message is larger than {facts.message_octets} octets",
+                    EX_UNAVAILABLE,
+                )
+            for file in files:
+                file.write(block)
+        for file in files:
+            file.finish()
+        while files:
+            files[0].publish()
+            files.pop(0)
+    except FormError as problem:
+        raise Fatal(_whose() + f"bad address or option: {problem}", EX_DATAERR) from None
+    except OSError as problem:
+        where = problem.filename or place.new
+        raise Fatal(
+            _whose() + f"mail cannot be queued: {where}: {problem.strerror}", EX_TEMPFAIL
+        ) from None
+    finally:
+        for file in files:
+            file.abandon()
+    place.call()
+
+
+def _files(place: Place, facts: Facts, submission: Submission) -> list[DropFile]:
+    """One for each so many recipients, with their heads written."""
+    refusal = place.refusal(0, facts.free_share)
+    if refusal:
+        raise Fatal(_whose() + f"mail cannot be queued: {refusal}", EX_TEMPFAIL)
+    everybody = submission.recipients
+    heads = []
+    for at in range(0, len(everybody), facts.recipients):
+        submission.recipients = everybody[at : at + facts.recipients]
+        heads.append(submission.encode())
+    files: list[DropFile] = []
+    try:
+        for head in heads:
+            files.append(DropFile(place))
+            files[-1].write(head)
+    except BaseException:
+        for file in files:
+            file.abandon()
+        raise
+    return files
