@@ -1,7 +1,8 @@
 """The command line: arguments in, one call of daemon, lab or config, an exit status out.
 
-Purpose   `fastmta run | check | demo | sink | bench | simulate | queue | dest | explain | spool |
-          user | version`.
+Purpose   `fastmta run | check | demo | sink | bench | simulate | status | reload | drain |
+          healthcheck | queue | dest | explain | trace | log | top | spool | user | completion |
+          manual | install-commands | version`.
 In        Arguments and the environment.
 Out       Exit status: 0 good, 1 failed or problems found, 2 wrong usage, 78 bad configuration.
 Holds     Nothing.

@@ -1,5 +1,6 @@
 """The commands. Each imports what it needs when it runs, so that `--help` is quick."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -7,19 +8,15 @@ import click
 
 from fastmta import __version__
 
-from .dest import dest
-from .explain import explain
-from .option import EXIT_CONFIG, config_options, load_config
-from .queue import queue
-from .simulate import simulate
-from .spool import spool
-from .user import user
+from .lazy import LazyGroup
+from .option import EXIT_CONFIG, config_options, config_path, load_config
+from .table import LATER
 
 EXIT_PROBLEMS = 1
 _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, later=LATER, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fastmta")
 def main() -> None:
     """fastmta, a mail transfer agent."""
@@ -30,9 +27,11 @@ def main() -> None:
 def run(path: str | None, overrides: tuple[str, ...]) -> None:
     """Run the server in the foreground."""
     config = load_config(path, overrides, EXIT_CONFIG)
+    from fastmta.config import load
     from fastmta.daemon import run as run_daemon
 
-    sys.exit(run_daemon(config))
+    file = config_path(path)
+    sys.exit(run_daemon(config, lambda: load(file, os.environ, overrides)))
 
 
 @main.command()
@@ -87,11 +86,3 @@ def bench(arguments: Sequence[str]) -> None:
 def version() -> None:
     """Print the version."""
     click.echo(__version__)
-
-
-main.add_command(dest)
-main.add_command(explain)
-main.add_command(queue)
-main.add_command(simulate)
-main.add_command(spool)
-main.add_command(user)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import re
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from .exchange import Exchange, Refused, open_workers, show_progress
-from .explain import ask_why, render
-from .option import EXIT_CONFIG, Command, config_options, load_config
+from .explain import ask_why, items_of, render
+from .names import complete_destinations
+from .option import EXIT_CONFIG, Command, config_options, find_server, load_config
+from .output import of_kind, put, with_output
 from .talk import (
     EXIT_PARTLY,
     EXIT_TEMPORARY,
@@ -25,11 +26,11 @@ from .talk import (
     fail,
     moment,
     request,
-    with_output,
 )
 
 if TYPE_CHECKING:
     from fastmta.config import Config
+    from fastmta.config.glimpse import Glimpse
     from fastmta.control.override import Override, Overrides
 
 Result: TypeAlias = dict[str, Any]  # Any: what JSON knows
@@ -67,7 +68,7 @@ def _with_selector(command: Command) -> Command:
         click.option("--yes", is_flag=True, help="Do not ask."),
         click.option("--dry-run", is_flag=True, help="Count, and change nothing."),
         click.option("--tenant", metavar="NAME", help="Only mail of this tenant."),
-        click.argument("name", metavar="X"),
+        click.argument("name", metavar="X", shell_complete=complete_destinations),
         with_output,
         config_options,
     ):
@@ -95,18 +96,21 @@ def list_(
     """List the sites that are in use, and what operators have set."""
     from fastmta.control.merging import merge_pages
 
-    config = load_config(path, overrides, EXIT_CONFIG)
-    with _workers(config) as exchange:
+    where = find_server(path, overrides, EXIT_CONFIG)
+    with _workers(where) as exchange:
         found: list[Result] = []
         end: str | None = None
         if exchange is not None:
             asked = request("sites", after=after, limit=limit)
             found, end = merge_pages(exchange.ask(asked, show_progress), limit)
-        set_here = _read(config)
-        if output == "json":
-            shown = {"sites": found, "next": end, "overrides": _overrides_json(set_here)}
-            click.echo(json.dumps(shown))
-        else:
+        set_here = _read(where)
+        set_json = _overrides_json(set_here)
+        items = [
+            *(of_kind("site", site) for site in found),
+            *_override_items(set_json),
+            *([] if end is None else [of_kind("next", {"after": end})]),
+        ]
+        if not put(output, {"sites": found, "next": end, "overrides": set_json}, items):
             _print_sites(found, exchange is not None)
             _print_overrides(set_here)
             if end is not None:
@@ -115,23 +119,22 @@ def list_(
 
 
 @dest.command()
-@click.argument("name", metavar="X")
+@click.argument("name", metavar="X", shell_complete=complete_destinations)
 @with_output
 @config_options
 def show(name: str, path: str | None, overrides: tuple[str, ...], output: str) -> None:
     """Show one destination: what it waits for, its limits, and who set them."""
-    config = load_config(path, overrides, EXIT_CONFIG)
-    with _workers(config) as exchange:
+    where = find_server(path, overrides, EXIT_CONFIG)
+    with _workers(where) as exchange:
         found: Result = {"explanations": [], "notes": []}
         if exchange is not None:
             found = ask_why(exchange, name)
         names = {_selector(name)[1], *_names(found["explanations"])}
-        live = _live(_read(config))
+        live = _live(_read(where))
         of_it = {key: one for key, one in live.items() if _concerns(one, names)}
-        if output == "json":
-            shown = {key: _override_json(one) for key, one in of_it.items()}
-            click.echo(json.dumps({"subject": name, **found, "overrides": shown}))
-        else:
+        shown = {key: _override_json(one) for key, one in of_it.items()}
+        items = [*items_of(found), *_override_items(shown)]
+        if not put(output, {"subject": name, **found, "overrides": shown}, items):
             why = "no server answers" if exchange is None else "nothing in use by that name"
             click.echo(render(found, f"{name}: {why}"))
             for key, one in of_it.items():
@@ -179,11 +182,13 @@ def _put(
     name: str, fields: dict[str, Any], length_s: float | None, options: dict[str, Any]
 ) -> None:
     """Set one override; tell the workers; say so."""
+    from fastmta.config.glimpse import glimpse_of
     from fastmta.control.override import Override, OverrideError, name_of
 
     config = load_config(options["path"], options["overrides"], EXIT_CONFIG)
+    where = glimpse_of(config)
     now_s = round(time.time(), 3)
-    with _workers(config) as exchange:
+    with _workers(where) as exchange:
         values = _values(exchange, name, options["tenant"])
         _check_provider(config, values)
         override = Override(
@@ -205,13 +210,11 @@ def _put(
                 what = f"{verb} {override.selector}: {_counted(counts)}"
                 if not confirm(what):
                     sys.exit(EXIT_PARTLY)
-            _change(config, lambda old: old.at(now_s).put(key, override))
+            _change(where, lambda old: old.at(now_s).put(key, override))
         in_force = _tell(exchange, options["dry_run"])
-        if options["output"] == "json":
-            shown = {"verb": verb, "name": key, "override": _override_json(override)}
-            rest = {"dry_run": options["dry_run"], "in_force": in_force}
-            click.echo(json.dumps({**shown, **counts, **rest}))
-        else:
+        shown = {"verb": verb, "name": key, "override": _override_json(override)}
+        rest = {"dry_run": options["dry_run"], "in_force": in_force}
+        if not put(options["output"], {**shown, **counts, **rest}):
             would = "would " if options["dry_run"] else ""
             click.echo(f"{would}{_override_line(key, override)}; {_counted(counts)}")
         _end(exchange, in_force)
@@ -219,14 +222,14 @@ def _put(
 
 def _drop(verb: str, name: str, options: dict[str, Any]) -> None:
     """Take overrides of that name away; tell the workers; say so."""
-    config = load_config(options["path"], options["overrides"], EXIT_CONFIG)
+    where = find_server(options["path"], options["overrides"], EXIT_CONFIG)
     wanted, value = _selector(name)
     tenant = options["tenant"]
     now_s = time.time()
-    with _workers(config) as exchange:
+    with _workers(where) as exchange:
         keys = [
             key
-            for key, one in _live(_read(config)).items()
+            for key, one in _live(_read(where)).items()
             if key.startswith(f"{verb} ") and _is_meant(one, wanted, value, tenant)
         ]
         if keys and not options["dry_run"]:
@@ -237,12 +240,10 @@ def _drop(verb: str, name: str, options: dict[str, Any]) -> None:
                     old = old.drop(key)
                 return old
 
-            _change(config, without)
+            _change(where, without)
         in_force = _tell(exchange, options["dry_run"] or not keys)
-        if options["output"] == "json":
-            rest = {"dry_run": options["dry_run"], "in_force": in_force}
-            click.echo(json.dumps({"verb": f"end {verb}", "names": keys, **rest}))
-        else:
+        rest = {"dry_run": options["dry_run"], "in_force": in_force}
+        if not put(options["output"], {"verb": f"end {verb}", "names": keys, **rest}):
             for key in keys:
                 click.echo(f"{'would end' if options['dry_run'] else 'ended'}: {key}")
         if not keys:
@@ -254,13 +255,13 @@ def _drop(verb: str, name: str, options: dict[str, Any]) -> None:
 # Parts
 
 
-def _workers(config: Config) -> Any:  # Any: a context manager that turns Refused into an exit
+def _workers(where: Glimpse) -> Any:  # Any: a context manager that turns Refused into an exit
     from contextlib import contextmanager
 
     @contextmanager
     def opened() -> Any:
         try:
-            with open_workers(config) as exchange:
+            with open_workers(where) as exchange:
                 for number in exchange.missing if exchange is not None else ():
                     click.echo(f"fastmta: no worker serves shard {number} just now", err=True)
                 yield exchange
@@ -362,12 +363,12 @@ def _counted(counts: dict[str, int]) -> str:
     )
 
 
-def _read(config: Config) -> Overrides:
+def _read(where: Glimpse) -> Overrides:
     from fastmta.control.override import OverrideError
     from fastmta.control.overridefile import read_overrides
 
     try:
-        return read_overrides(config.spool.directory)
+        return read_overrides(where.spool_directory)
     except OverrideError as error:
         fail(str(error), EXIT_TEMPORARY)
 
@@ -376,12 +377,12 @@ def _live(overrides: Overrides) -> dict[str, Override]:
     return overrides.at(time.time()).shapes
 
 
-def _change(config: Config, change: Callable[[Overrides], Overrides]) -> None:
+def _change(where: Glimpse, change: Callable[[Overrides], Overrides]) -> None:
     from fastmta.control.override import OverrideError
     from fastmta.control.overridefile import change_overrides
 
     try:
-        change_overrides(config.spool.directory, change)
+        change_overrides(where.spool_directory, change)
     except OverrideError as error:
         fail(str(error), EXIT_TEMPORARY)
 
@@ -424,6 +425,10 @@ def _override_json(override: Override) -> Result:
 
     found: Result = msgspec.to_builtins(override)
     return {**found, "selector": override.selector, "effect": override.effect}
+
+
+def _override_items(shown: Result) -> Iterator[Result]:
+    return (of_kind("override", {"name": key, **one}) for key, one in shown.items())
 
 
 def _overrides_json(overrides: Overrides) -> Result:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from fastmta.config import Config
+    from fastmta.config.glimpse import Glimpse
     from fastmta.control import Client, Request
 
 ANSWER_S = 90.0  # between two lines of a worker; longer than the longest wait for an attempt
@@ -29,7 +30,11 @@ class Refused(Exception):
 class Exchange(Protocol):
     """Whoever answers."""
 
+    shards: Sequence[int]  # shards that are answered for
     missing: Sequence[int]  # shards that nobody answers for just now
+
+    def ask_shard(self, shard: int, request: Request) -> Result:
+        """The result of whoever has that shard. Raises Refused."""
 
     def ask(self, request: Request, progress: Progress) -> list[Result]:
         """The results of a request, one for each who answers. Raises Refused.
@@ -40,14 +45,15 @@ class Exchange(Protocol):
 
 
 @contextmanager
-def open_exchange(config: Config) -> Iterator[Exchange]:
-    """Connect to the workers, or open the shards. Raises Refused when neither can be done."""
-    from fastmta.daemon.operating import Offline, OfflineError
-
-    with open_workers(config) as workers:
+def open_exchange(where: Glimpse, load: Callable[[], Config]) -> Iterator[Exchange]:
+    """Connect to the workers, or `load` and open the shards. Raises Refused when neither can be."""
+    with open_workers(where) as workers:
         if workers is not None:
             yield workers
             return
+    config = load()
+    from fastmta.daemon.operating import Offline, OfflineError
+
     try:
         with Offline(config) as offline:
             yield _Offline(offline)
@@ -56,23 +62,28 @@ def open_exchange(config: Config) -> Iterator[Exchange]:
 
 
 @contextmanager
-def open_workers(config: Config) -> Iterator[Exchange | None]:
+def open_workers(where: Glimpse) -> Iterator[Exchange | None]:
     """Connect to the workers; None when there is none. Raises Refused: they do not answer."""
-    from fastmta.control import Client, ClientError, socket_paths
-    from fastmta.daemon.operating import control_directory, shards_of
+    from fastmta.control.client import Client, ClientError
+    from fastmta.control.place import shards_on_disk, socket_paths
 
     clients: list[Client] = []
     try:
-        for path in socket_paths(control_directory(config)):
+        for path in socket_paths(where.control_directory):
             try:
                 clients.append(Client(path))
             except (ConnectionError, FileNotFoundError):
                 continue  # of a worker that is gone
         if clients:
             served = {number for client in clients for number in client.shards}
-            yield _Online(clients, sorted(set(shards_of(config)) - served))
+            yield _Online(clients, sorted(set(shards_on_disk(where.spool_directory)) - served))
         else:
             yield None
+    except BrokenPipeError:
+        raise  # whoever read what we print has gone
+    except PermissionError as error:
+        whose = f"{where.control_directory}: {error.strerror}: be root, or the server's user"
+        raise Refused(f"the server does not answer: {whose}") from error
     except (ClientError, OSError) as error:
         raise Refused(f"the server does not answer: {error}") from error
     finally:
@@ -85,6 +96,19 @@ class _Online:
         self.missing = missing
         self._clients = clients
         self._count = 0
+        self._of_shard = {shard: client for client in clients for shard in client.shards}
+        self.shards: Sequence[int] = sorted(self._of_shard)
+
+    def ask_shard(self, shard: int, request: Request) -> Result:
+        client = self._of_shard.get(shard)
+        if client is None:
+            raise Refused(f"nobody answers for shard {shard}", is_usage=True)
+        self._count += 1
+        request.id = self._count
+        client.send(request)
+        answering = _Answering([client], request.id, show_progress)
+        answering.finish()
+        return answering.results[0]
 
     def ask(self, request: Request, progress: Progress) -> list[Result]:
         self._count += 1
@@ -154,6 +178,10 @@ class _Offline:
 
     def __init__(self, offline: Any) -> None:  # Any: `Offline`, imported only when it is needed
         self._offline = offline
+        self.shards: Sequence[int] = offline.shards
+
+    def ask_shard(self, shard: int, request: Request) -> Result:
+        return self.ask(request, show_progress)[0]
 
     def ask(self, request: Request, progress: Progress) -> list[Result]:
         from fastmta.control import ErrorCode, Refusal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -11,8 +10,10 @@ from typing import Any, TypeAlias
 import click
 
 from .exchange import Exchange, show_progress
+from .names import complete_subjects
 from .option import config_options
-from .talk import EXIT_PARTLY, EXIT_TEMPORARY, hop_text, moment, request, talk, with_output
+from .output import of_kind, put, with_output
+from .talk import EXIT_PARTLY, EXIT_TEMPORARY, hop_text, moment, request, talk
 
 Result: TypeAlias = dict[str, Any]  # Any: what JSON knows
 _STEP = "    "
@@ -20,7 +21,9 @@ _QUIET = ("nothing", "final")  # no more is to be said of these
 
 
 @click.command()
-@click.argument("subject", metavar="ID|RECIPIENT|SITE|DOMAIN|TENANT")
+@click.argument(
+    "subject", metavar="ID|RECIPIENT|SITE|DOMAIN|TENANT", shell_complete=complete_subjects
+)
 @with_output
 @config_options
 def explain(subject: str, path: str | None, overrides: tuple[str, ...], output: str) -> None:
@@ -33,9 +36,7 @@ def explain(subject: str, path: str | None, overrides: tuple[str, ...], output: 
     """
     with talk(path, overrides) as exchange:
         found = ask_why(exchange, subject)
-        if output == "json":
-            click.echo(json.dumps({"subject": subject, **found}))
-        else:
+        if not put(output, {"subject": subject, **found}, items_of(found)):
             nothing = f"{subject}: nothing waits here by that name"
             if "." in subject and "@" not in subject:
                 nothing += "; what goes to a relay waits by the name of the relay"
@@ -53,6 +54,12 @@ def ask_why(exchange: Exchange, subject: str) -> Result:
     nodes = [node for result in results for node in result["explanations"]]
     notes = [note for result in results for note in result["notes"]]
     return {"explanations": merge(nodes), "notes": list(dict.fromkeys(notes))}
+
+
+def items_of(found: Result) -> Iterator[Result]:
+    """What is known, one by one."""
+    yield from (of_kind("explanation", node) for node in found["explanations"])
+    yield from (of_kind("note", {"text": note}) for note in found["notes"])
 
 
 def render(found: Result, otherwise: str) -> str:

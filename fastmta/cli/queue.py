@@ -1,8 +1,7 @@
-"""`fastmta queue`: hold, release, delete, requeue, expire, show and count what waits."""
+"""`fastmta queue`: look at what waits, and change it."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,7 +9,10 @@ from typing import Any
 import click
 
 from .exchange import Exchange, Result, show_progress
+from .listing import list_, search, summary
+from .names import complete_ids
 from .option import Command, config_options
+from .output import put, with_output
 from .talk import (
     EXIT_PARTLY,
     EXIT_TEMPORARY,
@@ -19,7 +21,6 @@ from .talk import (
     moment,
     request,
     talk,
-    with_output,
 )
 
 IDS_AT_ONCE = 500
@@ -30,6 +31,7 @@ _DONE = {
     "delete": "Deleted",
     "requeue": "Requeued",
     "expire": "Expired",
+    "flush": "Due now",
 }
 
 
@@ -42,8 +44,13 @@ def queue() -> None:
     """
 
 
-def _operation(verb: str, text: str) -> None:
-    """Make the command for one operation."""
+queue.add_command(list_)
+queue.add_command(search)
+queue.add_command(summary)
+
+
+def _operation(verb: str, text: str, name: str = "") -> None:
+    """Make the command for one operation; `name`: another one than the verb's."""
 
     def run(  # one parameter for each option, as click wants it
         ids: tuple[str, ...],
@@ -56,7 +63,7 @@ def _operation(verb: str, text: str) -> None:
         if bool(chosen) + (options["filter"] is not None) + options["all"] != 1:
             raise click.UsageError("give ids, or --filter, or --all")
         with talk(path, overrides) as exchange:
-            sys.exit(_operate(exchange, verb, chosen, output == "json", options))
+            sys.exit(_operate(exchange, verb, chosen, output, options))
 
     command: Command = run
     if verb == "requeue":
@@ -76,12 +83,12 @@ def _operation(verb: str, text: str) -> None:
         click.option("--dry-run", is_flag=True, help="Count, and change nothing."),
         click.option("--all", is_flag=True, help="Every message."),
         click.option("--filter", metavar="EXPR", help="Messages that match; see docs/queue.md."),
-        click.argument("ids", nargs=-1, metavar="[ID ... | -]"),
+        click.argument("ids", nargs=-1, metavar="[ID ... | -]", shell_complete=complete_ids),
         with_output,
         config_options,
     ):
         command = option(command)
-    queue.command(verb, help=text)(command)
+    queue.command(name or verb, help=text)(command)
 
 
 _operation("hold", "Keep mail from being tried. It does not expire meanwhile.")
@@ -89,10 +96,12 @@ _operation("release", "Try held mail again, now.")
 _operation("delete", "Remove mail. Nobody is told.")
 _operation("requeue", "Try mail again, now, as if it had never been tried.")
 _operation("expire", "Give mail up, now: it goes back to its sender.")
+_operation("expire", "Give mail up, now, and tell its sender: another name of `expire`.", "bounce")
+_operation("flush", "Try deferred mail now, and sites that are in trouble; all else stays.")
 
 
 @queue.command()
-@click.argument("ids", nargs=-1, required=True, metavar="ID ...")
+@click.argument("ids", nargs=-1, required=True, metavar="ID ...", shell_complete=complete_ids)
 @with_output
 @config_options
 def show(ids: tuple[str, ...], path: str | None, overrides: tuple[str, ...], output: str) -> None:
@@ -103,9 +112,7 @@ def show(ids: tuple[str, ...], path: str | None, overrides: tuple[str, ...], out
         for chunk in _chunks(chosen):
             for result in exchange.ask(request("find", ids=chunk), show_progress):
                 found += result["messages"]
-        if output == "json":
-            click.echo(json.dumps(found))
-        else:
+        if not put(output, found, found):
             for message in found:
                 click.echo(_render(message))
         known = {message["id"] for message in found}
@@ -133,13 +140,14 @@ def count(
     with talk(path, overrides) as exchange:
         if filter is not None:
             matched = _total(exchange, request("hold", filter=filter, dry_run=True))["matched"]
-            click.echo(json.dumps({"messages": matched}) if output == "json" else str(matched))
+            if not put(output, {"messages": matched}):
+                click.echo(str(matched))
             sys.exit(_status(False, bool(exchange.missing)))
         results = exchange.ask(request("count"), show_progress)
         live = sum(result["live"] for result in results)
         hops = _merged(results) if by else []
-        if output == "json":
-            click.echo(json.dumps({"messages": live, **({"next_hops": hops} if by else {})}))
+        if put(output, {"messages": live, **({"next_hops": hops} if by else {})}, hops or None):
+            pass
         elif by:
             click.echo(f"{'MESSAGES':>10} {'RECIPIENTS':>10}  NEXT HOP")
             for hop in hops:
@@ -168,7 +176,7 @@ def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _operate(
-    exchange: Exchange, verb: str, ids: list[str], is_json: bool, options: dict[str, Any]
+    exchange: Exchange, verb: str, ids: list[str], output: str, options: dict[str, Any]
 ) -> int:
     """Do it, after asking where that is wanted; the exit status."""
 
@@ -192,15 +200,13 @@ def _operate(
         if matched > 1 and not confirm(f"{verb} {matched} messages"):
             return EXIT_PARTLY
     total = ask(is_dry)
-    if is_json:
-        click.echo(json.dumps({"verb": verb, "dry_run": is_dry, **total}))
-    else:
+    if not put(output, {"verb": verb, "dry_run": is_dry, **total}):
         _say(verb, is_dry, total)
     if is_dry:
         return _status(total["matched"] == 0, bool(exchange.missing))
     is_partly = bool(total["failed"] or total["unknown"] or total["is_cancelled"])
     is_later = bool(total["under_way"] or exchange.missing)
-    return _status(is_partly or not total["done"], is_later)
+    return _status(is_partly or not (total["done"] or total.get("woken")), is_later)
 
 
 def _status(is_partly: bool, is_later: bool) -> int:
@@ -233,6 +239,8 @@ def _sum(results: Sequence[Result]) -> Result:
             total[name] += result[name]
         total["ids_under_way"] += result["ids_under_way"]
         total["is_cancelled"] = total["is_cancelled"] or result["is_cancelled"]
+        if "woken" in result:
+            total["woken"] = total.get("woken", 0) + result["woken"]
         if "ids" in result:
             total.setdefault("ids", {}).update(result["ids"])
     return total
@@ -243,6 +251,8 @@ def _say(verb: str, is_dry: bool, total: Result) -> None:
         click.echo(f"{total['matched']} messages match")
     else:
         click.echo(f"{_DONE[verb]}: {total['done']} messages")
+    if total.get("woken"):
+        click.echo(f"Tried again now: {total['woken']} sites")
     complain: Callable[[str], None] = lambda text: click.echo(text, err=True)  # noqa: E731
     for id, answer in total.get("ids", {}).items():
         if answer not in ("done", "would be done"):

@@ -1,16 +1,16 @@
 """`fastmta spool`: look at, check, mend and copy what is on the disk."""
 
+import json
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import click
 
 from .option import EXIT_CONFIG, Command, config_options, load_config
+from .output import put, with_output
 
 _complain = partial(click.echo, err=True)
-_with_output = click.option(
-    "-o", "output", type=click.Choice(["text", "json"]), default="text", help="Form of the output."
-)
 
 
 def _shard_options(command: Command) -> Command:
@@ -21,6 +21,16 @@ def _shard_options(command: Command) -> Command:
     return config_options(option(command))
 
 
+def _sayer(output: str) -> Callable[[str], None]:
+    """What prints; of a document with `shards` one line for each of them where that is wanted."""
+
+    def say_shards(text: str) -> None:
+        document = json.loads(text)
+        put(output, document, document["shards"])
+
+    return say_shards if output == "jsonl" else click.echo
+
+
 @click.group()
 def spool() -> None:
     """Look at, check, mend and copy the spool on the disk."""
@@ -28,18 +38,18 @@ def spool() -> None:
 
 @spool.command()
 @_shard_options
-@_with_output
+@with_output
 def info(path: str | None, overrides: tuple[str, ...], shard: int | None, output: str) -> None:
     """Tell what is there: segments, contents, index. Also while the server runs."""
     config = load_config(path, overrides, EXIT_CONFIG)
     from fastmta.daemon import upkeep
 
-    sys.exit(upkeep.info(config, shard, output == "json", click.echo, _complain))
+    sys.exit(upkeep.info(config, shard, output != "text", _sayer(output), _complain))
 
 
 @spool.command()
 @_shard_options
-@_with_output
+@with_output
 @click.option("--index", is_flag=True, help="The index, too, of shards not in use.")
 def verify(
     path: str | None, overrides: tuple[str, ...], shard: int | None, output: str, index: bool
@@ -51,8 +61,8 @@ def verify(
     config = load_config(path, overrides, EXIT_CONFIG)
     from fastmta.daemon import upkeep
 
-    is_json = output == "json"
-    sys.exit(upkeep.verify(config, shard, is_json, click.echo, _complain, with_index=index))
+    is_json, say = output != "text", _sayer(output)
+    sys.exit(upkeep.verify(config, shard, is_json, say, _complain, with_index=index))
 
 
 @spool.command("rebuild-index")

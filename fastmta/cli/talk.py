@@ -5,37 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from .exchange import Exchange, Refused, open_exchange
-from .option import EXIT_CONFIG, load_config
-
-if TYPE_CHECKING:
-    from fastmta.config import Config
+from .option import EXIT_CONFIG, find_server, load_config
 
 EXIT_PARTLY = 1  # nothing matched, or not all was done
 EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 3
 EXIT_TEMPORARY = 75  # EX_TEMPFAIL: nobody answers, or an attempt is under way
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
-with_output = click.option(
-    "-o", "output", type=click.Choice(["text", "json"]), default="text", help="Form of the output."
-)
 
 
 @contextmanager
 def talk(path: str | None, overrides: Sequence[str]) -> Iterator[Exchange]:
     """Everybody who answers; who does not is named on standard error."""
-    with talk_with(load_config(path, overrides, EXIT_CONFIG)) as exchange:
-        yield exchange
-
-
-@contextmanager
-def talk_with(config: Config) -> Iterator[Exchange]:
-    """The same, for a configuration that was read already."""
+    where = find_server(path, overrides, EXIT_CONFIG)
     try:
-        with open_exchange(config) as exchange:
+        with open_exchange(where, lambda: load_config(path, overrides, EXIT_CONFIG)) as exchange:
             for number in exchange.missing:
                 click.echo(f"fastmta: no worker serves shard {number} just now", err=True)
             yield exchange

@@ -1,5 +1,6 @@
 """Arguments and exit statuses; nothing is started."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -187,3 +188,53 @@ def test_help_imports_no_room_but_cli() -> None:
         "assert 'asyncio' not in sys.modules and 'uvloop' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_broken_file_that_names_no_directory_is_complained_of(
+    runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would look as if no server ran, wherever it is."""
+    monkeypatch.setenv("FASTMTA_SPOOL__DIRECTORY", str(tmp_path / "usual"))
+    path = tmp_path / "broken.toml"
+    path.write_text("[[[\n")
+    for words, status in ((["healthcheck"], 1), (["status"], 3), (["reload"], 3), (["drain"], 3)):
+        result = runner.invoke(main, [*words, "-c", str(path)])
+        assert result.exit_code == status
+        problem, said = result.stderr.split("\n")[:2]
+        assert problem.startswith(f"warning: {path}:1: not valid TOML: ")
+        assert said.startswith("fastmta: no server runs")
+
+
+def test_a_healthcheck_fails_with_1_whatever_the_reason(runner: CliRunner, tmp_path: Path) -> None:
+    """Docker knows 0 and 1."""
+    result = runner.invoke(main, ["healthcheck", "-c", str(tmp_path / "missing")])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
+def test_a_place_in_a_list_is_checked(runner: CliRunner) -> None:
+    for words in (["queue", "list"], ["queue", "search", "to:x"]):
+        result = runner.invoke(main, [*words, "--after", "bogus"])
+        assert result.exit_code == 2
+        assert "SHARD/ID is expected" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["queue", "list"], ["top", "--once"], ["log", "tail"], ["dest", "list"], ["explain", "x"]],
+)
+def test_those_who_may_not_are_told_so(
+    runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """Not that no server runs, and not by a traceback."""
+
+    def closed(*arguments: object) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr("fastmta.control.place.socket_paths", closed)
+    monkeypatch.setattr("fastmta.cli.live.socket_paths", closed)
+    result = runner.invoke(main, [*words, "--set", f"spool.directory={tmp_path}"])
+    text = f"{tmp_path}: Permission denied: be root, or the server's user"
+    assert (result.exit_code, result.output) == (
+        75,
+        f"fastmta: the server does not answer: {text}\n",
+    )
