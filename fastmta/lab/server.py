@@ -13,6 +13,7 @@ from . import process
 from .loopback import HOST, LabError, free_port
 
 _BROKER = "fastmta-broker"
+_FRONT = "fastmta-front"
 _START_S = 30.0
 _STOP_S = 60.0
 _KILL_S = 10.0
@@ -54,14 +55,23 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def workers(self) -> list[int]:
-        """Process ids below the supervisor, but for the broker's."""
-        return [pid for pid in process.tree(self.pid) if pid not in (self.pid, self.broker)]
+        """Process ids below the supervisor, but for those of broker and front desk."""
+        others = (self.pid, self.broker, self.front)
+        return [pid for pid in process.tree(self.pid) if pid not in others]
 
     @property
     def broker(self) -> int:
         """Process id of the broker of limits over workers; 0: there is none now."""
+        return self._named(_BROKER)
+
+    @property
+    def front(self) -> int:
+        """Process id of the front desk; 0: there is none now."""
+        return self._named(_FRONT)
+
+    def _named(self, name: str) -> int:
         below = process.tree(self.pid)
-        return next((pid for pid in below if process.name(pid) == _BROKER), 0)
+        return next((pid for pid in below if process.name(pid) == name), 0)
 
     def start(self) -> None:
         """Write the configuration, start, and return when it says that it is ready."""

@@ -19,7 +19,9 @@ from .contender import CONTENDERS, POSTFIX
 from .handler import run_handler
 from .hostile import run_hostile
 from .idle import run_idle
+from .looking import run_queue
 from .plan import Bench, Plan
+from .sendmail import run_sendmail
 from .traffic.drain import run_drain
 from .traffic.rates import run_rates
 from .traffic.shares import run_shares
@@ -27,12 +29,14 @@ from .traffic.sites import run_sites
 
 OWN = {  # benches of their own, with options of their own
     "backlog": (run_backlog, "a million deferred messages"),
+    "queue": (run_queue, "lists, sums and searches of a million messages, and what they cost"),
     "idle": (run_idle, "memory of 10,000 sessions that say nothing"),
     "hostile": (run_hostile, "20 good sessions beside 1,000 slow and hostile ones"),
     "handler": (run_handler, "an aiosmtpd handler under aiosmtpd's server and under ours"),
     "sites": (run_sites, "thousands of sites, slow ones and dead ones"),
     "shares": (run_shares, "fresh mail beside a slow site's queue, one client beside another"),
     "rates": (run_rates, "whether rates are kept to the message"),
+    "sendmail": (run_sendmail, "a process of sendmail -t for each message"),
     "drain": (run_drain, "the same backlog, drained by Postfix and by fastmta"),
 }
 

@@ -20,7 +20,7 @@ from fastmta.scheduler.engine import HUNG_FACTOR
 
 from .clock import START_S, Agenda
 from .mail import Mail
-from .receiver import Peer
+from .receiver import TIMED_OUT, Peer
 from .scenario import Scheduling
 from .tally import Tallies
 from .watch import Watch
@@ -74,6 +74,7 @@ class Network:
         if not uses:
             uses = 1
             connect_s, trouble = peer.connect(now_s - START_S)
+            job.is_connected = trouble is not TIMED_OUT
         peer.busy += 1
         if trouble is not None:
             agenda.post(connect_s, self._refused, job, peer, done, trouble)

@@ -223,9 +223,10 @@ class ModelSpool:
         """(next hop, due time) of every recipient that is neither final nor held."""
         for index, forward_path in enumerate(mail.envelope.forward_paths):
             state = mail.states.get(index)
-            due_ns = 0
+            due_ns = mail.arrived_at_ns
             if state is not None:
                 if state.status.is_final or state.status is RecipientStatus.HELD:
                     continue
-                due_ns = state.due_at_ns if state.status is RecipientStatus.DEFERRED else 0
+                if state.status is RecipientStatus.DEFERRED:
+                    due_ns = state.due_at_ns
             yield self._next_hop(forward_path, mail.envelope), due_ns
