@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastmta.lab.bench.backlog.field import free_mx_host
 from fastmta.lab.bench.traffic.place import free_first_address
 from fastmta.lab.loopback import LabError
 from fastmta.lab.postfix import missing
@@ -69,6 +70,7 @@ def test_postfix_is_measured_with_tls(tmp_path: Path) -> None:
     assert "1.0 session tickets each" in table
 
 
+@pytest.mark.long
 def test_both_are_measured_with_tls(tmp_path: Path) -> None:
     problem = missing()
     if problem:
@@ -95,6 +97,7 @@ def test_postfix_reuses_tls_connections_where_told(tmp_path: Path) -> None:
     assert run["handshakes_out"] < run["messages"] / 2
 
 
+@pytest.mark.long
 def test_idle_sessions_are_weighed(tmp_path: Path) -> None:
     values, table = bench(tmp_path, "idle", "--sessions", "200", "--after", "4k")
     (crowd,) = values["crowds"]
@@ -102,6 +105,14 @@ def test_idle_sessions_are_weighed(tmp_path: Path) -> None:
     assert 0 < crowd["anonymous_per_session"] < 200 << 10
     assert "slab_per_session" in crowd  # the whole machine's: other tests move it, too
     assert "200 after a message of 4 KB" in table
+
+
+def test_calls_of_sendmail_are_counted(tmp_path: Path) -> None:
+    values, table = bench(tmp_path, "sendmail", "--only", "fastmta", "--calls", "4")
+    found = values["servers"]["fastmta"]
+    assert found["calls"] == 4
+    assert 0 < found["relayed_per_s"] <= found["calls_per_s"]
+    assert "Python itself starts in" in table
 
 
 @pytest.mark.long
@@ -218,3 +229,23 @@ def test_a_rate_is_kept(tmp_path: Path) -> None:
     assert 150 < kept["messages"] < 250
     assert abs(kept["error"]) < 0.2  # other tests take the machine
     assert "50/s, burst 5: error of the rate" in table
+
+
+@pytest.mark.long
+def test_a_queue_is_looked_at_beside_its_mail(tmp_path: Path) -> None:
+    small = ("--messages", "500", "--domains", "50", "--runs", "1", "--pairs", "1")
+    try:
+        free_mx_host()
+    except LabError as error:
+        pytest.skip(str(error))
+    values, table = bench(
+        tmp_path, "queue", *small, "--seconds", "1", "--directory", str(tmp_path / "disk")
+    )
+    assert set(values["times_s"]) == {
+        "mailq, first line",
+        "queue summary",
+        "queue search",
+        "queue count --filter",
+    }
+    assert all(one > 0 for runs in values["flows_per_s"].values() for one in runs)
+    assert "flow beside the loop / alone" in table

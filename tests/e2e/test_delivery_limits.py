@@ -102,6 +102,29 @@ def test_server_that_does_not_answer_quit_is_waited_for_no_longer_than_allowed()
         assert len(receiver.sessions) == 2
 
 
+def test_next_hops_that_share_no_session_share_the_connections_of_their_site(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with TLS that proves the name of one next hop only."""
+    monkeypatch.setattr(
+        "fastmta.delivery.attempt.session_key",
+        lambda site, job: site.key + job.message.envelope.forward_paths[0],
+    )
+    with Receiver({"QUIT": Act(delay_s=0.02)}) as receiver:
+
+        async def scenario(sending: Sending) -> None:
+            site = make_site(receiver.port)
+            for path in (b"a@one.example", b"a@two.example", b"a@two.example", b"a@one.example"):
+                task = asyncio.create_task(sending.send(make_job((path,)), site))
+                while not task.done():
+                    assert sending.courier.connection_count <= 1
+                    await asyncio.sleep(0.002)
+                assert _kinds(task.result()) == ["sent"]
+
+        run_sending(scenario)
+        assert len(receiver.sessions) == 3, "what may be shared is"
+
+
 async def _close_idle(sending: Sending, site: Site) -> bool:
     """Whether `done` was called on a later turn."""
     waiter = asyncio.get_running_loop().create_future()

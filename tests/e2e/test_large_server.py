@@ -68,7 +68,7 @@ def test_a_damaged_content_is_named_and_kept_and_goes_when_it_is_mended(tmp_path
         with Mailbox(port) as box:
             server.start()
             until(lambda: "its octets are not those that were received" in server.log_text())
-            kept = next(tmp_path.rglob("quarantine")) / f"big-{path.name}"
+            kept = next((tmp_path / "spool").rglob("quarantine")) / f"big-{path.name}"
             assert kept.exists()
             assert box.messages == []
             server.kill()
