@@ -33,9 +33,9 @@ class GCRA:
         self._arrival_s = max(self._arrival_s, now_s) + self._interval_s
         return 0.0
 
-    def slack_s(self, now_s: float) -> float:
-        """How long until all of the burst is there."""
-        return max(0.0, self._arrival_s - now_s)
+    def slack_s(self, now_s: float, credit_s: float = 0.0) -> float:
+        """How long until all of the burst is there; were there not the unit of that credit."""
+        return max(0.0, self._without_s(credit_s, now_s) - now_s)
 
     def wait_late_s(self, credit_s: float, now_s: float) -> float:
         """How long until a unit conforms that was taken before and not used: `credit_s` is what
@@ -47,7 +47,7 @@ class GCRA:
         self._arrival_s = max(self._without_s(credit_s, now_s), now_s) + self._interval_s
 
     def _without_s(self, credit_s: float, now_s: float) -> float:
-        return self._arrival_s - min(credit_s, self.slack_s(now_s))
+        return self._arrival_s - min(credit_s, max(0.0, self._arrival_s - now_s))
 
     def empty(self, now_s: float) -> None:
         """As if all of the burst had been taken now."""

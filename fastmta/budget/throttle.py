@@ -75,9 +75,11 @@ class Throttle:
         credit_s = None
         if self._secured:
             credit_s = self._secured.pop(waiter, None) if waiter is not None else None
-            slack_s = self._gcra.slack_s(now_s)
+            used_s = credit_s or 0.0
+            slack_s = self._gcra.slack_s(now_s, used_s)
             for one, other_s in self._secured.items():
-                self._secured[one] = min(other_s, slack_s)
+                # Two may share the same room: what one has used is certainly not the other's.
+                self._secured[one] = max(0.0, min(other_s - used_s, slack_s))
         if credit_s is not None:
             self._gcra.take_late(credit_s, now_s)
             return

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import warnings
 
 from .address import Domain, NextHop, is_domain
 from .kind import Kind, plain_text
@@ -156,8 +157,10 @@ def _check_expression(text: str) -> str:
     if len(text) < 3 or not text.endswith("/"):
         raise ValueError(f'"{text}" begins as a pattern, and has no "/" at its end')
     try:
-        re.compile(text[1:-1].encode())  # of octets, as addresses are matched
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # "[[" will mean something else one day
+            re.compile(text[1:-1].encode())  # of octets, as addresses are matched
+    except (re.error, FutureWarning) as error:
         raise ValueError(f'"{text}" is no regular expression: {error}') from None
     return text
 

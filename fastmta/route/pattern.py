@@ -10,6 +10,7 @@ example.com         every address at this domain, not at its subdomains
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 
 NULL_PATH = b""  # as an envelope has <>
@@ -88,6 +89,8 @@ def parents_of(domain: bytes) -> Iterator[bytes]:
 
 def _expression(text: str) -> re.Pattern[bytes]:
     try:
-        return re.compile(text[1:-1].encode(), re.IGNORECASE)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # "[[" will mean something else one day
+            return re.compile(text[1:-1].encode(), re.IGNORECASE)
+    except (re.error, FutureWarning) as error:
         raise ValueError(f'"{text}" is no regular expression: {error}') from None

@@ -138,6 +138,7 @@ def siege(tmp_path: Path, *options: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.long
 def test_good_sessions_go_on_beside_hostile_ones(tmp_path: Path) -> None:
     told = siege(tmp_path)
     assert told["drip"]["sent"] > 0
@@ -184,6 +185,7 @@ def traffic(tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], str]:
     return bench(tmp_path, *arguments, "--workers", "1")
 
 
+@pytest.mark.long
 def test_many_sites_are_drained_and_dead_ones_beside_them(tmp_path: Path) -> None:
     small = ("--domains", "20", "--sites", "6", "--each", "5", "--delays", "5,20")
     few = ("--optimum", "200", "--pairs", "1", "--set", "delivery.timeouts.connect_s=1")

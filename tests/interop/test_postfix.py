@@ -123,7 +123,11 @@ def test_postfix_delivers_through_us(mailbox: Mailbox, tmp_path: Path) -> None:
             "Postfix's log",
         )
         assert "status=deferred" not in postfix.log_text()
-        assert postfix.command("postqueue", "-p").strip() == "Mail queue is empty"
+        wait_until(  # it takes mail out after it has logged it
+            lambda: postfix.command("postqueue", "-p").strip() == "Mail queue is empty",
+            20,
+            "Postfix's queue",
+        )
     for message in messages:
         of_ours, rest = without_received(message.content)
         of_postfix, _ = without_received(rest)

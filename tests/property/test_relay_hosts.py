@@ -169,3 +169,8 @@ def test_both_take_as_many() -> None:
     assert (LMTP_PORT, SOCKET_OCTETS_MAX) == (hop.LMTP_PORT, hop.SOCKET_OCTETS_MAX)
     assert frozenset(LOCAL_TRANSPORTS) == hop.LOCAL_TRANSPORTS
     assert RouteTarget().check("mx") == "mx"
+
+
+def test_a_pattern_that_python_will_read_otherwise_is_refused() -> None:
+    with pytest.raises(ValueError, match="nested set"):
+        AddressPattern(may_be_null=True).check("/[[/")
