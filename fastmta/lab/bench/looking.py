@@ -8,12 +8,9 @@ alone, and while a loop lists, sums up and searches the queue, a command after t
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,11 +19,12 @@ from pathlib import Path
 
 from ..loopback import LabError
 from ..server import Server
-from . import machine
+from . import machine, workplace
 from .backlog.build import domain_of
 from .backlog.field import Field, Scale
 from .statistic import spread
 
+NAME = "queue"
 ANSWER_S = 1.0
 LOSS = 0.05
 FEW_DOMAINS = 20
@@ -41,18 +39,7 @@ _ROW = "{:<44} {:>12} {:>34}  {}"
 def run_queue(arguments: Sequence[str]) -> int:
     """Measure, print, write; 1 with a sentence on standard error when that cannot be done."""
     chosen = _parse(arguments)
-    try:
-        parent = Path(chosen.directory)
-        parent.mkdir(parents=True, exist_ok=True)
-        machine.require_disk(parent)
-        directory = Path(tempfile.mkdtemp(prefix="fastmta-queue-", dir=parent)).resolve()
-        try:
-            return _measure(chosen, directory)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-    except LabError as error:
-        print(f"fastmta bench: {error}", file=sys.stderr)
-        return 1
+    return workplace.work(NAME, chosen, lambda directory: _measure(chosen, directory))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -71,6 +58,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--pause", type=float, default=1.0, help="seconds between two commands of the loop (1)")
     add("--directory", default="/var/tmp", help="where the spool goes; not a tmpfs")
     add("--json", help="file of the figures (default: build/bench/queue-<time>.json)")
+    add("--keep", action="store_true", help="keep spool and logs")
     chosen = parser.parse_args(arguments)
     if chosen.messages < chosen.domains or chosen.domains < 1 or chosen.pairs < 0:
         parser.error("at least one message per domain, and one domain")
@@ -167,7 +155,7 @@ def _measure(chosen: argparse.Namespace, directory: Path) -> int:
         server = field.server("loaded")
         due_at_ns = time.time_ns() + _FAR_S * 10**9
         built_s, _ = field.build(server.directory / "spool", due_at_ns)
-        _say(f"built {chosen.messages} messages in {built_s:.0f} s")
+        workplace.say(f"built {chosen.messages} messages in {built_s:.0f} s")
         server.start()
         # The flow goes to the first domains; the one that is searched for gets none of it.
         commands = Commands(server, domain_of(chosen.domains - 1))
@@ -187,19 +175,15 @@ def _measure(chosen: argparse.Namespace, directory: Path) -> int:
                         rate = _flow(field, server, count)
                     done += looked
                 flows[name].append(rate)
-                _say(f"flow {pair + 1}/{chosen.pairs} {name}: {rate:.0f}/s")
+                workplace.say(f"flow {pair + 1}/{chosen.pairs} {name}: {rate:.0f}/s")
         server.stop()
     rows = [_time_row(name, found) for name, found in times.items()]
     rows.append(_flow_row(flows["beside the loop"], flows["alone"]))
     print("\n".join([*(f"{name}: {value}" for name, value in facts.items()), ""]))
     print("\n".join(_ROW.format(*row) for row in [("", "target", "measured", "verdict"), *rows]))
     print(f"commands of the loop in each run: {done}")
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    target = Path(chosen.json or f"build/bench/queue-{stamp}.json")
-    target.parent.mkdir(parents=True, exist_ok=True)
     figures = {**facts, "verdicts": rows, "times_s": times, "flows_per_s": flows, "done": done}
-    target.write_text(json.dumps(figures, indent=1) + "\n")
-    print(f"figures: {target}")
+    workplace.write_figures(NAME, chosen, figures)
     return 0
 
 
@@ -233,7 +217,3 @@ def _flow_row(ours: list[float], theirs: list[float]) -> tuple[str, str, str, st
         return what, wanted, "-", "not measured"
     verdict = "met" if ratios.median >= 1 - LOSS else "MISSED"
     return what, wanted, ratios.render("{:.3f}"), verdict
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from ...loopback import LabError
-from .. import machine
+from .. import machine, workplace
 from ..statistic import percentile, spread
 from .field import Field, Scale
 from .phase import Figures, Phases
 
+NAME = "backlog"
 MEMORY_MB = 150.0
 ACCEPT_S, DELIVERY_S = 2.0, 5.0
 REBUILD_S = 60.0
@@ -30,22 +28,7 @@ _ROW = "{:<44} {:>10} {:>34}  {}"
 def run_backlog(arguments: Sequence[str]) -> int:
     """Measure, print, write; 1 with a sentence on standard error when that cannot be done."""
     chosen = _parse(arguments)
-    try:
-        parent = Path(chosen.directory)
-        parent.mkdir(parents=True, exist_ok=True)
-        machine.require_disk(parent)
-        _require_space(parent, chosen)
-        directory = Path(tempfile.mkdtemp(prefix="fastmta-backlog-", dir=parent)).resolve()
-        try:
-            return _measure(chosen, directory)
-        finally:
-            if chosen.keep:
-                print(f"kept {directory}")
-            else:
-                shutil.rmtree(directory, ignore_errors=True)
-    except LabError as error:
-        print(f"fastmta bench: {error}", file=sys.stderr)
-        return 1
+    return workplace.work(NAME, chosen, lambda directory: _measure(chosen, directory))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -84,6 +67,7 @@ def _require_space(parent: Path, chosen: argparse.Namespace) -> None:
 
 
 def _measure(chosen: argparse.Namespace, directory: Path) -> int:
+    _require_space(directory.parent, chosen)
     scale = Scale(
         directory=directory,
         messages=chosen.messages,
@@ -105,7 +89,7 @@ def _measure(chosen: argparse.Namespace, directory: Path) -> int:
         "load_average_before": machine.load_average(),
     }
     with Field(scale) as field:
-        phases = Phases(field, chosen.seconds, chosen.pairs, _say)
+        phases = Phases(field, chosen.seconds, chosen.pairs, workplace.say)
         due_at_s = time.time() + chosen.due_in_s
         sample = phases.build(int(due_at_s * 1e9))
         phases.rest()
@@ -116,11 +100,7 @@ def _measure(chosen: argparse.Namespace, directory: Path) -> int:
     rows = judge(figures)
     print("\n".join([*(f"{name}: {value}" for name, value in facts.items()), ""]))
     print(render(rows, figures))
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    target = Path(chosen.json or f"build/bench/backlog-{stamp}.json")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({**facts, "verdicts": rows, **asdict(figures)}, indent=1) + "\n")
-    print(f"figures: {target}")
+    workplace.write_figures(NAME, chosen, {**facts, "verdicts": rows, **asdict(figures)})
     return 1 if figures.problems else 0
 
 
@@ -179,7 +159,3 @@ def render(rows: list[Row], figures: Figures) -> str:
         lines.append(f"the rest, {count} messages: drained at {count / seconds:.0f} per s")
     lines += [f"problem: {problem}" for problem in figures.problems]
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
