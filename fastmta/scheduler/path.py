@@ -318,9 +318,14 @@ class Path:
     @property
     def is_open(self) -> bool:
         """Whether its mail goes, if only at the pace of a limit."""
-        if self.hung and not self.is_proved:
+        if self.is_hanging or self.health.state is not _OPEN:
             return False
-        return self.health.state is _OPEN and self.gate.limits.pause is None
+        return self.gate.limits.pause is None
+
+    @property
+    def is_hanging(self) -> bool:
+        """Whether nothing is known of the site but that nobody answers, see `Contacts`."""
+        return self.hung > 0 and not self.is_proved
 
     def end_pause(self) -> None:
         """End the pause after trouble now, if there is one."""
@@ -331,7 +336,7 @@ class Path:
     def hang(self) -> None:
         """Nothing came of a first contact so far. RAM is for mail to those who answer."""
         self.hung += 1
-        if not self.is_proved:
+        if self.is_hanging:
             self._owner.closed(self)
 
     def _arm(self, delay_s: float) -> None:

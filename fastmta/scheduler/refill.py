@@ -72,7 +72,7 @@ class Refill:
             self._fetch(hop, None, FETCH_MAX)
 
     def _allowance(self, path: Path, hop: Hop) -> int:
-        if path.hung and not path.is_proved:
+        if path.is_hanging:
             return 0  # the end of what hangs brings us back
         health, slots, residence = path.health, self._engine.slots, self._table.residence
         has_slot = slots.is_free
