@@ -6,6 +6,7 @@ import pytest
 from fastmta.budget.rate import read_rate
 from fastmta.lab.bench.backlog.build import domain_of
 from fastmta.lab.bench.backlog.nameserver import answer
+from fastmta.lab.bench.table import at_least, at_most
 from fastmta.lab.bench.traffic import sites
 from fastmta.lab.bench.traffic.client import Sent
 from fastmta.lab.bench.traffic.flow import excess, flow_of
@@ -13,7 +14,6 @@ from fastmta.lab.bench.traffic.nameserver import Numbered
 from fastmta.lab.bench.traffic.place import address_of, domains_below, site_of
 from fastmta.lab.bench.traffic.rates import weigh
 from fastmta.lab.bench.traffic.receivers import Arrival, Town
-from fastmta.lab.bench.traffic.table import at_least, at_most
 from fastmta.lab.bench.traffic.waiting import by_number, waiting_of
 from fastmta.lab.loopback import LabError
 

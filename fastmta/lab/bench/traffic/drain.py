@@ -16,11 +16,11 @@ from ...loopback import LabError
 from ...postfix import Postfix, missing
 from .. import workplace
 from ..contender import CONTENDERS, FASTMTA, POSTFIX
+from ..table import Row, at_least, render, stated
 from .field import SITE_CONNECTIONS, SIZE, Field, limits
 from .flow import Flow, flow_of
 from .receivers import Counts, Town
 from .rival import Rival
-from .table import Row, at_least, render, stated
 
 NAME = "drain"
 RATIO = 1.4  # at one site

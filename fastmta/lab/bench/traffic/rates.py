@@ -13,10 +13,10 @@ from pathlib import Path
 from fastmta.budget.rate import Rate, read_rate
 
 from .. import workplace
+from ..table import Row, at_most, render, stated
 from .field import Field
 from .flow import excess
 from .receivers import Town
-from .table import Row, at_most, render, stated
 
 NAME = "rates"
 ERROR = 0.01

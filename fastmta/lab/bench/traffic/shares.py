@@ -13,10 +13,10 @@ from pathlib import Path
 from ...loopback import LabError
 from ...server import Server
 from .. import workplace
+from ..table import Row, at_most, render, stated
 from .client import Client, Pace, Sent
 from .field import SITE_CONNECTIONS, SIZE, Field
 from .receivers import Town
-from .table import Row, at_most, render, stated
 from .waiting import Waiting, by_number, waiting_of
 
 NAME = "shares"

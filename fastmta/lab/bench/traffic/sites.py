@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import workplace
+from ..table import Row, at_least, render, stated
 from .drained import Drained, Load, drain
 from .field import limits
 from .place import domains_below
 from .receivers import Town
-from .table import Row, at_least, render, stated
 
 NAME = "sites"
 SHARE = 0.9

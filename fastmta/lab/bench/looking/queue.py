@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..loopback import LabError
-from ..server import Server
-from . import machine, workplace
-from .backlog.build import domain_of
-from .backlog.field import Field, Scale
-from .statistic import spread
+from ...loopback import LabError
+from ...server import Server
+from .. import machine, workplace
+from ..backlog.build import domain_of
+from ..backlog.field import Field, Scale
+from ..statistic import spread
 
 NAME = "queue"
 ANSWER_S = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from ..statistic import spread
+from .statistic import spread
 
 Row: TypeAlias = tuple[str, str, str, str]  # what, target, measured, verdict
 _FORM = "{:<58} {:>12} {:>30}  {}"
