@@ -251,3 +251,18 @@ def test_a_queue_is_looked_at_beside_its_mail(tmp_path: Path) -> None:
     }
     assert all(one > 0 for runs in values["flows_per_s"].values() for one in runs)
     assert "flow beside the loop / alone" in table
+
+
+@pytest.mark.long
+def test_mail_goes_on_beside_scrapes_lists_and_reloads(tmp_path: Path) -> None:
+    try:
+        free_mx_host()
+    except LabError as error:
+        pytest.skip(str(error))
+    disk = ("--directory", str(tmp_path / "disk"))
+    values, table = bench(
+        tmp_path, "watched", "--messages", "100", "--pairs", "1", "--seconds", "2", *disk
+    )
+    assert set(values["times_s"]) == {"scrape", "mailq", "reload"}
+    assert values["rounds"][0] >= 1
+    assert "acknowledged, and arrived once" in table

@@ -19,7 +19,7 @@ from .contender import CONTENDERS, POSTFIX
 from .handler import run_handler
 from .hostile import run_hostile
 from .idle import run_idle
-from .looking import run_queue
+from .looking import run_queue, run_watched
 from .plan import Bench, Plan
 from .sendmail import run_sendmail
 from .traffic.drain import run_drain
@@ -30,6 +30,7 @@ from .traffic.sites import run_sites
 OWN = {  # benches of their own, with options of their own
     "backlog": (run_backlog, "a million deferred messages"),
     "queue": (run_queue, "lists, sums and searches of a million messages, and what they cost"),
+    "watched": (run_watched, "mail beside scrapes, lists and reloads of every second"),
     "idle": (run_idle, "memory of 10,000 sessions that say nothing"),
     "hostile": (run_hostile, "20 good sessions beside 1,000 slow and hostile ones"),
     "handler": (run_handler, "an aiosmtpd handler under aiosmtpd's server and under ours"),

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from ...server import Server, ServerOptions
 from ..native import compile_native
 from ..shim import SharedPage
 from ..standing import Standing
-from ..workplace import module
+from ..workplace import Setting, module
 from . import lookup, nameserver, source
 from .filling import Filling, fill
 
@@ -73,7 +73,7 @@ class Field(Standing):
         """Messages that the receiver has taken so far."""
         return self.page.read(0)
 
-    def server(self, name: str) -> Server:
+    def server(self, name: str, settings: Mapping[str, Setting] | None = None) -> Server:
         """A server with a spool of its own; it is stopped with the field if it still runs."""
         server = Server(
             ServerOptions(
@@ -82,6 +82,7 @@ class Field(Standing):
                 settings={
                     "dns.servers": [f"{HOST}:{self._dns_port}"],
                     "delivery.allow_addresses": [LOOPBACK],
+                    **(settings or {}),
                 },
             )
         )

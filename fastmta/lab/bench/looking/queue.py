@@ -19,21 +19,16 @@ from pathlib import Path
 
 from ...loopback import LabError
 from ...server import Server
-from .. import machine, workplace
+from .. import workplace
 from ..backlog.build import domain_of
 from ..backlog.field import Field, Scale
-from ..statistic import spread
+from ..table import at_most, render
+from .flow import Flows, measure
 
 NAME = "queue"
 ANSWER_S = 1.0
-LOSS = 0.05
-FEW_DOMAINS = 20
 LOOKED_S = 3.0  # at a list that is longer; it is ended then
 _FAR_S = 3 * 86_400
-_POLL_S = 0.005
-_STALL_S = 60.0
-_FIRST_RATE = 1_500
-_ROW = "{:<44} {:>12} {:>34}  {}"
 
 
 def run_queue(arguments: Sequence[str]) -> int:
@@ -43,9 +38,8 @@ def run_queue(arguments: Sequence[str]) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="fastmta bench queue",
-        description="Lists, sums and searches of a large queue, and what they cost the mail.",
+    parser = workplace.parser_of(
+        NAME, "Lists, sums and searches of a large queue, and what they cost the mail."
     )
     add = parser.add_argument
     add("--messages", type=int, default=1_000_000, help="in the queue (1,000,000)")
@@ -56,9 +50,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--pairs", type=int, default=5, help="of the flow, alone and beside the loop (5)")
     add("--seconds", type=float, default=15.0, help="of one run of a pair (15)")
     add("--pause", type=float, default=1.0, help="seconds between two commands of the loop (1)")
-    add("--directory", default="/var/tmp", help="where the spool goes; not a tmpfs")
-    add("--json", help="file of the figures (default: build/bench/queue-<time>.json)")
-    add("--keep", action="store_true", help="keep spool and logs")
     chosen = parser.parse_args(arguments)
     if chosen.messages < chosen.domains or chosen.domains < 1 or chosen.pairs < 0:
         parser.error("at least one message per domain, and one domain")
@@ -138,21 +129,11 @@ def _measure(chosen: argparse.Namespace, directory: Path) -> int:
         size=chosen.size,
         workers=chosen.workers,
     )
-    facts = {
-        **machine.describe(directory),
-        "durability": "full",
-        "messages": chosen.messages,
-        "domains": chosen.domains,
-        "workers": chosen.workers,
-        "pause_s": chosen.pause,
-        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "load_average_before": machine.load_average(),
-    }
+    facts = workplace.facts_of(directory, chosen)
     times: dict[str, list[float]] = {}
-    flows: dict[str, list[float]] = {"alone": [], "beside the loop": []}
-    done: list[int] = []
+    flows = Flows("beside the loop")
     with Field(scale) as field:
-        server = field.server("loaded")
+        server = field.server("loaded", workplace.settings_of(chosen))
         due_at_ns = time.time_ns() + _FAR_S * 10**9
         built_s, _ = field.build(server.directory / "spool", due_at_ns)
         workplace.say(f"built {chosen.messages} messages in {built_s:.0f} s")
@@ -163,57 +144,17 @@ def _measure(chosen: argparse.Namespace, directory: Path) -> int:
             times.setdefault("mailq, first line", []).append(commands.first_line_s())
             for name in commands.by_name:
                 times.setdefault(name, []).append(commands.answer(name)[0])
-        rate = _flow(field, server, int(_FIRST_RATE * chosen.seconds)) if chosen.pairs else 0.0
-        for pair in range(chosen.pairs):
-            names = list(flows) if pair % 2 == 0 else list(flows)[::-1]
-            for name in names:
-                count = max(200, int(rate * chosen.seconds))
-                if name == "alone":
-                    rate = _flow(field, server, count)
-                else:
-                    with commands.loop(chosen.pause) as looked:
-                        rate = _flow(field, server, count)
-                    done += looked
-                flows[name].append(rate)
-                workplace.say(f"flow {pair + 1}/{chosen.pairs} {name}: {rate:.0f}/s")
+        measure(
+            field, server, lambda: commands.loop(chosen.pause), flows, chosen.pairs, chosen.seconds
+        )
         server.stop()
-    rows = [_time_row(name, found) for name, found in times.items()]
-    rows.append(_flow_row(flows["beside the loop"], flows["alone"]))
-    print("\n".join([*(f"{name}: {value}" for name, value in facts.items()), ""]))
-    print("\n".join(_ROW.format(*row) for row in [("", "target", "measured", "verdict"), *rows]))
-    print(f"commands of the loop in each run: {done}")
-    figures = {**facts, "verdicts": rows, "times_s": times, "flows_per_s": flows, "done": done}
-    workplace.write_figures(NAME, chosen, figures)
+    rows = [at_most(f"{name}, s", found, ANSWER_S, "{:.2f}") for name, found in times.items()]
+    rows.append(flows.row())
+    print(workplace.render_facts(facts))
+    print(render(rows))
+    print(f"commands of the loop in each run: {flows.done}")
+    figures = {**facts, "verdicts": rows, "times_s": times}
+    workplace.write_figures(
+        NAME, chosen, {**figures, "flows_per_s": flows.per_s, "done": flows.done}
+    )
     return 0
-
-
-def _flow(field: Field, server: Server, count: int) -> float:
-    """Relayed per second, from the first octet to the last delivery."""
-    before, begin_s = field.delivered, time.monotonic()
-    field.send(server, count, FEW_DOMAINS)
-    known, changed_s = field.delivered, time.monotonic()
-    while known < before + count:
-        time.sleep(_POLL_S)
-        now = field.delivered
-        if now != known:
-            known, changed_s = now, time.monotonic()
-        elif time.monotonic() - changed_s > _STALL_S:
-            raise LabError(f"deliveries stand still at {known - before} of {count}")
-    return count / (changed_s - begin_s)
-
-
-def _time_row(name: str, found: list[float]) -> tuple[str, str, str, str]:
-    span = spread(found)
-    if span is None:
-        return name, f"<= {ANSWER_S:g} s", "-", "not measured"
-    verdict = "met" if span.median <= ANSWER_S else "MISSED"
-    return name, f"<= {ANSWER_S:g} s", f"{span.render('{:.2f}')} s", verdict
-
-
-def _flow_row(ours: list[float], theirs: list[float]) -> tuple[str, str, str, str]:
-    what, wanted = "flow beside the loop / alone", f">= {1 - LOSS:g}"
-    ratios = spread(our / their for our, their in zip(ours, theirs, strict=True))
-    if ratios is None:
-        return what, wanted, "-", "not measured"
-    verdict = "met" if ratios.median >= 1 - LOSS else "MISSED"
-    return what, wanted, ratios.render("{:.3f}"), verdict
