@@ -266,7 +266,7 @@ cdef class Block:
             self.delivered += 1
         elif kind == "deferred":
             self.deferred += 1
-        else:
+        elif kind == "bounced":
             self.bounced += 1
         self.put_front(self._smtp if event.transport == "smtp" else self.front_of(event.transport))
         self.put_octets(event.queue_id)

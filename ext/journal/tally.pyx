@@ -147,7 +147,7 @@ cdef class Tally:
             note(self._slots + self._stages[number], BOUNDS[STAGE], delays[number])
             if delays[number] > 0:
                 total += delays[number]
-        if kind != "deferred":
+        if kind == "sent" or kind == "bounced":
             note(self._slots + self._delay, BOUNDS[DELAY], total)
         return 0
 

@@ -12,7 +12,9 @@ from .logjson import LogLine
 
 Result: TypeAlias = dict[str, Any]  # Any: what JSON knows
 
-FINAL: Final = frozenset(("sent", "bounced", "expired", "failed", "deleted"))
+FINAL: Final = frozenset(
+    ("sent", "bounced", "expired", "failed", "deleted", "deliverable", "undeliverable")
+)
 _NS: Final = 1_000_000_000
 _OUTCOMES: Final = {"delivered": "sent", "queued": "queued", "deferred": "deferred", "held": "held"}
 

@@ -18,6 +18,7 @@ from .trouble import IN_DOUBT, NO_REQUIRETLS
 Done: TypeAlias = Callable[[Job, AttemptResult], None]
 # Looked at for each message; reading them off their classes every time costs more than that.
 _DELIVERED = OutcomeKind.DELIVERED
+_TAKEN = (_DELIVERED, OutcomeKind.DELIVERABLE)
 
 
 class Attempt:
@@ -96,6 +97,7 @@ class Attempt:
             envelope.is_8bit,
             self.source,
         )
+        transaction.is_probe = envelope.is_probe
         if envelope.is_utf8 or envelope.dsn is not None or envelope.is_tls_required:
             transaction.extras = Extras(
                 envelope.dsn,
@@ -172,7 +174,7 @@ class Attempt:
         assert self.places is not None
         assert self.outcomes is not None
         over = [place for place in self.places if _is_one_too_many(self.outcomes[place])]
-        count = sum(outcome is not None and outcome.kind is _DELIVERED for outcome in outcomes)
+        count = sum(outcome is not None and outcome.kind in _TAKEN for outcome in outcomes)
         if not over or not count:
             return 0
         self.places = [place for place in self.places if place not in set(over)]

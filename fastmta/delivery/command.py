@@ -42,12 +42,12 @@ def encode_rcpt(transaction: Transaction, place: int, extensions: Extensions) ->
 
 
 def encode_flight(transaction: Transaction, extensions: Extensions) -> bytes:
-    """MAIL, every RCPT and DATA in one piece (RFC 2920 3.1)."""
+    """MAIL, every RCPT and DATA, of a probe RSET, in one piece (RFC 2920 3.1)."""
     paths = transaction.forward_paths
-    if transaction.extras is not None:
+    if transaction.extras is not None or transaction.is_probe:
         mail = encode_mail(transaction, extensions)
         rcpts = [encode_rcpt(transaction, place, extensions) for place in range(len(paths))]
-        return b"".join((mail, *rcpts, DATA))
+        return b"".join((mail, *rcpts, RSET if transaction.is_probe else DATA))
     flight = b"MAIL FROM:<%b>%b\r\nRCPT TO:<%b>\r\nDATA\r\n" % (
         transaction.reverse_path,
         _encode_parameters(transaction, extensions),

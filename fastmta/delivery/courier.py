@@ -134,6 +134,9 @@ class Courier:
             return
         message = attempt.job.message
         content = message.content
+        if message.envelope.is_probe:  # whose content is for nobody
+            self._use_a_session(attempt)
+            return
         if message.file is not None:
             self._large.open(attempt, message.file)
             return

@@ -6,7 +6,8 @@ before: `ending`, `handshake`, `exchange`; nobody else changes `state`.
 
     [TLS ->] GREETING -> EHLO -> [HELO ->] [STARTTLS -> TLS -> EHLO ->] [CREDENTIAL -> AUTH ->] IDLE
     IDLE -> ENVELOPE -> CONTENT or REPORTS -> IDLE ... QUIT -> CLOSED
-                `-> EMPTY -> IDLE
+                |-> EMPTY -> IDLE
+                `-> IDLE, a probe: RSET takes the place of DATA
 
 Laws. A reply counts once, in order, and only for a command that has left. Octets beyond the last
 reply owed close the session; a verdict that was complete before them stands. A 421 ends the session
@@ -54,7 +55,9 @@ class Dialog(Exchange):
         if self.state is _ENVELOPE:
             if self._due <= MAIL_PLACE:
                 return self._limits.mail_s
-            return self._limits.rcpt_s if self._due < self._data_place else self._limits.data_s
+            if self._due < self._data_place:
+                return self._limits.rcpt_s
+            return self._limits.quit_s if self._is_probe else self._limits.data_s
         if self.state is _CONTENT:  # of nearly every message: without the look-up
             return self._limits.end_of_data_s
         return _TABLE[self.state].time_limit_s(self._limits)
@@ -65,7 +68,9 @@ class Dialog(Exchange):
         if self.state is _ENVELOPE:
             if self._due <= MAIL_PLACE:
                 return "sending MAIL FROM"
-            return "sending RCPT TO" if self._due < self._data_place else "sending DATA command"
+            if self._due < self._data_place:
+                return "sending RCPT TO"
+            return "sending RSET" if self._is_probe else "sending DATA command"
         return _TABLE[self.state].stage
 
     # What the holder says.
@@ -85,6 +90,7 @@ class Dialog(Exchange):
                     grants.get(octets) == self._data_place - 1
                     and self._is_pipelining
                     and not self._is_chunked
+                    and not self._is_probe
                 ):
                     return self._send_content()
                 return self._receive_flight(octets)

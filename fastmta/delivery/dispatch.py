@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from fastmta.event import Event, Notice, Severity
-from fastmta.message import AttemptResult, Job, Outcome
+from fastmta.message import AttemptResult, Job, Outcome, OutcomeKind
 from fastmta.route import Site
 from fastmta.route.way import Way
 
@@ -88,6 +90,8 @@ class Dispatch:
             outcome = trouble.internal(text)
         else:
             outcome = agent(way)
+            if job.message.envelope.is_probe and outcome.kind is OutcomeKind.DELIVERED:
+                outcome = msgspec.structs.replace(outcome, kind=OutcomeKind.DELIVERABLE)
         try:
             done(job, AttemptResult([outcome] * len(job.indices)))
         except Exception as error:  # not ours: the daemon decides about it

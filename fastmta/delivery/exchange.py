@@ -8,6 +8,8 @@ In ENVELOPE replies are counted: RSET (only if the last transaction was left ope
 DATA. With PIPELINING all of them leave in one flight (RFC 2920 3.1), without it each follows the
 reply before it. EMPTY is the lone dot that RFC 2920 3.1 asks for when DATA was granted though no
 recipient was.
+
+The transaction of a probe has RSET in the place of DATA: what RCPT is answered is the outcome.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Exchange(Handshake):
         self._due = RSET_PLACE if self._is_open_transaction else MAIL_PLACE
         if self._is_pipelining:
             flight = encode_flight(transaction, self._extensions)
-            if self._is_chunked and transaction.source is None:
+            if self._is_chunked and self._is_chunk:
                 flight = flight.removesuffix(DATA)
             self.output += (RSET, flight) if self._is_open_transaction else (flight,)
         else:
@@ -94,16 +96,23 @@ class Exchange(Handshake):
         return len(self.transaction.forward_paths) + 1
 
     @property
+    def _is_probe(self) -> bool:
+        return self.transaction is not None and self.transaction.is_probe
+
+    @property
     def _command(self) -> str:
         if self._due <= MAIL_PLACE:
             return "MAIL FROM command"
-        return "RCPT TO command" if self._due < self._data_place else "DATA command"
+        if self._due < self._data_place:
+            return "RCPT TO command"
+        return "RSET command" if self._is_probe else "DATA command"
 
     @property
     def _is_chunk(self) -> bool:
         """Whether the present content goes by BDAT."""
-        assert self.transaction is not None
-        return self._is_chunked and self.transaction.source is None
+        transaction = self.transaction
+        assert transaction is not None
+        return self._is_chunked and transaction.source is None and not transaction.is_probe
 
     @property
     def _content_command(self) -> str:
@@ -114,6 +123,8 @@ class Exchange(Handshake):
         assert transaction is not None
         due = self._due
         code = reply.code
+        if transaction.is_probe and due == self._data_place:
+            return self._read_reset(reply)
         if code == CLOSING:
             self.is_stale = due <= MAIL_PLACE
             return self._fail(self._said(reply, self._command))
@@ -122,6 +133,8 @@ class Exchange(Handshake):
         if 200 <= code < 300:
             if due == MAIL_PLACE:
                 self._is_open_transaction = True
+            elif transaction.is_probe and due > MAIL_PLACE and not transaction.outcomes[due - 1]:
+                transaction.decide(due - 1, trouble.would_take(self._peer, reply))
         elif due > MAIL_PLACE:
             if transaction.outcomes[due - 1] is None:
                 transaction.decide(due - 1, self._said(reply, "RCPT TO command", _RECIPIENT))
@@ -131,11 +144,12 @@ class Exchange(Handshake):
             self.is_stale = True
             return self._fail(trouble.broke_protocol(self._peer, "sending RSET", reply.text))
         self._due = due + 1
-        if self._due == self._data_place and self._is_chunked and transaction.source is None:
+        if self._due == self._data_place and self._is_chunked and self._is_chunk:
             return self._send_chunk(transaction) if transaction.undecided else self._finish()
         if self._is_pipelining:
             return _WAIT
-        if not transaction.undecided:
+        # Behind a probe whose MAIL was accepted comes RSET, whatever RCPT was answered.
+        if not (transaction.undecided or (transaction.is_probe and due > MAIL_PLACE)):
             return self._finish()
         self._send_due()
         return _WAIT
@@ -149,6 +163,14 @@ class Exchange(Handshake):
             transaction.trouble = outcome
             transaction.ends_attempt = transaction.ends_attempt or ends_attempt
         return outcome
+
+    def _read_reset(self, reply: Reply) -> Step:
+        """The end of a probe; its outcomes stand, whatever this says."""
+        step = self._finish()
+        if not reply.is_positive:  # it cannot be trusted with another message
+            return self._close_after(step)
+        self._is_open_transaction = False
+        return step
 
     def _read_data(self, transaction: Transaction, reply: Reply) -> Step:
         if not reply.is_intermediate:
@@ -264,6 +286,7 @@ class Exchange(Handshake):
         """DATA was granted."""
         transaction = self.transaction
         assert transaction is not None
+        assert not transaction.is_probe
         self._is_open_transaction = True
         self.state = self._content_state
         if transaction.source is None:
@@ -274,6 +297,7 @@ class Exchange(Handshake):
 
     def _send_chunk(self, transaction: Transaction) -> Step:
         """A recipient was accepted, and the server takes BDAT."""
+        assert not transaction.is_probe
         self.state = self._content_state
         self.output += encode_chunk(transaction.content)
         return _WAIT
@@ -290,4 +314,4 @@ class Exchange(Handshake):
         elif due < self._data_place:
             self.output.append(encode_rcpt(transaction, due - 1, self._extensions))
         else:
-            self.output.append(DATA)
+            self.output.append(RSET if transaction.is_probe else DATA)

@@ -21,7 +21,7 @@ from fastmta.security.threads import Failure, Threads
 from . import trouble
 from .attempt import Done
 from .content import Contents, Source, Stream
-from .letter import Letter, head_of, name_of, refused
+from .letter import Letter, head_of, name_of, refused, try_directory
 
 THREADS: Final = 4
 WAITING_MAX: Final = 10_000  # more attempts than a worker ever has under way
@@ -110,6 +110,9 @@ class FileAgent:
         message = filing.job.message
         if self._is_closing:
             self._give_up(filing, trouble.shut_down(), is_path=True)
+        elif message.envelope.is_probe:
+            work = partial(try_directory, filing.directory)
+            self._run(filing, work, partial(self._tried, filing))
         elif message.file is not None:
             self._open(filing, message.file)
         elif message.content is None:
@@ -125,6 +128,10 @@ class FileAgent:
             self._finish(filing)
         else:
             self._give_up(filing, refused(filing.directory, error), is_path=True)
+
+    def _tried(self, filing: Filing, outcome: Outcome) -> None:
+        filing.outcomes += [outcome] * len(filing.job.indices)
+        self._finish(filing)
 
     # A large content.
 

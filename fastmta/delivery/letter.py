@@ -117,6 +117,18 @@ class Letter:
         )
 
 
+def try_directory(directory: str) -> Outcome:
+    """Whether files could be made there, of what a look at it tells. Raises OSError if not."""
+    if not directory.startswith("/"):
+        raise NotADirectoryError(errno.ENOTDIR, "it is no absolute path")
+    os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    is_effective = os.access in os.supports_effective_ids
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=is_effective):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    text = f"delivers to file: {directory}"
+    return Outcome(OutcomeKind.DELIVERABLE, "2.0.0", text, Scope.RECIPIENT, LOCAL)
+
+
 def refused(directory: str, error: OSError) -> Outcome:
     """The directory takes no file now: full, missing, not ours. Its site waits, not the message."""
     status = "4.3.1" if error.errno in _FULL else "4.3.5"

@@ -28,7 +28,8 @@ class Transaction:
 
     `content` is dot-stuffed already; a large one is read from `source` instead. `outcomes` has one
     place per forward-path; a place stays None until that recipient's fate in this session is known,
-    and is written once. `extras` is None for nearly every message there is.
+    and is written once. `extras` is None for nearly every message there is. That of a probe ends
+    with RSET after the replies to RCPT, and has no content.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Transaction:
         "extras",
         "forward_paths",
         "is_8bit",
+        "is_probe",
         "outcomes",
         "reverse_path",
         "size_octets",
@@ -61,6 +63,7 @@ class Transaction:
         self.source = source
         self.size_octets = size_octets  # before stuffing, for SIZE (RFC 1870 6)
         self.is_8bit = is_8bit
+        self.is_probe = False
         self.extras: Extras | None = None
         self.outcomes: list[Outcome | None] = [None] * len(forward_paths)
         self.undecided = len(forward_paths)

@@ -79,6 +79,13 @@ def said(
     return outcome, False
 
 
+def would_take(peer: Peer, reply: Reply) -> Outcome:
+    """The server took the recipient of a probe."""
+    status = reply.enhanced_status or "2.0.0"
+    text = reply.text
+    return Outcome(OutcomeKind.DELIVERABLE, status, text, Scope.RECIPIENT, peer.relay, text)
+
+
 def _with_verdict(peer: Peer, outcome: Outcome, reply: Reply, command: str) -> Outcome:
     """`outcome` of a session that did not come about, in the words and the width of the rules."""
     verdict = peer.judge(reply, command, outcome.scope)

@@ -79,6 +79,7 @@ def address(submission: Submission, author: Author, rules: Rules, aliases: Alias
         login,
         is_utf8,
         _dsn(submission, len(paths)),
+        is_probe=b"probe" in submission.options,
     )
     return Addressed(envelope, remarks)
 

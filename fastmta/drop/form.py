@@ -10,6 +10,7 @@
     envid <xtext>
     smtputf8
     gateway                             the content is not to be completed
+    probe                               the recipients are only asked about, the sender told
                                         an empty line
     <content>                           any line ends
     end <CRC32> <octets>                trailer of fixed length, behind one LF
@@ -31,7 +32,7 @@ TRAILER_OCTETS = 31
 # Of a content, both sides: the command refuses what the server would have to.
 HEADER_OCTETS_MAX = 128 * 1024
 HEADER_FIELDS_MAX = 1_000
-_FLAGS = (b"smtputf8", b"gateway")
+_FLAGS = (b"smtputf8", b"gateway", b"probe")
 _WORDS = (b"name", b"body", b"notify", b"ret", b"envid")
 
 

@@ -5,6 +5,7 @@ says NOTIFY=NEVER besides, which stays true over a restart. So there is no notic
 """
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 from fastmta.message import (
     NULL_REVERSE_PATH,
@@ -21,6 +22,7 @@ from fastmta.message.report import (
     POSTMASTER_DELAY,
     POSTMASTER_NON_DELIVERY,
     POSTMASTER_NOTICE,
+    PROBED,
     SUCCESS,
     Report,
 )
@@ -72,13 +74,17 @@ class Bouncer:
 
         To the reverse-path; None when NOTIFY keeps each of these recipients out of a report
         (RFC 3461 4.1). Of a message with null reverse-path nobody is told (RFC 5321 6.1) but a
-        postmaster who wants that. Assumes canonical content, in memory or in a file; raises
-        ValueError without it, and without outcomes.
+        postmaster who wants that. A probe has one report, of all its recipients in their order.
+        Assumes canonical content, in memory or in a file; raises ValueError without it, and
+        without outcomes.
         """
         envelope = message.envelope
         to, kind = envelope.reverse_path, NON_DELIVERY
         if not failures and not successes:
             raise ValueError("a report needs at least one failure or success")
+        if envelope.is_probe:
+            facts = sorted([*failures, *successes], key=itemgetter(0))
+            return self._report(to, message, PROBED, facts) if to else None
         if to == NULL_REVERSE_PATH:
             if not failures or not self._options.has(wanted.DOUBLE_BOUNCE):
                 return None
@@ -92,7 +98,7 @@ class Bouncer:
     def delay(self, message: Message, delayed: Facts, until_ns: int) -> Report | None:
         """The warning that `message` is late, and is tried until then; None: nobody wants it."""
         envelope = message.envelope
-        if envelope.reverse_path == NULL_REVERSE_PATH:
+        if envelope.reverse_path == NULL_REVERSE_PATH or envelope.is_probe:
             return None
         facts = _those(envelope.dsn, delayed, _DELAY)
         if not facts:
@@ -102,13 +108,13 @@ class Bouncer:
     def copy(self, message: Message, outcomes: Facts, until_ns: int = 0) -> Report | None:
         """What the postmaster is told of these failures or (`until_ns`) of the delay.
 
-        None when that is not wanted, or the sender said NOTIFY=NEVER; and for a null reverse-path:
-        `bounce` tells the postmaster of those.
+        None when that is not wanted, or the sender said NOTIFY=NEVER; for a null reverse-path:
+        `bounce` tells the postmaster of those; and of a probe, which is no mail.
         """
         envelope, options = message.envelope, self._options
         if not options.has(wanted.DELAY if until_ns else wanted.BOUNCE):
             return None
-        if envelope.reverse_path == NULL_REVERSE_PATH:
+        if envelope.reverse_path == NULL_REVERSE_PATH or envelope.is_probe:
             return None
         dsn = envelope.dsn
         facts = [each for each in outcomes if dsn is None or dsn.notify_of(each[0]) != "NEVER"]
@@ -146,9 +152,10 @@ class Bouncer:
             delivery_report(story),
             original(story, content, octets_max, is_head=is_head),
         ]
-        is_sender = kind in (NON_DELIVERY, SUCCESS, DELAY)
+        is_sender = kind in (NON_DELIVERY, SUCCESS, DELAY, PROBED)
         made = self._frame(to, SUBJECTS[kind], is_sender=is_sender)
-        return self._finish(made, made.report(parts), kind, message)
+        logged = SUCCESS if kind == PROBED else kind
+        return self._finish(made, made.report(parts), logged, message)
 
     def _original(self, message: Message) -> tuple[bytes, bool]:
         """What there is of the message, and whether it is too large to go back whole."""

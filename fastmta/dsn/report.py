@@ -5,6 +5,7 @@ import re
 from typing import NamedTuple
 
 from fastmta.message import Outcome
+from fastmta.message.report import PROBED, SUCCESS
 from fastmta.message.trace import message_date
 
 from .story import Form, Story, action_of, is_failure
@@ -33,7 +34,15 @@ TEXT_OCTETS_MIN = 80
 NAMED_MAX = 2_000
 _NS_PER_S = 1_000_000_000
 _STATUS = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}")
-_CLASSES = {"failed": "54", "delayed": "4", "delivered": "2", "relayed": "2"}
+_CLASSES = {
+    "failed": "54",
+    "delayed": "4",
+    "delivered": "2",
+    "relayed": "2",
+    "deliverable": "2",
+    "undeliverable": "54",
+}
+_NOT_UNDELIVERED = (SUCCESS, PROBED)  # kinds
 _BASE64_OCTETS = 57  # that make a line of 76
 
 
@@ -58,6 +67,8 @@ def notification(story: Story) -> Part:
             lines.append(ALSO_DELIVERED)
         show = safe_address if story.form.is_global else plain_address
         text = plain(outcome.text)[: _text_octets(story)]
+        if story.kind == PROBED and outcome.remote != "none":
+            text = f"delivery via {plain(outcome.remote)}: {text}"
         lines.append(wrap(f"<{show(paths[index])}>: {text}") + "\r\n")
     left_out = len(story.facts) - NAMED_MAX
     if left_out > 0:
@@ -152,12 +163,13 @@ def original(story: Story, content: bytes, octets_max: int, *, is_head: bool) ->
     is_global = form.is_global and (
         not return_path.isascii() or is_international(header_section(content, len(content)))
     )
+    prefix = "" if story.kind in _NOT_UNDELIVERED else "Undelivered "
     if is_whole:
         kind = "message/global" if is_global else "message/rfc822"
-        head = f"Content-Description: Undelivered Message\r\nContent-Type: {kind}\r\n"
+        head = f"Content-Description: {prefix}Message\r\nContent-Type: {kind}\r\n"
     else:
         kind = "message/global-headers" if is_global else "text/rfc822-headers"
-        head = f"Content-Description: Undelivered Message Headers\r\nContent-Type: {kind}\r\n"
+        head = f"Content-Description: {prefix}Message Headers\r\nContent-Type: {kind}\r\n"
     # Nothing but 7bit, 8bit and binary may be the encoding of message/rfc822 (RFC 2046 5.2.1).
     return _part(head, return_path + content, form if is_global else Form.CLASSIC)
 

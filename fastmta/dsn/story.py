@@ -10,6 +10,8 @@ from fastmta.message import Message, Outcome, OutcomeKind
 
 from .text import header_section, is_international
 
+_PROBED = (OutcomeKind.DELIVERABLE, OutcomeKind.UNDELIVERABLE)
+
 
 class Form(enum.Enum):
     """How much more than ASCII a report holds (RFC 6533)."""
@@ -47,6 +49,8 @@ def is_failure(outcome: Outcome) -> bool:
 
 def action_of(outcome: Outcome) -> str:
     """What happened, in the words of RFC 3464 2.3.3."""
+    if outcome.kind in _PROBED:  # beyond RFC 3464, as Postfix says it
+        return outcome.kind.value
     if is_failure(outcome):
         return "failed"
     if outcome.kind is OutcomeKind.DEFERRED:

@@ -5,6 +5,7 @@ from fastmta.message.report import (
     NON_DELIVERY,
     POSTMASTER_DELAY,
     POSTMASTER_NON_DELIVERY,
+    PROBED,
     SUCCESS,
 )
 
@@ -12,6 +13,7 @@ SUBJECTS = {
     NON_DELIVERY: "Undelivered Mail Returned to Sender",
     DELAY: "Delayed Mail (still being retried)",
     SUCCESS: "Successful Mail Delivery Report",
+    PROBED: "Mail Delivery Status Report",
     POSTMASTER_NON_DELIVERY: "Postmaster Copy: Undelivered Mail",
     POSTMASTER_DELAY: "Postmaster Warning: Delayed Mail",
 }
@@ -52,6 +54,12 @@ section of the message is attached.\r
 \r
 """
     + _HUMAN,
+    PROBED: _HOST
+    + """\
+You asked whether mail would reach the recipients below. After each address\r
+stands the answer. Nothing was sent to them, and none is asked again.\r
+\r
+""",
     POSTMASTER_NON_DELIVERY: _HOST
     + """\
 A message could not be delivered to the recipients below, and no further\r

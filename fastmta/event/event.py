@@ -86,7 +86,7 @@ class MessageActive(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecipientTried(msgspec.Struct, frozen=True, gc=False):
-    """One attempt for one recipient ended (sent, deferred, bounced).
+    """One attempt for one recipient ended (sent, deferred, bounced; of a probe: (un)deliverable).
 
     Delays in seconds as in Postfix: before the scheduler had it, in the scheduler, connection
     set-up, transmission.
@@ -97,7 +97,7 @@ class RecipientTried(msgspec.Struct, frozen=True, gc=False):
     remote: str  # `host[address]:port` or "none"
     delays_s: tuple[float, float, float, float]
     status: str  # RFC 3463
-    kind: str  # "sent", "deferred", "bounced"
+    kind: str  # "sent", "deferred", "bounced", "deliverable", "undeliverable"
     text: str
     connection_use: int = 1  # messages on this connection, this one included
     transport: str = "smtp"

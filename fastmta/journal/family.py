@@ -119,7 +119,8 @@ ACCEPT_SECONDS = Family(
 # Outbound.
 DELIVERIES = Family(
     "deliveries_total", _C, (*_SITE, "result", "enhanced_class"),
-    "Recipients tried: `delivered`, `deferred` (to be tried again) or `bounced`; "
+    "Recipients tried: `delivered`, `deferred` (to be tried again) or `bounced`; `deliverable` "
+    "or `undeliverable` if they were only asked about (`sendmail -bv`); "
     "`enhanced_class` is the first half of the RFC 3463 code.",
     (*_SITE, "enhanced_class"), _MANY,
 )  # fmt: skip

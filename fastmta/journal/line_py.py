@@ -92,7 +92,7 @@ class Block:
             self.delivered += 1
         elif event.kind == "deferred":
             self.deferred += 1
-        else:
+        elif event.kind == "bounced":  # what is said of a probe is none of these
             self.bounced += 1
         use = f", conn_use={event.connection_use}" if event.connection_use > 1 else ""
         self.add(

@@ -107,7 +107,7 @@ class Tally:
             self.add(slot, 1)
         for slot, delay_s in zip(self._stages, event.delays_s, strict=True):
             self.observe(slot, Bounds.STAGE, delay_s)
-        if kind != "deferred":
+        if kind in ("sent", "bounced"):
             total_s = sum(delay_s for delay_s in event.delays_s if delay_s > 0)
             self.observe(self._delay, Bounds.DELAY, total_s)
 

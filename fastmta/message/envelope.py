@@ -46,3 +46,5 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_utf8: bool = False  # MAIL said SMTPUTF8 (RFC 6531 3.4)
     dsn: DSNRequest | None = None  # None: no DSN parameter was given (RFC 3461 4)
     is_tls_required: bool = False  # MAIL said REQUIRETLS (RFC 8689 2)
+    # Its recipients are only asked about (`sendmail -bv`): the content goes to nobody.
+    is_probe: bool = False

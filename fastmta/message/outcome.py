@@ -13,6 +13,8 @@ class OutcomeKind(enum.Enum):
     FAILED = "bounced"
     EXPIRED = "expired"
     HELD = "held"  # the route says so: it waits for an operator
+    DELIVERABLE = "deliverable"  # of a probe: the recipient would be taken
+    UNDELIVERABLE = "undeliverable"  # of a probe: it would not, for now or for ever
 
 
 class Scope(enum.IntEnum):

@@ -43,6 +43,7 @@ class RecipientState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: RecipientStatus
     attempts: Count = 0
     due_at_ns: Count = 0  # wall clock, ns since the epoch; meaningful when DEFERRED
-    text: str = ""  # last outcome's text, for mailq and DSNs; at most 500 characters
+    # Last outcome's text, for mailq and DSNs; at most 500 characters. Of a probe see `finding`.
+    text: str = ""
     # The sender was told that the message is late, or need not be: of one recipient, for them all.
     is_warned: bool = False

@@ -6,6 +6,7 @@ from .message import Message
 NON_DELIVERY = "sender non-delivery notification"
 DELAY = "sender delay notification"
 SUCCESS = "sender delivery status notification"
+PROBED = "sender delivery status notification (probe)"  # in the log it is as SUCCESS
 POSTMASTER_NON_DELIVERY = "postmaster non-delivery notification"
 POSTMASTER_DELAY = "postmaster delay notification"
 POSTMASTER_NOTICE = "postmaster notice"

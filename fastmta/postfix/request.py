@@ -62,8 +62,18 @@ class Request:
             raise Fatal("-qR can be used only in delivery mode", EX_USAGE)
         if self.id and self.mode != ENQUEUE:
             raise Fatal("-qI can be used only in delivery mode", EX_USAGE)
-        if self.is_verifying and self.verbosity:
-            raise Fatal("-bv and -v cannot be used together", EX_USAGE)
+        if self.is_verifying:
+            self._check_probe()
+
+    def _check_probe(self) -> None:
+        for option, is_given in (
+            ("-t", self.takes_fields),
+            ("-N", self.notify),
+            ("-R", self.returned),
+            ("-v", self.verbosity),
+        ):
+            if is_given:
+                raise Fatal(f"{option} option cannot be used with -bv", EX_USAGE)
 
 
 def read_request(arguments: Sequence[str], mode: str, complain: Callable[[str], None]) -> Request:

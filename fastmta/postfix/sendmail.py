@@ -38,10 +38,13 @@ def sendmail(arguments: Sequence[str]) -> int:
         return _ask_queue(request)
     if request.interval:
         return 0
-    if request.is_verifying:
-        raise Fatal("-bv: addresses are not verified without sending mail", EX_UNAVAILABLE)
     if request.has_verp:
         raise Fatal("-XV: variable envelope return paths are not supported", EX_UNAVAILABLE)
+    if request.is_verifying:
+        from .probe import probe
+
+        probe(request)
+        return 0
     enqueue(request, lambda octets: os.read(0, octets))
     return 0
 

@@ -28,6 +28,7 @@ from fastmta.message.report import Report
 from .cursor import due_times
 from .engine import Engine
 from .hop import Hop
+from .probe import Findings, give_up_probe, judge_probe
 from .residence import Party
 from .table import Table
 from .verdict import Verdict, delivered, judge, put_off, tried
@@ -65,12 +66,13 @@ class Mark:
 class Lifecycle:
     """Every recipient is accounted for: final and recorded, in RAM, or in the backlog."""
 
-    __slots__ = ("_engine", "_is_halted", "_table")
+    __slots__ = ("_engine", "_findings", "_is_halted", "_table")
 
     def __init__(self, engine: Engine, table: Table) -> None:
         self._engine = engine
         self._table = table
         self._is_halted = False
+        self._findings = Findings()
 
     # In
 
@@ -185,7 +187,10 @@ class Lifecycle:
             self._engine.ports.record.record(message, changes, mark.done)
             return
         is_free = result.trouble is not None and not is_own_trouble
-        verdict = judge(self._engine, job, result, is_free)
+        if message.envelope.is_probe:
+            verdict = judge_probe(self._engine, job, result)
+        else:
+            verdict = judge(self._engine, job, result, is_free)
         if verdict.changes:
             self._record(message, job, verdict)
             return
@@ -225,6 +230,8 @@ class Lifecycle:
             verdict.changes.append(
                 RecipientState(index, RecipientStatus.EXPIRED, attempts, 0, text)
             )
+        if message.envelope.is_probe:
+            give_up_probe(message, verdict)
         self._record(message, None, verdict, then)
 
     def decide(
@@ -255,6 +262,8 @@ class Lifecycle:
             events.append(MessageExpired(message.id, message.envelope.reverse_path))
         if verdict.failures or verdict.successes:
             dsn = self._report(message, verdict)
+        if message.envelope.is_probe:
+            self._findings.post(message, verdict.changes)
         self._engine.marks += 1
         mark = Mark(self, job, events, dsn, then)
         self._engine.ports.record.record(message, verdict.changes, mark.done, dsn)
@@ -265,10 +274,15 @@ class Lifecycle:
         When none can be made, by a defect of ours, nobody is given up without a word: who failed
         waits for another attempt. Who has the mail has it.
         """
-        notify, failures = self._engine.ports.notify, verdict.failures
+        notify, failures, successes = self._engine.ports.notify, verdict.failures, verdict.successes
+        if message.envelope.is_probe:
+            others = self._findings.of_others(message, [change.index for change in verdict.changes])
+            if others is None:
+                return None  # the report is of all
+            successes = [*successes, *others]
         try:
             copy = notify.copy(message, failures) if failures else None
-            dsn = notify.bounce(message, failures, verdict.successes)
+            dsn = notify.bounce(message, failures, successes)
         except Exception as error:
             self._blame_report(message, error)
             put_off(self._engine, message, verdict)
@@ -276,8 +290,9 @@ class Lifecycle:
         self.store(copy, message.id)
         if dsn is not None:
             verdict.events += _queued(message, dsn)
-        elif failures and not message.envelope.reverse_path:
-            text = "undeliverable bounce dropped: it has no sender to tell"
+        elif (failures or message.envelope.is_probe) and not message.envelope.reverse_path:
+            what = "report of a probe" if message.envelope.is_probe else "undeliverable bounce"
+            text = f"{what} dropped: it has no sender to tell"
             verdict.events.append(Notice("bounce", text, Severity.INFO, message.id))
         return dsn
 
@@ -337,6 +352,8 @@ class Lifecycle:
     def recorded(self, mark: Mark, message: Message, error: Exception | None) -> None:
         """Outcomes are durable, or (error) will never be."""
         self._engine.marks -= 1
+        if self._findings:
+            self._findings.recorded(message)
         if error is not None:
             self._halt(message, error)
             if mark.then is not None:

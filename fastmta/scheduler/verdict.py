@@ -7,6 +7,8 @@ HELD       HELD                no attempt is counted, nobody is told
 DEFERRED   DEFERRED            is due later
 DEFERRED   EXPIRED             past the lifetime: is in the notification
 DEFERRED   as before           the path's trouble: nothing is recorded
+
+Of a probe see `probe`.
 """
 
 from __future__ import annotations

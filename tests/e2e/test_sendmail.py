@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -248,6 +249,46 @@ def test_users_cannot_see_and_cannot_be_somebody_else(server: Server, mailbox: M
     pickup = log_of(server, f"uid={nobody} from=<root>")[0]
     assert pickup == f"pickup uid={nobody} from=<root>"
     assert b"from userid %d)" % nobody in mailbox.wait_for(b"Subject: user").content
+
+
+def test_addresses_are_asked_about_and_the_sender_is_told(
+    server: Server, mailbox: Mailbox
+) -> None:
+    """Nothing is delivered, nobody is asked twice, and one report names all, refused or not."""
+    asked = ("a@x.test", "b@gone.test", "c@full.test", "d@-bad-.test", "e@y.test")
+    words = ("-bv", "-f", "asks@here.test", *asked)
+    send(server, *words, content=b"standard input is not read\n")
+    report = mailbox.wait_for(b"Action: undeliverable")
+    assert (report.reverse_path, report.forward_paths) == (b"", (b"asks@here.test",))
+    assert b"\r\nSubject: Mail Delivery Status Report\r\n" in report.content
+    found = re.findall(
+        rb"Final-Recipient: rfc822; ([^\r]*)\r\n[^\r]*\r\nAction: (\w+)\r\nStatus: ([0-9.]+)",
+        report.content,
+    )
+    refused = b"undeliverable"
+    assert found == [
+        (b"a@x.test", b"deliverable", b"2.1.5"),
+        (b"b@gone.test", refused, b"5.1.1"),
+        (b"c@full.test", refused, b"4.2.2"),
+        (b'"d@-bad-.test"@bad-address.invalid', b"deliverable", b"2.1.5"),
+        (b"e@y.test", b"deliverable", b"2.1.5"),
+    ]
+    assert b"\r\nFrom: asks@here.test\r\nSubject: probe\r\nTo:\ta@x.test,\r\n\t" in report.content
+    lines = log_of(server, "from=<asks@here.test>")
+    tried = [line for line in lines if " to=<" in line]
+    said = sorted(re.findall(r"status=(\w+) ", "".join(tried)))
+    assert said == [*("deliverable",) * 3, *("undeliverable",) * 2]
+    assert any(re.search(r"dsn=2\.1\.5, status=deliverable \(250 2\.1\.5 ", one) for one in tried)
+    assert re.fullmatch(r"bounce sender delivery status notification: \w+", lines[-2])
+    assert not [one for one in mailbox.messages if one.reverse_path == b"asks@here.test"]
+    words = ("trace", "-c", str(server.file), "-o", "json", "asks@here.test")
+    told = json.loads(CliRunner().invoke(main, words).output)["messages"]
+    probe = next(one for one in told if one["sender"] == "asks@here.test")
+    assert (probe["state"], len(probe["recipients"])) == ("removed", len(asked))
+    assert {one["outcome"] for one in probe["recipients"]} == {"deliverable", "undeliverable"}
+    send(server, "-bv", "-f", "<>", "a@x.test", content=b"")
+    wait_until(lambda: "report of a probe dropped" in server.log_text(), 10, "no report")
+    assert "-t option cannot be used with -bv" in send(server, "-bv", "-t", content=b"", status=64)
 
 
 def test_junk_stops_nothing(server: Server, mailbox: Mailbox) -> None:
