@@ -29,6 +29,7 @@ from .cursor import due_times
 from .engine import Engine
 from .hop import Hop
 from .residence import Party
+from .retold import retold
 from .table import Table
 from .verdict import Verdict, delivered, judge, put_off, tried
 
@@ -220,7 +221,7 @@ class Lifecycle:
             state = message.states.get(index)
             text = state.text if state is not None and state.text else "delivery time expired"
             attempts = 0 if state is None else state.attempts
-            outcome = Outcome(OutcomeKind.EXPIRED, "4.4.7", text)
+            outcome = retold(OutcomeKind.EXPIRED, text, "4.4.7")
             verdict.failures.append((index, outcome))
             verdict.changes.append(
                 RecipientState(index, RecipientStatus.EXPIRED, attempts, 0, text)

@@ -17,6 +17,7 @@ from fastmta.lab.loopback import free_port
 from fastmta.lab.postfix import Postfix, remove
 from tests.support.situation.compare import by_situation, comparable_replies
 from tests.support.situation.play import listening, talk
+from tests.support.situation.reports import by_situation as reports_by_situation
 from tests.support.situation.table import Situation, load
 
 RECORDED = Path(__file__).parents[1] / "vectors" / "situations.json"
@@ -55,6 +56,12 @@ SETTINGS = {
         "maximal_backoff_time": "2s",
         "queue_run_delay": "1s",
     },
+    "delay": {
+        "delay_warning_time": "1s",
+        "minimal_backoff_time": "2s",
+        "maximal_backoff_time": "2s",
+        "queue_run_delay": "1s",
+    },
 }
 
 
@@ -71,13 +78,14 @@ def record(situations: Sequence[Situation], server: str) -> dict[str, dict[str, 
     directory = Path(tempfile.mkdtemp(prefix="situations-", dir="/var/tmp"))
     postfix = Postfix(directory, free_port(), settings=settings)
     try:
-        with listening(situations, receiver_port):
+        with listening(situations, receiver_port) as receivers:
             postfix.start()
             time.sleep(1)  # the look that start() takes at the port has logged its lines
             before = len(postfix.log_text())
             replies = talk(situations, postfix.port)
             _wait_for_quiet(postfix)
             log = postfix.log_text()[before:]
+            reports = reports_by_situation(receivers, situations, receiver_port)
     finally:
         postfix.stop()
         remove(directory)
@@ -86,6 +94,7 @@ def record(situations: Sequence[Situation], server: str) -> dict[str, dict[str, 
         one.name: {
             "lines": lines[one.name],
             "replies": comparable_replies(replies[one.name], receiver_port),
+            "reports": reports[one.name],
         }
         for one in situations
     }

@@ -53,9 +53,9 @@ def probes(run: Run) -> int:
 
 
 def replied(run: Run, first: str) -> int:
-    """Recipients of whom a receiver, or its announced size, said no for good."""
+    """Recipients of whom a receiver, or what it announced, said no for good."""
     said = count(run, rf"status=bounced \(host \S+ (?:said|refused to talk to me): {first}")
-    return said + count(run, r"status=bounced \(message size ")
+    return said + count(run, r"status=bounced \((?:message size |SMTPUTF8 is required)")
 
 
 @pytest.fixture(name="run")

@@ -15,6 +15,7 @@ from tests.support.daemon import Server, running
 
 from .compare import by_situation, comparable_replies
 from .play import listening, talk
+from .reports import by_situation as reports_by_situation
 from .table import Situation
 
 _QUIET_S = 2.2  # without a line: longer than any time limit below
@@ -44,6 +45,7 @@ _SETTINGS: dict[str, dict[str, float]] = {
         "retry__bounce_lifetime_s": 1.0,
         "retry__site_backoff_min_s": 0.5,
     },
+    "delay": {"notify__delay_s": 1.0, "retry__first_s": 2.0, "retry__max_s": 2.0},
 }
 
 Shown = Mapping[str, Mapping[str, list[str]]]
@@ -53,7 +55,7 @@ Shown = Mapping[str, Mapping[str, list[str]]]
 class Run:
     """What came of all situations of some servers."""
 
-    shown: Shown  # our lines and replies, by name
+    shown: Shown  # our lines, replies and reports, by name
     log: str
     records: tuple[bytes, ...]  # the same log as JSON lines
     accepted: int  # messages, as the clients were told
@@ -106,11 +108,13 @@ def play(directory: Path, situations: Sequence[Situation], server: str) -> Run:
             for one in each.transactions
             if one.is_accepted and one.wire_content
         ]
+        reports = reports_by_situation(receivers, situations, port)
     lines = by_situation(log, situations, port)
     shown = {
         one.name: {
             "lines": lines[one.name],
             "replies": comparable_replies(replies[one.name], port),
+            "reports": reports[one.name],
         }
         for one in situations
     }

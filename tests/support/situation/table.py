@@ -39,7 +39,7 @@ class Situation:
     say: tuple[str, ...]
     scripts: tuple[tuple[dict[str, Act | list[Act]], ...], ...]  # of each host, by session
     is_stranger: bool
-    server: str  # which of the servers it is about: "main", "expire"
+    server: str  # which of the servers it is about: "main", "expire", "delay"
 
     @property
     def domain(self) -> str:
