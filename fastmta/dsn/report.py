@@ -42,6 +42,7 @@ _CLASSES = {
     "deliverable": "2",
     "undeliverable": "54",
 }
+_SAY_WHERE = ("delivered", "relayed", "deliverable", "undeliverable")
 _NOT_UNDELIVERED = (SUCCESS, PROBED)  # kinds
 _BASE64_OCTETS = 57  # that make a line of 76
 
@@ -66,9 +67,7 @@ def notification(story: Story) -> Part:
             is_apart = True
             lines.append(ALSO_DELIVERED)
         show = safe_address if story.form.is_global else plain_address
-        text = plain(outcome.text)[: _text_octets(story)]
-        if story.kind == PROBED and outcome.remote != "none":
-            text = f"delivery via {plain(outcome.remote)}: {text}"
+        text = plain(_reason(outcome))[: _text_octets(story)]
         lines.append(wrap(f"<{show(paths[index])}>: {text}") + "\r\n")
     left_out = len(story.facts) - NAMED_MAX
     if left_out > 0:
@@ -77,6 +76,13 @@ def notification(story: Story) -> Part:
     charset = "us-ascii" if text.isascii() else "utf-8"
     head = f"Content-Description: Notification\r\nContent-Type: text/plain; charset={charset}\r\n"
     return _part(head, text.encode("utf-8"), story.form)
+
+
+def _reason(outcome: Outcome) -> str:
+    """What is said of a recipient. A reply that is all of the text does not say whose it is."""
+    if action_of(outcome) in _SAY_WHERE and "[" in outcome.remote:
+        return f"delivery via {outcome.remote}: {outcome.text}"
+    return outcome.text
 
 
 def delivery_report(story: Story) -> Part:
@@ -163,13 +169,13 @@ def original(story: Story, content: bytes, octets_max: int, *, is_head: bool) ->
     is_global = form.is_global and (
         not return_path.isascii() or is_international(header_section(content, len(content)))
     )
-    prefix = "" if story.kind in _NOT_UNDELIVERED else "Undelivered "
+    what = "Message" if story.kind in _NOT_UNDELIVERED else "Undelivered Message"
     if is_whole:
         kind = "message/global" if is_global else "message/rfc822"
-        head = f"Content-Description: {prefix}Message\r\nContent-Type: {kind}\r\n"
+        head = f"Content-Description: {what}\r\nContent-Type: {kind}\r\n"
     else:
         kind = "message/global-headers" if is_global else "text/rfc822-headers"
-        head = f"Content-Description: {prefix}Message Headers\r\nContent-Type: {kind}\r\n"
+        head = f"Content-Description: {what} Headers\r\nContent-Type: {kind}\r\n"
     # Nothing but 7bit, 8bit and binary may be the encoding of message/rfc822 (RFC 2046 5.2.1).
     return _part(head, return_path + content, form if is_global else Form.CLASSIC)
 

@@ -10,9 +10,7 @@ each message. Mail whose policy names another delay is left to the scan of that 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Final
 
 from fastmta.message import Message, Outcome, OutcomeKind
 
@@ -21,6 +19,7 @@ from .engine import Engine
 from .expiry import pending
 from .health import PathState
 from .lifecycle import Lifecycle
+from .retold import retold
 from .retry import NS
 from .table import Table
 
@@ -30,8 +29,6 @@ NEXT_S = 0.02  # between steps that did not
 RESCAN_S = 3600.0
 STATUS = "4.0.0"  # when nothing better is known
 TEXT = "no attempt was possible yet"
-# In the text of an outcome; not a part of an address, not more than three digits (RFC 3463 2).
-_STATUS: Final = re.compile(r"(?<![0-9.])4\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
 
 
 class Delays:
@@ -195,5 +192,4 @@ class Scan:
         if cause is not None:
             return cause
         text = state.text if state is not None and state.text else TEXT
-        found = _STATUS.search(text)
-        return Outcome(OutcomeKind.DEFERRED, found[0] if found else STATUS, text)
+        return retold(OutcomeKind.DEFERRED, text, STATUS)

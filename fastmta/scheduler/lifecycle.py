@@ -30,6 +30,7 @@ from .engine import Engine
 from .hop import Hop
 from .probe import Findings, give_up_probe, judge_probe
 from .residence import Party
+from .retold import retold
 from .table import Table
 from .verdict import Verdict, delivered, judge, put_off, tried
 
@@ -225,7 +226,7 @@ class Lifecycle:
             state = message.states.get(index)
             text = state.text if state is not None and state.text else "delivery time expired"
             attempts = 0 if state is None else state.attempts
-            outcome = Outcome(OutcomeKind.EXPIRED, "4.4.7", text)
+            outcome = retold(OutcomeKind.EXPIRED, text, "4.4.7")
             verdict.failures.append((index, outcome))
             verdict.changes.append(
                 RecipientState(index, RecipientStatus.EXPIRED, attempts, 0, text)

@@ -33,7 +33,7 @@ def ours(situation_run: Run) -> Shown:
 def compare(ours: Shown, situation: str) -> tuple[list[str], set[str]]:
     left: list[str] = []
     used: set[str] = set()
-    for what in ("lines", "replies"):
+    for what in ("lines", "replies", "reports"):
         mine, theirs = differences(ours[situation][what], THEIRS[situation][what])
         more, names = unexplained(DIVERGENCES, situation, mine, theirs)
         left += more

@@ -22,6 +22,7 @@ _REPLACED = (
     (re.compile(r"size=[0-9]+"), "size=1"),
     (re.compile(r"\([0-9]+ bytes\)"), "(1 bytes)"),
     (re.compile(r"(notification|queued as)((?:: )?) [0-9A-Za-z]{10,20}\b"), r"\1\2 QID"),
+    (re.compile(r"queued as R[0-9]+\b"), "queued as R"),  # which comes first is chance
     (re.compile(r"notification: [0-9A-Za-z]{10,20}\b"), "notification: QID"),
 )
 
@@ -64,9 +65,7 @@ def _numbers_of_ids(entries: Sequence[tuple[str, str]]) -> dict[str, int]:
 
 def comparable(text: str, port: int) -> str:
     """One line or reply."""
-    text = text.replace(f"]:{port}", "]:2526")
-    for pattern, replacement in _REPLACED:
-        text = pattern.sub(replacement, text)
+    text = replaced(text, port)
     program, _, rest = text.partition(": ")
     match = _QUEUE_ID.match(rest)
     if match:
@@ -74,12 +73,14 @@ def comparable(text: str, port: int) -> str:
     return f"{program}: {rest}" if rest else text
 
 
+def replaced(text: str, port: int) -> str:
+    """`text` without addresses, times and sizes of this run."""
+    text = text.replace(f"]:{port}", "]:2526")
+    for pattern, replacement in _REPLACED:
+        text = pattern.sub(replacement, text)
+    return text
+
+
 def comparable_replies(replies: Sequence[str], port: int) -> list[str]:
-    shown = []
-    for reply in replies:
-        if reply == "(closed)":  # by whom, and how, is a matter of timing
-            continue
-        for pattern, replacement in _REPLACED:
-            reply = pattern.sub(replacement, reply.replace(f"]:{port}", "]:2526"))
-        shown.append(reply)
-    return shown
+    # "(closed)": by whom, and how, is a matter of timing.
+    return [replaced(reply, port) for reply in replies if reply != "(closed)"]
