@@ -93,7 +93,7 @@ def summary(
 ) -> None:
     """Sum the queue up: states, ages, the oldest message, the largest destinations."""
     with talk(path, overrides) as exchange:
-        census = _added(exchange.ask(request("census", filter=filter), show_progress))
+        census = added(exchange.ask(request("census", filter=filter), show_progress))
         hops: list[Result] = []
         if top and not filter:
             hops = _largest(exchange.ask(request("count"), show_progress), top)
@@ -183,7 +183,7 @@ def _line(message: Result) -> str:
 # Sums
 
 
-def _added(results: Sequence[Result]) -> Result:
+def added(results: Sequence[Result]) -> Result:
     """Censuses of several workers as one."""
     total: Result = {"messages": 0, "octets": 0}
     for name in ("messages", "octets"):
