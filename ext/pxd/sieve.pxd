@@ -25,11 +25,19 @@ cdef struct Term:  # one of its patterns must match
     int first
     int count
 
+cdef struct Suspension:  # nothing goes to that next hop; why, and the enhanced status of that
+    Span next_hop
+    Span text
+    Span status
+
 cdef struct Terms:
     Term terms[SIEVE_TERMS_MAX]
     int count
     Span *globs
+    const Suspension *suspended  # by next hop
+    int64_t suspended_count
     uint32_t statuses  # wanted ones, by bit; 0: whatever is not final
+    uint32_t queues  # likewise, by the numbers of situation.py; 0: any
     bint has_recipients
     int64_t arrived_above, arrived_below, size_above, size_below
 
@@ -38,6 +46,7 @@ cdef struct Person:  # a recipient's row
     Span text
     Span path
     uint64_t status
+    Span code  # of a text that has none; not in the row
 
 cdef struct Packed:  # msgpack, read from `pos` on
     const unsigned char *pos
@@ -274,6 +283,40 @@ cdef inline int read_person(
     return 0 if packed.pos == packed.end and out.status < SIEVE_STATUSES else -1
 
 
+cdef inline const Suspension *find_suspension(const Terms *terms, Span hop) noexcept nogil:
+    """Why nothing goes to that next hop; NULL: it is not among them."""
+    cdef int64_t low = 0, high = terms.suspended_count, middle, count
+    cdef const Suspension *one
+    cdef int order
+    while low < high:
+        middle = (low + high) >> 1
+        one = &terms.suspended[middle]
+        count = one.next_hop.octets if one.next_hop.octets < hop.octets else hop.octets
+        order = memcmp(one.next_hop.data, hop.data, count)
+        if order == 0:
+            if one.next_hop.octets == hop.octets:
+                return one
+            order = -1 if one.next_hop.octets < hop.octets else 1
+        if order < 0:
+            low = middle + 1
+        else:
+            high = middle
+    return NULL
+
+
+cdef inline void suspend(const Terms *terms, Person *person) noexcept nogil:
+    """What situation.py makes of a recipient to whose next hop nothing goes."""
+    cdef const Suspension *found
+    if person.status > 1 or (person.status == 1 and person.text.octets):
+        return
+    found = find_suspension(terms, person.next_hop)
+    if found != NULL:
+        person.status = 1
+        if not person.text.octets:
+            person.text = found.text
+            person.code = found.status
+
+
 cdef inline bint is_final(uint64_t status) noexcept nogil:
     return 2 <= status <= 4 or status == 6  # delivered, failed, expired; deleted
 
@@ -300,6 +343,9 @@ cdef inline int judge_person(const Terms *terms, const Person *person) noexcept 
                 is_certain = False
             elif not hop_accepted(terms, term, person.next_hop):
                 return SIEVE_NO
-        elif term.kind == 6 and not code_accepted(terms, term, person.text):
+        elif term.kind == 6 and not (
+            code_accepted(terms, term, person.text)
+            or (person.code.octets and term_accepts(terms, term, person.code))
+        ):
             return SIEVE_NO
     return SIEVE_YES if is_certain else SIEVE_MAYBE

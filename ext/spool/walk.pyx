@@ -1,7 +1,8 @@
 """Looking through the rows of the index at the speed of reading them: which messages a filter
 means, and what all of them come to.
 
-Owns       A `Sieve` owns copies of its patterns; `Rows` holds a view of the mapped index file.
+Owns       `Sieve` and `Suspended` own copies of their texts; `Rows` holds a view of the mapped
+           index file.
 Threads    Any, one at a time per `Rows`, and only while nobody commits: the index thread's own
            calls. Walks run without the GIL, for at most as many rows as they are told.
 Statuses   YES and NO are what `Filter` says of the same rows. MAYBE: the rows alone cannot tell
@@ -26,11 +27,13 @@ from sieve cimport (
     SIEVE_YES,
     Person,
     Span,
+    Suspension,
     Term,
     Terms,
     big,
     judge_person,
     read_person,
+    suspend,
     term_accepts,
 )
 from btree cimport (
@@ -104,8 +107,8 @@ cdef struct Totals:  # of what a census has seen
     uint64_t octets
     uint64_t recipients[SIEVE_STATUSES]
     uint64_t queues[3]  # messages: some recipient is deferred; else some is queued; all are held
+    int64_t oldest[3]  # arrival; 0: there is none
     uint64_t ages[AGES_MAX]
-    int64_t oldest
     int ages_count
     int64_t arrived_by[AGES_MAX]  # a message is of the first age whose moment it did not precede
 
@@ -140,21 +143,24 @@ cdef bint is_skipped(const Look *look, const unsigned char *id) noexcept nogil:
     return False
 
 
+cdef int queue_of(const uint64_t *statuses) noexcept nogil:
+    """By the numbers of situation.py, of a message that is not active."""
+    if statuses[1]:
+        return 0
+    return 1 if statuses[0] else 2
+
+
 cdef void note(Totals *totals, const unsigned char *value, const uint64_t *statuses) noexcept nogil:
     """Count one message, whose recipients have these statuses."""
     cdef int64_t arrived = <int64_t>big(value + 20, 8)
-    cdef int at, queue = 2
+    cdef int at, queue = queue_of(statuses)
     totals.messages += 1
     totals.octets += big(value + 8, 4)
     for at in range(SIEVE_STATUSES):
         totals.recipients[at] += statuses[at]
-    if statuses[1]:
-        queue = 0
-    elif statuses[0]:
-        queue = 1
     totals.queues[queue] += 1
-    if totals.oldest == 0 or arrived < totals.oldest:
-        totals.oldest = arrived
+    if totals.oldest[queue] == 0 or arrived < totals.oldest[queue]:
+        totals.oldest[queue] = arrived
     for at in range(totals.ages_count):
         if arrived >= totals.arrived_by[at]:
             totals.ages[at] += 1
@@ -173,6 +179,8 @@ cdef int judge_people(
         if read_person(people.value, people.value_octets, &person):
             one = SIEVE_MAYBE
         else:
+            if terms.suspended_count:
+                suspend(terms, &person)
             statuses[person.status] += 1
             one = judge_person(terms, &person) if terms.has_recipients else SIEVE_NO
         if one > verdict:
@@ -220,6 +228,8 @@ cdef int walk(Look *look, const Terms *terms, Totals *totals) noexcept nogil:
                 return TREE_DAMAGED
             if terms.has_recipients:
                 verdict = of_people
+            if verdict == SIEVE_YES and terms.queues and not terms.queues >> queue_of(statuses) & 1:
+                verdict = SIEVE_NO
         if verdict == SIEVE_YES and totals != NULL:
             note(totals, rows.value, statuses)
         if verdict and (totals == NULL or verdict == SIEVE_MAYBE):
@@ -245,11 +255,44 @@ cdef tuple collect(Look *look):
 
 
 @cython.final
+cdef class Suspended:
+    """Next hops to which nothing goes, with the reasons."""
+
+    cdef Suspension *found
+    cdef int64_t count
+    cdef list held  # what they point to
+
+    def __init__(self, list suspensions not None):
+        """`suspensions`: (next hop, text, enhanced status), all octets."""
+        self.held = sorted(suspensions)
+        self.found = <Suspension *>malloc((len(self.held) + 1) * sizeof(Suspension))
+        if self.found == NULL:
+            raise MemoryError
+        for hop, text, status in self.held:
+            self.found[self.count].next_hop = span_of(<bytes?>hop)
+            self.found[self.count].text = span_of(<bytes?>text)
+            self.found[self.count].status = span_of(<bytes?>status)
+            self.count += 1
+
+    def __dealloc__(self):
+        free(self.found)
+
+
+cdef Span span_of(bytes octets) noexcept:
+    """Of octets that somebody keeps."""
+    cdef Span span
+    span.data = <const unsigned char *>PyBytes_AS_STRING(octets)
+    span.octets = PyBytes_GET_SIZE(octets)
+    return span
+
+
+@cython.final
 cdef class Sieve:
     """The terms of a filter. Letters of patterns are lower-case, but for ids."""
 
     cdef Terms terms
     cdef list held  # what the patterns point to
+    cdef Suspended suspended
 
     def __cinit__(self):
         memset(&self.terms, 0, sizeof(Terms))
@@ -278,8 +321,7 @@ cdef class Sieve:
             for pattern in found:
                 octets = <bytes?>pattern
                 self.held.append(octets)
-                self.terms.globs[count].data = <const unsigned char *>PyBytes_AS_STRING(octets)
-                self.terms.globs[count].octets = PyBytes_GET_SIZE(octets)
+                self.terms.globs[count] = span_of(octets)
                 count += 1
             self.terms.count += 1
         self.terms.statuses = statuses
@@ -287,6 +329,13 @@ cdef class Sieve:
 
     def __dealloc__(self):
         free(self.terms.globs)
+
+    def situate(self, Suspended suspended not None, uint32_t queues):
+        """Nothing goes to these; only messages of these queues, by bit; 0: of all."""
+        self.suspended = suspended
+        self.terms.suspended = suspended.found
+        self.terms.suspended_count = suspended.count
+        self.terms.queues = queues
 
     def bound(self, int64_t arrived_above, int64_t arrived_below, int64_t size_above,
               int64_t size_below):
@@ -368,7 +417,8 @@ cdef class Rows:
         """What the messages beyond `after` that are meant come to, `skipped` (sorted ids) apart.
 
         Returns messages, octets, recipients by status, messages by queue, by age, the oldest
-        arrival; then as `find` does: at most `limit` that may be meant, and where it ended.
+        arrival by queue; then as `find` does: at most `limit` that may be meant, and where it
+        ended.
         """
         cdef Look look
         cdef Totals totals
@@ -395,6 +445,6 @@ cdef class Rows:
             [totals.recipients[at] for at in range(SIEVE_STATUSES)],
             [totals.queues[at] for at in range(3)],
             [totals.ages[at] for at in range(totals.ages_count)],
-            totals.oldest,
+            [totals.oldest[at] for at in range(3)],
             *found,
         )

@@ -16,6 +16,7 @@ STOP_S = 600.0  # workers have a deadline of their own
 ANSWER_S = 5.0
 _POLL_S = 0.25
 _TROUBLES_SHOWN = 5
+_NS = 1_000_000_000
 
 Result = dict[str, Any]  # Any: what JSON knows
 
@@ -74,7 +75,7 @@ def of_workers(directory: str, verb: str, timeout_s: float, **fields: object) ->
 
 
 def wait_for_rest(directory: str, workers: int, timeout_s: float) -> Result:
-    """Until nothing is under way or due, or time is up: what is left then.
+    """Until nothing can be delivered before time is up, or it is: what is left then.
 
     A worker that does not listen, as it starts again, may have anything: it is waited for.
     """
@@ -82,7 +83,7 @@ def wait_for_rest(directory: str, workers: int, timeout_s: float) -> Result:
     is_shown = False
     while True:
         told = of_workers(directory, "status", ANSWER_S)
-        left = left_of(told)
+        left = left_of(told, max(0.0, end_s - time.monotonic()))
         left["due"] = left["due"] or len(told) < workers
         if sys.stderr.isatty():
             is_shown = True
@@ -96,21 +97,24 @@ def wait_for_rest(directory: str, workers: int, timeout_s: float) -> Result:
         time.sleep(min(_POLL_S, max(0.0, end_s - time.monotonic())))
 
 
-def left_of(workers: list[Result]) -> Result:
+def left_of(workers: list[Result], within_s: float = 0.0) -> Result:
+    """What they have; `due`: some of it is under way, or can be within so many seconds."""
     shards = [shard for worker in workers for shard in worker["shards"]]
-    now_ns = time.time_ns()
+    end_ns = time.time_ns() + int(within_s * _NS)
     is_due = any(
         shard["in_flight"]
         or not shard["is_indexed"]
-        or (shard["next_due_ns"] is not None and shard["next_due_ns"] <= now_ns)
+        or (shard["next_start_ns"] is not None and shard["next_start_ns"] <= end_ns)
         for shard in shards
     )
     clients = sum(worker["connections"] for worker in workers)
+    next_due = [shard["next_due_ns"] for shard in shards if shard["next_due_ns"] is not None]
     return {
         "messages": sum(shard["messages"] for shard in shards),
         "in_flight": sum(shard["in_flight"] for shard in shards),
         "clients": clients,
         "due": is_due or clients > 0,
+        "next_due_ns": min(next_due, default=None),
     }
 
 

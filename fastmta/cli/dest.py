@@ -19,6 +19,7 @@ from .names import complete_destinations
 from .option import EXIT_CONFIG, Command, config_options, find_server, load_config
 from .output import of_kind, put, with_output
 from .talk import (
+    EXIT_NOT_RUNNING,
     EXIT_PARTLY,
     EXIT_TEMPORARY,
     EXIT_USAGE,
@@ -93,7 +94,11 @@ _for_option = click.option(
 def list_(
     limit: int, after: str, path: str | None, overrides: tuple[str, ...], output: str
 ) -> None:
-    """List the sites that are in use, and what operators have set."""
+    """List the sites that are in use, and what operators have set.
+
+    Exit status: 0 shown; 3 no server runs: what operators have set is shown; 75 a worker does not
+    answer.
+    """
     from fastmta.control.merging import merge_pages
 
     where = find_server(path, overrides, EXIT_CONFIG)
@@ -111,11 +116,14 @@ def list_(
             *([] if end is None else [of_kind("next", {"after": end})]),
         ]
         if not put(output, {"sites": found, "next": end, "overrides": set_json}, items):
-            _print_sites(found, exchange is not None)
+            if exchange is not None:
+                _print_sites(found)
             _print_overrides(set_here)
             if end is not None:
                 click.echo(f"more: --after '{end}'", err=True)
-        sys.exit(EXIT_TEMPORARY if exchange is not None and exchange.missing else 0)
+        if exchange is None:
+            fail("no server runs", EXIT_NOT_RUNNING)
+        sys.exit(EXIT_TEMPORARY if exchange.missing else 0)
 
 
 @dest.command()
@@ -135,11 +143,12 @@ def show(name: str, path: str | None, overrides: tuple[str, ...], output: str) -
         shown = {key: _override_json(one) for key, one in of_it.items()}
         items = [*items_of(found), *_override_items(shown)]
         if not put(output, {"subject": name, **found, "overrides": shown}, items):
-            why = "no server answers" if exchange is None else "nothing in use by that name"
+            why = "no server runs" if exchange is None else "nothing in use by that name"
             click.echo(render(found, f"{name}: {why}"))
             for key, one in of_it.items():
                 click.echo(_override_line(key, one))
-        sys.exit(0 if found["explanations"] or of_it else EXIT_PARTLY)
+        is_known = bool(found["explanations"] or of_it)
+        sys.exit(0 if is_known else EXIT_NOT_RUNNING if exchange is None else EXIT_PARTLY)
 
 
 @dest.command()
@@ -441,10 +450,8 @@ def _override_line(key: str, override: Override) -> str:
     return f"{key}{does}{ends}, {override.origin}"
 
 
-def _print_sites(sites: list[Result], has_server: bool) -> None:
-    if not has_server:
-        click.echo("no server answers: no site is in use")
-    elif not sites:
+def _print_sites(sites: list[Result]) -> None:
+    if not sites:
         click.echo("no site is in use")
     else:
         width = min(60, max(4, *(len(site["label"]) for site in sites)))

@@ -13,7 +13,7 @@ from .talk import fail
 
 NAMES = ("sendmail", "mailq", "newaliases", "postqueue", "postsuper", "postcat", "qshape")
 EXIT_PARTLY = 1  # something of others is in the way
-EXIT_TEMPORARY = 75  # EX_TEMPFAIL: the directory cannot be written
+EXIT_NOT_MADE = 73  # EX_CANTCREAT: there is no such directory, or it cannot be written
 _KEPT = ".before-fastmta"  # behind the name of what --force put aside
 
 
@@ -46,17 +46,17 @@ def install_commands(
     fastmta install-commands --directory /usr/sbin sendmail
 
     Exit status: 0 done; 1 a file of others is in the way, or a command is missing; 2 wrong usage;
-    75 the directory cannot be written.
+    73 there is no such directory, or it cannot be written.
     """
     if force and remove:
         raise click.UsageError("--force puts aside, --remove puts back: give one of them")
     if not os.path.isdir(directory):
-        fail(f"{directory}: there is no such directory", EXIT_TEMPORARY)
+        fail(f"{directory}: there is no such directory: make it first", EXIT_NOT_MADE)
     does: Callable[[str, bool, bool], bool] = _remove if remove else _install
     try:
         done = [does(os.path.join(directory, one), force, dry_run) for one in names or NAMES]
     except OSError as error:
-        fail(f"{error.filename or directory}: {error.strerror}", EXIT_TEMPORARY)
+        fail(f"{error.filename or directory}: {error.strerror}", EXIT_NOT_MADE)
     sys.exit(0 if all(done) else EXIT_PARTLY)
 
 

@@ -17,6 +17,7 @@ from .talk import EXIT_PARTLY, EXIT_TEMPORARY, duration, hop_text, moment, reque
 PAGE = 200
 SHOWN = 100  # by default
 TOP = 10
+QUEUES = ("active", "incoming", "deferred", "hold")  # in the order of Postfix
 _NS = 1_000_000_000
 _UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
@@ -92,7 +93,7 @@ def summary(
 ) -> None:
     """Sum the queue up: states, ages, the oldest message, the largest destinations."""
     with talk(path, overrides) as exchange:
-        census = _added(exchange.ask(request("census", filter=filter), show_progress))
+        census = added(exchange.ask(request("census", filter=filter), show_progress))
         hops: list[Result] = []
         if top and not filter:
             hops = _largest(exchange.ask(request("count"), show_progress), top)
@@ -182,7 +183,7 @@ def _line(message: Result) -> str:
 # Sums
 
 
-def _added(results: Sequence[Result]) -> Result:
+def added(results: Sequence[Result]) -> Result:
     """Censuses of several workers as one."""
     total: Result = {"messages": 0, "octets": 0}
     for name in ("messages", "octets"):
@@ -197,6 +198,10 @@ def _added(results: Sequence[Result]) -> Result:
     ]
     oldest = [result["oldest_arrived_at_ns"] for result in results]
     total["oldest_arrived_at_ns"] = min((one for one in oldest if one), default=None)
+    by_queue = [result["oldest_by_queue_ns"] for result in results]
+    total["oldest_by_queue_ns"] = {
+        queue: min((one[queue] for one in by_queue if one[queue]), default=None) for queue in QUEUES
+    }
     return total
 
 
@@ -213,9 +218,9 @@ def _largest(results: Sequence[Result], top: int) -> list[Result]:
 def _summed(census: Result, hops: Sequence[Result]) -> str:
     queues = census["queues"]
     lines = [
-        f"{census['messages']:,} messages, {octets_text(census['octets'])}, "
-        f"{sum(census['recipients'].values()):,} recipients that wait",
-        f"  active {queues['active']:,}, deferred {queues['deferred']:,}, hold {queues['hold']:,}",
+        f"{counted(census['messages'], 'message')}, {octets_text(census['octets'])}, "
+        f"{counted(sum(census['recipients'].values()), 'recipient')} that wait",
+        "  " + ", ".join(f"{name} {queues[name]:,}" for name in QUEUES),
     ]
     oldest = census["oldest_arrived_at_ns"]
     if oldest is not None:
@@ -235,6 +240,11 @@ def _summed(census: Result, hops: Sequence[Result]) -> str:
         for hop in hops
     ]
     return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 message`, `2,000 messages`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def octets_text(octets: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .exchange import Exchange, Result, show_progress
-from .listing import list_, search, summary
+from .listing import counted, list_, search, summary
 from .names import complete_ids
 from .option import Command, config_options
 from .output import put, with_output
@@ -60,8 +60,16 @@ def _operation(verb: str, text: str, name: str = "") -> None:
         **options: Any,  # Any: of several types
     ) -> None:
         chosen = _chosen_ids(ids)
-        if bool(chosen) + (options["filter"] is not None) + options["all"] != 1:
-            raise click.UsageError("give ids, or --filter, or --all")
+        given = {"ids": bool(chosen), "--filter": options["filter"] is not None}
+        given["--all"] = options["all"]
+        names = [name for name, is_given in given.items() if is_given]
+        if not names and "-" in ids:
+            sys.exit(EXIT_PARTLY)  # nobody is meant
+        if not names:
+            raise click.UsageError("which messages? give ids, --filter or --all")
+        if len(names) > 1:
+            text = f"{' and '.join(names)} do not go together: give one of them"
+            raise click.UsageError(text)
         with talk(path, overrides) as exchange:
             sys.exit(_operate(exchange, verb, chosen, output, options))
 
@@ -197,7 +205,7 @@ def _operate(
     is_dry = options["dry_run"]
     if verb in _NEEDS_CONSENT and not is_dry and not options["yes"] and len(ids) != 1:
         matched = ask(True)["matched"]
-        if matched > 1 and not confirm(f"{verb} {matched} messages"):
+        if matched > 1 and not confirm(f"{verb} {counted(matched, 'message')}"):
             return EXIT_PARTLY
     total = ask(is_dry)
     if not put(output, {"verb": verb, "dry_run": is_dry, **total}):
@@ -248,11 +256,12 @@ def _sum(results: Sequence[Result]) -> Result:
 
 def _say(verb: str, is_dry: bool, total: Result) -> None:
     if is_dry:
-        click.echo(f"{total['matched']} messages match")
+        matched = counted(total["matched"], "message")
+        click.echo(f"{matched} match{'es' if total['matched'] == 1 else ''}")
     else:
-        click.echo(f"{_DONE[verb]}: {total['done']} messages")
+        click.echo(f"{_DONE[verb]}: {counted(total['done'], 'message')}")
     if total.get("woken"):
-        click.echo(f"Tried again now: {total['woken']} sites")
+        click.echo(f"Tried again now: {counted(total['woken'], 'site')}")
     complain: Callable[[str], None] = lambda text: click.echo(text, err=True)  # noqa: E731
     for id, answer in total.get("ids", {}).items():
         if answer not in ("done", "would be done"):
@@ -260,7 +269,7 @@ def _say(verb: str, is_dry: bool, total: Result) -> None:
     for id in total["ids_under_way"] if "ids" not in total else ():
         complain(f"{id}: an attempt is under way")
     if total["failed"]:
-        complain(f"{total['failed']} messages: not recorded, the spool cannot write")
+        complain(f"{counted(total['failed'], 'message')}: not recorded, the spool cannot write")
     if total["is_cancelled"]:
         complain("cancelled: what is counted above is done, the rest is as it was")
 
@@ -277,7 +286,7 @@ def _merged(results: Sequence[Result]) -> list[Result]:
 
 def _render(message: Result) -> str:
     lines = [
-        f"{message['id']}  shard {message['shard']}",
+        f"{message['id']}  shard {message['shard']}, {message['queue']}",
         f"  from      <{message['sender']}>, client {message['client']}",
         f"  arrived   {moment(message['arrived_at_ns'] / 1e9)}, {message['size_octets']} octets",
         f"  expires   {moment(message['expires_at_ns'] / 1e9)}",
@@ -288,9 +297,9 @@ def _render(message: Result) -> str:
     lines += [f"  waits for {why}" for why in message.get("waits_for", ())]
     for one in message["recipients"]:
         line = f"  {one['status']:<9} <{one['recipient']}> by {hop_text(one['next_hop'])}"
-        if one["status"] == "deferred":
+        if one["status"] == "deferred" and one["due_at_ns"]:
             line += f", next try {moment(one['due_at_ns'] / 1e9)}"
         if one["attempts"]:
-            line += f", {one['attempts']} attempts"
+            line += f", {counted(one['attempts'], 'attempt')}"
         lines.append(line + (f": {one['text']}" if one["text"] else ""))
     return "\n".join(lines)

@@ -9,12 +9,14 @@ from typing import Any, NoReturn
 
 import click
 
+from .listing import QUEUES, added, counted
 from .option import EXIT_CONFIG, config_options, find_server
 from .output import put, with_output
 from .talk import EXIT_TEMPORARY, duration, fail, moment
 
 EXIT_FAILED = 1
 EXIT_NOT_RUNNING = 3
+CENSUS_S = 2.0  # a million messages take a fraction of a second
 RELOAD_S = 600.0  # workers may be replaced, one after the other
 _NS = 1_000_000_000
 
@@ -108,7 +110,8 @@ def drain(
     """Take no new mail, deliver what is due, then stop the server.
 
     Clients are told 421 at once, or after their transaction. Mail that has to wait for its next
-    attempt, or that is held, stays in the queue for the next start. Exit status: 0 nothing that
+    attempt, or that is held, stays in the queue for the next start; it ends as soon as nothing that
+    is due can be tried before time is up. Exit status: 0 nothing that
     could be delivered is left; 1 time was up; 3 no server runs; 75 no answer.
     """
     where = find_server(path, overrides, EXIT_CONFIG)
@@ -127,7 +130,8 @@ def drain(
         if not stay:
             wait_for_end(where.control_directory)
         result = {**result, **left, "is_stopped": not stay}
-        text = f"{left['messages']} messages stay in the queue"
+        verb = "stays" if left["messages"] == 1 else "stay"
+        text = f"{counted(left['messages'], 'message')} {verb} in the queue{_next(left)}"
         if not left["messages"]:
             busy = "time is up: clients are connected, or a worker does not answer"
             text = busy if left["due"] else "the queue is empty"
@@ -166,15 +170,35 @@ def status(path: str | None, overrides: tuple[str, ...], output: str) -> None:
         is_well = len(workers) == len(whole["workers"]) and all(
             worker["is_accepting"] for worker in workers
         )
-        if not put(output, {**whole, "workers": workers, "troubles": troubles}):
-            for line in _lines(whole, workers, troubles):
+        census = _census(directory, len(workers))
+        document = {**whole, "workers": workers, "troubles": troubles, "queue": census}
+        if not put(output, document):
+            for line in _lines(whole, workers, troubles, census):
                 click.echo(line)
         return 0 if is_well else EXIT_FAILED
 
     guarded(act)
 
 
-def _lines(whole: Result, workers: list[Result], troubles: list[Result]) -> Iterator[str]:
+def _census(directory: str, workers: int) -> Result | None:
+    """What there is by queue; None: they are too busy to count just now."""
+    from fastmta.control.client import ClientError
+
+    from .asking import of_workers
+
+    try:
+        found = of_workers(directory, "census", CENSUS_S)
+    except (ClientError, OSError):
+        return None
+    if len(found) < workers or not found:
+        return None
+    total = added(found)
+    return {name: total[name] for name in ("queues", "oldest_by_queue_ns")}
+
+
+def _lines(
+    whole: Result, workers: list[Result], troubles: list[Result], census: Result | None
+) -> Iterator[str]:
     from .asking import left_of
 
     since_s = whole["started_at"]
@@ -188,7 +212,9 @@ def _lines(whole: Result, workers: list[Result], troubles: list[Result]) -> Iter
     listeners = [f"{one['name']} {one['address']}" for one in whole["listeners"]]
     yield f"listeners   {', '.join(listeners)}"
     left = left_of(workers)
-    yield f"queue       {left['messages']} messages, {left['in_flight']} under way{_next(workers)}"
+    messages = counted(left["messages"], "message")
+    yield f"queue       {messages}, {left['in_flight']} under way{_next(left)}"
+    yield from _queue_lines(census)
     accepted_s = sum(one["accepted_per_s"] for one in workers)
     recorded_s = sum(one["recorded_per_s"] for one in workers)
     yield f"last minute {accepted_s:.1f} accepted/s, {recorded_s:.1f} outcomes/s"
@@ -205,17 +231,25 @@ def _lines(whole: Result, workers: list[Result], troubles: list[Result]) -> Iter
         yield f"trouble     {site['label']}: {site['state']}, {site['waiting']} wait{said}"
 
 
-def _next(workers: list[Result]) -> str:
-    due = [
-        shard["next_due_ns"]
-        for worker in workers
-        for shard in worker["shards"]
-        if shard["next_due_ns"] is not None
-    ]
-    if not due:
+def _next(left: Result) -> str:
+    due_ns = left["next_due_ns"]
+    if due_ns is None:
         return ""
-    left_s = min(due) / _NS - time.time()
+    left_s = due_ns / _NS - time.time()
     return f", next try in {duration(left_s)}" if left_s >= 1 else ", next try now"
+
+
+def _queue_lines(census: Result | None) -> Iterator[str]:
+    """What there is by queue, and how old the oldest of each is."""
+    if census is None:
+        yield "            by queue: fastmta queue summary"
+        return
+    parts = []
+    for name in QUEUES:
+        oldest_ns = census["oldest_by_queue_ns"][name]
+        age = f" (oldest {duration(time.time() - oldest_ns / _NS)})" if oldest_ns else ""
+        parts.append(f"{name} {census['queues'][name]:,}{age}")
+    yield f"            {', '.join(parts)}"
 
 
 def _worker_line(member: Result, told: Result | None) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from fastmta.message import Message
+from fastmta.message.situation import NOWHERE, QUEUES, queue_of
 from fastmta.scheduler import Clock
 from fastmta.scheduler.operation import Answer, Kind, Order, changes_of
 from fastmta.spool import SpoolError
@@ -18,6 +19,7 @@ from .inquiry import Inquiry
 from .listing import Listing
 from .override import OverrideError
 from .station import Result, Station, Ticket, sound, wait_for
+from .telling import reasons_of
 from .wire import ErrorCode, Refusal, Request, Verb, text_of
 
 STEP = 500  # messages of one step of an operation
@@ -66,6 +68,7 @@ class Desk:
         """`reshape` takes up the overrides of the file, and says how many are in force; `tell` says
         how the worker is. None: there is no worker."""
         self.stations = stations
+        self._clock = clock
         self._wall_ns = clock.wall_ns
         self._reshape = reshape
         self._tell = tell
@@ -141,14 +144,15 @@ class Desk:
         filter, now_ns = what
         search = station.spool.search
 
-        def check(message: Message) -> bool:
-            return search.accepts(filter, message, now_ns)
+        def check(message: Message) -> bool:  # as it stood when it was found
+            return search.accepts(there, message, now_ns)
 
         order = Order(order.kind, order.with_failed, order.wait_s, check)
         end = station.spool.new_id()  # what comes after the order is not meant by it
         after: bytes | None = b""
         while after is not None and after < end and not ticket.is_cancelled:
-            page = await self._page(station, filter, now_ns, after, STEP, True)
+            there = self._situated(station, filter)
+            page = await self._page(station, there, now_ns, after, STEP, True)
             ids = [id for id in page.ids if id < end]
             totals.matched += len(ids)
             if ids:
@@ -269,7 +273,8 @@ class Desk:
                 continue
             after: bytes | None = id.encode() if at == first else b""
             while after is not None:
-                page = await self._page(station, filter, now_ns, after, request.limit, False)
+                there = self._situated(station, filter)
+                page = await self._page(station, there, now_ns, after, request.limit, False)
                 await self._listing.pace.spent(page.spent_s)
                 after = page.next
                 if page.messages:
@@ -331,6 +336,7 @@ class Desk:
                     "is_healthy": spool.is_healthy,
                     "messages": spool.live_count,
                     "next_due_ns": scheduler.next_due_ns,
+                    "next_start_ns": scheduler.standing.outlook.due_ns,
                     "in_flight": counts.in_flight,
                     "in_memory": counts.ram_jobs,
                     "sites": counts.paths,
@@ -381,12 +387,20 @@ class Desk:
         search = station.spool.search
         return sound(await wait_for(partial(search.page, filter, now_ns, after, limit, ids_only)))
 
+    def _situated(self, station: Station, filter: Filter) -> Filter:
+        return filter.at(station.situation) if filter.needs_situation else filter
+
     def _render(
         self, station: Station, view: MessageView, message: Message | None, most: int = 1_000
     ) -> Result:
+        situation = station.situation
+        is_active = view.id in situation.active
+        there = NOWHERE if is_active else situation
+        seen = [there.of(one.state, one.next_hop) for one in view.recipients]
         shown: Result = {
             "id": view.id.decode(),
             "shard": station.number,
+            "queue": QUEUES[queue_of(is_active, (one.status for one in seen))],
             "sender": text_of(view.reverse_path),
             "size_octets": view.size_octets,
             "arrived_at_ns": view.arrived_at_ns,
@@ -399,17 +413,16 @@ class Desk:
                 {
                     "recipient": text_of(one.forward_path),
                     "next_hop": text_of(one.next_hop),
-                    "status": one.state.status.name.lower(),
+                    "status": standing.status.name.lower(),
                     "attempts": one.state.attempts,
                     "due_at_ns": one.state.due_at_ns,
-                    "text": one.state.text,
+                    "text": standing.text,
                 }
-                for one in view.recipients[:most]
+                for one, standing in zip(view.recipients[:most], seen, strict=False)
             ],
         }
         if message is not None:
-            why = station.scheduler.explain_message(message.id)
-            shown["waits_for"] = [f"{one.waiting.value} ({one.detail})" for one in why]
+            shown["waits_for"] = reasons_of(station.scheduler.explain, message, self._clock)
         return shown
 
 

@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from fastmta.message import Message
+import msgspec
+
+from fastmta.message import Message, RecipientState
+from fastmta.message.situation import NOWHERE, Situation
 from fastmta.scheduler import Clock, Explanation, Waiting
 from fastmta.scheduler.explain import PathView
 from fastmta.spool import SpoolError
@@ -126,7 +129,12 @@ class Inquiry:
             (index for index, path in enumerate(paths) if not only or path.lower() == only),
             key=message.is_final,
         )
-        parts = [explain.recipient(message, index) for index in indices[:RECIPIENTS_SHOWN]]
+        there = NOWHERE if message.id in station.situation.active else station.situation
+        parts = [
+            _as_it_stands(explain.recipient(message, index), message.states.get(index), hop, there)
+            for index in indices[:RECIPIENTS_SHOWN]
+            for hop in (one.next_hop for one in view.recipients[index : index + 1])
+        ]
         main = min(parts, key=_urgency, default=Explanation(Waiting.FINAL))
         facts: dict[str, int | str] = {
             "sender": text_of(view.reverse_path),
@@ -281,6 +289,14 @@ def _waits_for(message: Message, path: bytes) -> bool:
     """Whether a recipient of that address is not final."""
     paths = message.envelope.forward_paths
     return any(one.lower() == path and not message.is_final(at) for at, one in enumerate(paths))
+
+
+def _as_it_stands(
+    one: Explanation, state: RecipientState | None, next_hop: bytes, situation: Situation
+) -> Explanation:
+    """With the status that lists show."""
+    status = situation.of(state, next_hop).status.name.lower()
+    return msgspec.structs.replace(one, facts={**one.facts, "status": status})
 
 
 def _urgency(explanation: Explanation) -> tuple[bool, bool, float]:

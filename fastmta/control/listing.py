@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastmta.message import ContentFile, Envelope, Message, RecipientStatus
+from fastmta.message.situation import NOWHERE, QUEUES, Situation, Standing, queue_of
 from fastmta.scheduler import Clock
 from fastmta.spool import SpoolError
 from fastmta.spool.entry import Entry, RecipientEntry
@@ -30,9 +31,7 @@ IN_MEMORY_AT_ONCE = 200  # messages in memory that are counted in one turn of th
 AGES_S = (300, 600, 1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 76_800)  # as qshape has them
 _NS = 1_000_000_000
 _ENTRY_S = 60e-6  # what a message in a list takes, besides finding it
-_SUSPENDED = "delivery temporarily suspended: "  # as Postfix begins it
 _PENDING = (RecipientStatus.QUEUED, RecipientStatus.DEFERRED, RecipientStatus.HELD)
-_HELD, _DEFERRED = RecipientStatus.HELD, RecipientStatus.DEFERRED
 
 
 class Listing:
@@ -49,6 +48,8 @@ class Listing:
         number, _, id = request.after.partition("/")
         station = self._station(number)
         filter = _parsed(request.filter or "")
+        if filter.needs_situation:
+            filter = filter.at(station.situation)
         start = partial(
             station.spool.search.page,
             filter,
@@ -63,11 +64,12 @@ class Listing:
         messages: list[Result] = []
         recipients = 0
         behind = page.next
+        situation = station.situation
         for entry in entries:
             if recipients >= RECIPIENTS_PER_PAGE:
                 behind = messages[-1]["id"].encode()
                 break
-            messages.append(self._shown(station, entry))
+            messages.append(_shown(station.number, entry, situation))
             recipients += len(entry.recipients)
         following = None if behind is None else f"{station.number}/{behind.decode()}"
         return {"messages": messages, "next": following}
@@ -77,16 +79,17 @@ class Listing:
         filter = _parsed(ticket.request.filter or "")
         now_ns = self._clock.wall_ns()
         census = await self.count(filter, now_ns, ticket)
-        deferred, queued, held = census.queues
+        oldest = dict(zip(QUEUES, census.oldest_ns, strict=True))
         counts = {status.name.lower(): census.recipients[status] for status in _PENDING}
         ages = zip([*AGES_S, None], census.ages, strict=True)
         return {
             "messages": census.messages,
             "octets": census.octets,
-            "queues": {"active": queued, "deferred": deferred, "hold": held},
+            "queues": dict(zip(QUEUES, census.queues, strict=True)),
             "recipients": counts,
             "ages": [{"below_s": below_s, "messages": count} for below_s, count in ages],
-            "oldest_arrived_at_ns": census.oldest_ns or None,
+            "oldest_arrived_at_ns": min((at for at in oldest.values() if at), default=None),
+            "oldest_by_queue_ns": {queue: at or None for queue, at in oldest.items()},
             "now_ns": now_ns,
         }
 
@@ -94,15 +97,15 @@ class Listing:
         """Slice by slice; what is in memory a few at a time."""
         census = Reckoning([*(now_ns - age_s * _NS for age_s in AGES_S), 0])
         for station in self._stations:
-            search = station.spool.search
+            search, there = station.spool.search, filter.at(station.situation)
             after: bytes | None = b""
             while after is not None and not ticket.is_cancelled:
-                slice: Slice = await wait_for(partial(search.reckon, filter, now_ns, after, census))
+                slice: Slice = await wait_for(partial(search.reckon, there, now_ns, after, census))
                 if slice.error is not None:
                     raise Refusal(ErrorCode.TEMPORARY, str(slice.error))
                 for number, message in enumerate(slice.messages, 1):
-                    if message.pending and search.accepts(filter, message, now_ns):
-                        census.add(message)
+                    if message.pending and search.accepts(there, message, now_ns):
+                        search.reckon_in(message, there, census)
                     if number % IN_MEMORY_AT_ONCE == 0:
                         await asyncio.sleep(0)
                 await self.pace.spent(slice.spent_s)
@@ -130,7 +133,7 @@ class Listing:
                 raise Refusal(ErrorCode.TEMPORARY, "its record cannot be read")
             queue = ""
             for entry in await _entries(station, [id]):
-                queue = self._shown(station, entry)["queue"]
+                queue = _shown(station.number, entry, station.situation)["queue"]
             return {"message": {"queue": queue, **_envelope(station, found)}}
         return {"message": None}
 
@@ -140,53 +143,36 @@ class Listing:
                 return station
         raise Refusal(ErrorCode.USAGE, f"shard {number!r} is not served here: give `SHARD/ID`")
 
-    def _shown(self, station: Station, entry: Entry) -> Result:
-        """One message as lists show it."""
-        standing = station.scheduler.standing
-        is_active = standing.is_active(entry.id)
-        is_held, is_late = True, False
-        recipients = []
-        for one in entry.recipients:
-            state = one.state
-            status = RecipientStatus.QUEUED if state is None else state.status
-            text = "" if state is None else state.text
-            if status is not _HELD:
-                is_held = False
-                trouble = "" if is_active else standing.trouble(one.next_hop)
-                is_late = is_late or status is _DEFERRED or bool(trouble)
-                if trouble and not text:
-                    text = trouble if trouble.startswith(_SUSPENDED) else _SUSPENDED + trouble
-            recipients.append(_recipient(one, status, text))
-        if is_active:
-            queue = "active"
-        elif is_held:
-            queue = "hold"
-        else:
-            queue = "deferred" if is_late else "incoming"
-        return {
-            "id": entry.id.decode(),
-            "shard": station.number,
-            "queue": queue,
-            "arrived_at_ns": entry.arrived_at_ns,
-            "expires_at_ns": entry.expires_at_ns,
-            "size_octets": entry.size_octets,
-            "sender": text_of(entry.reverse_path),
-            "tenant": entry.tenant,
-            "recipient_count": entry.recipient_count,
-            "pending": entry.pending,
-            "recipients": recipients,
-        }
+
+def _shown(shard: int, entry: Entry, situation: Situation) -> Result:
+    """One message as lists show it."""
+    is_active = entry.id in situation.active
+    there = NOWHERE if is_active else situation
+    seen = [there.of(one.state, one.next_hop) for one in entry.recipients]
+    return {
+        "id": entry.id.decode(),
+        "shard": shard,
+        "queue": QUEUES[queue_of(is_active, (one.status for one in seen))],
+        "arrived_at_ns": entry.arrived_at_ns,
+        "expires_at_ns": entry.expires_at_ns,
+        "size_octets": entry.size_octets,
+        "sender": text_of(entry.reverse_path),
+        "tenant": entry.tenant,
+        "recipient_count": entry.recipient_count,
+        "pending": entry.pending,
+        "recipients": list(map(_recipient, entry.recipients, seen)),
+    }
 
 
-def _recipient(one: RecipientEntry, status: RecipientStatus, text: str) -> Result:
+def _recipient(one: RecipientEntry, seen: Standing) -> Result:
     state = one.state
     return {
         "recipient": text_of(one.forward_path),
         "next_hop": text_of(one.next_hop),
-        "status": status.name.lower(),
+        "status": seen.status.name.lower(),
         "attempts": 0 if state is None else state.attempts,
         "due_at_ns": 0 if state is None else state.due_at_ns,
-        "text": text,
+        "text": seen.text,
     }
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeAlias
 
+from fastmta.message.situation import Situation
 from fastmta.scheduler import Scheduler
 from fastmta.spool import Spool
 from fastmta.spool.search import Page
@@ -24,6 +25,11 @@ class Station(NamedTuple):
     number: int
     spool: Spool
     scheduler: Scheduler
+
+    @property
+    def situation(self) -> Situation:
+        """Where its mail stands just now."""
+        return self.scheduler.standing.situation
 
 
 class Ticket:

@@ -100,13 +100,15 @@ class Condition:
 
 def _shard(shard: Shard) -> Result:
     spool, counts = shard.spool, shard.scheduler.counts
+    outlook = shard.scheduler.standing.outlook
     return {
         "shard": shard.number,
         "is_healthy": spool.is_healthy,
         "is_indexed": spool.is_indexed,
         "durability": spool.options.durability.value,
         "messages": spool.live_count,
-        "next_due_ns": shard.scheduler.next_due_ns,
+        "next_due_ns": outlook.next_ns if spool.live_count else None,
+        "next_start_ns": outlook.due_ns if spool.live_count else None,
         "in_flight": counts.in_flight,
         "in_memory": counts.ram_jobs,
         "sites": counts.paths,

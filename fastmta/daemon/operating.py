@@ -162,6 +162,7 @@ class Offline:
         spool.attach(loop)
         scheduler.drain(_nothing)
         scheduler.start()
+        scheduler.standing.recall(spool.read_suspended(is_last=False))
         return Station(number, spool, scheduler)
 
     def _halted(self, reason: str) -> None:

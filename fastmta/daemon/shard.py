@@ -131,6 +131,7 @@ class Shard:
         self.spool.attach(self._loop, self._on_health, self.scheduler.take_up)
         if self._is_holding_doubt and self.spool.has_candidates:
             self._pause("doubt", "mail that is in doubt is put on hold first")
+        self.scheduler.standing.recall(self.spool.read_suspended(is_last=True))
         self.scheduler.start()
         self.spool.review_doubt(self._deal_with_doubt)
 
@@ -182,4 +183,6 @@ class Shard:
 
     async def close(self) -> None:
         """Make everything durable, and give the spool up."""
+        with contextlib.suppress(OSError):
+            self.spool.note_suspended(self.scheduler.standing.situation.suspended)
         await self.spool.close()

@@ -25,8 +25,7 @@ _ID_LENGTH_MAX = 20  # ours have 16
 _ALL = "ALL"
 _EVERY = ("queued", "deferred", "held")
 _MOVING = ("queued", "deferred")
-# Queues that a command may name: which recipients their mail may have. `mailq` calls mail deferred,
-# too, that was never tried because nothing goes to its site just now.
+# Queues that a command may name: which recipients their mail may have.
 _QUEUES: dict[str, Sequence[str]] = {
     "maildrop": (),
     "incoming": _MOVING,
@@ -34,8 +33,7 @@ _QUEUES: dict[str, Sequence[str]] = {
     "deferred": _MOVING,
     "hold": ("held",),
 }
-_MOVING_QUEUES = {"incoming", "active", "deferred"}
-_OTHERS = ("bounce", "corrupt", "defer", "flush", "saved", "trace")  # directories without mail
+OTHER_QUEUES = ("bounce", "corrupt", "defer", "flush", "saved", "trace")  # without mail
 
 
 class _Action(NamedTuple):
@@ -70,7 +68,7 @@ def postsuper(arguments: Sequence[str]) -> int:
         elif letter in _ACTIONS:
             wanted.append((_ACTIONS[letter], value))
     for name in names:
-        if name not in _QUEUES and name not in _OTHERS:
+        if name not in _QUEUES and name not in OTHER_QUEUES:
             raise Fatal(f"invalid directory name: {name}")
     place = Place(chosen)
     if not place.is_owner():
@@ -107,17 +105,11 @@ def _work(
     """Do it all, in the order given, in the queues that are named; what each kind came to."""
     totals: dict[str, int] = {}
     known = {status for name in named for status in _QUEUES.get(name, ())}
-    are_some = 0 < len(_MOVING_QUEUES.intersection(named)) < len(_MOVING_QUEUES)
     for action, what in wanted:
         statuses = [one for one in action.queues if not named or one in known]
         totals.setdefault(action.total, 0)
         if what == _ALL:
-            if are_some and statuses:
-                found = _listed(queue, named, f"status:{','.join(statuses)}")
-                for ids in _chunks(found):
-                    totals[action.total] += _do_ids(queue, action, ids, is_told=False)
-            else:
-                totals[action.total] += _do_all(queue, action, statuses)
+            totals[action.total] += _do_all(queue, action, statuses, named)
             continue
         for ids in _chunks(_ids(what)):
             if named:
@@ -149,24 +141,28 @@ def _chunks(ids: Iterator[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _do_all(queue: Queue, action: _Action, statuses: Sequence[str]) -> int:
-    """To every message with recipients of these statuses."""
+def _do_all(queue: Queue, action: _Action, statuses: Sequence[str], named: Sequence[str]) -> int:
+    """To every message with recipients of these statuses, in the queues that are named."""
     if not statuses:
         return 0
+    queues = [name for name in named if _QUEUES.get(name)]
+    within = f"queue:{','.join(queues)} " if queues else ""
     moving = [one for one in statuses if one != "held"]
     done = 0
     if action.verb == "requeue":
         if "held" in statuses:  # Postfix's way leads through the queue for new mail: no hold there
-            done += _sum(queue.ask({"verb": "release", "filter": "status:held"}))
+            done += _sum(queue.ask({"verb": "release", "filter": f"{within}status:held"}))
         if moving:
-            done += _sum(queue.ask({"verb": "requeue", "filter": f"status:{','.join(moving)}"}))
+            filter = f"{within}status:{','.join(moving)}"
+            done += _sum(queue.ask({"verb": "requeue", "filter": filter}))
         return done
-    if set(statuses) == set(_EVERY):
+    if set(statuses) == set(_EVERY) and not within:
         return _sum(queue.ask({"verb": action.verb, "all": True}))
-    return _sum(queue.ask({"verb": action.verb, "filter": f"status:{','.join(statuses)}"}))
+    filter = f"{within}status:{','.join(statuses)}"
+    return _sum(queue.ask({"verb": action.verb, "filter": filter}))
 
 
-def _do_ids(queue: Queue, action: _Action, ids: Sequence[str], *, is_told: bool = True) -> int:
+def _do_ids(queue: Queue, action: _Action, ids: Sequence[str]) -> int:
     """To these messages; each that is done is told, as is each that could not be."""
     answers = _order(queue, action.verb, ids)
     if action.verb == "requeue":
@@ -177,8 +173,7 @@ def _do_ids(queue: Queue, action: _Action, ids: Sequence[str], *, is_told: bool 
         answer = answers.get(id, "")
         if answer == "done":
             done += 1
-            if is_told:
-                warn(NAME, f"{id}: {action.done}")
+            warn(NAME, f"{id}: {action.done}")
         elif answer not in ("", "nothing to do", "no such message"):
             warn(NAME, f"warning: {id}: {answer}")
     return done

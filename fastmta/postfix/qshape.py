@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from .option import BadOption, Fatal, read_options, run, warn
+from .postsuper import OTHER_QUEUES
 from .talk import Closed, Down, Place, Queue, Refused, Result, pages
 
 NAME = "qshape"
@@ -19,6 +20,7 @@ _USAGE = (
     " [ -n <batch_top_domains> ] [ -c <config_directory> ] [ <queue_name> ... ]"
 )
 _QUEUES = ("incoming", "active")
+_KNOWN = frozenset(("maildrop", "incoming", "active", "deferred", "hold", *OTHER_QUEUES))
 _NS = 1_000_000_000
 _WIDTH_LEAST, _DOMAIN_LEAST = 80, 18
 _TOP = 20  # domains shown to a terminal
@@ -140,6 +142,9 @@ def qshape(arguments: Sequence[str]) -> int:
     if sys.stdout.isatty():
         shape.top = _number(chosen.get("n")) or _TOP
     queues = {name.rstrip("/").rpartition("/")[2] for name in names or _QUEUES}
+    for name in names:
+        if name.rstrip("/").rpartition("/")[2] not in _KNOWN:  # as Perl's File::Find says it
+            warn(NAME, f"Can't stat {name}: No such file or directory")
     place = Place(chosen.get("c"))
     queue: Queue
     try:

@@ -30,8 +30,10 @@ class DueTimes:
         self._timer: Timer | None = None
         self._armed_ns = 0
 
-    def note(self, hop: Hop, due_at_ns: int) -> None:
-        """Mail of `hop` is due then (or it already is)."""
+    def note(self, hop: Hop, due_at_ns: int, *, is_mail: bool = True) -> None:
+        """Mail of `hop` is due then (or it already is); `is_mail` False: perhaps, look then."""
+        if is_mail and (hop.mail_due_ns is None or due_at_ns < hop.mail_due_ns):
+            hop.mail_due_ns = due_at_ns
         known_ns = hop.due_at_ns
         if known_ns is not None and known_ns <= due_at_ns:
             return
@@ -40,14 +42,6 @@ class DueTimes:
         heappush(self._heap, (due_at_ns, self._count, hop))
         if self._timer is None or due_at_ns < self._armed_ns:
             self._arm(due_at_ns)
-
-    @property
-    def next_ns(self) -> int | None:
-        """The earliest time that was noted and has not come."""
-        heap = self._heap
-        while heap and heap[0][2].due_at_ns != heap[0][0]:
-            heappop(heap)  # an earlier time took its place
-        return heap[0][0] if heap else None
 
     def _arm(self, due_at_ns: int, least_s: float = 0.0) -> None:
         if self._timer is not None:
@@ -66,6 +60,8 @@ class DueTimes:
             if hop.due_at_ns != due_at_ns:
                 continue  # an earlier time took its place
             hop.due_at_ns = None
+            if hop.mail_due_ns is not None and hop.mail_due_ns <= now_ns:
+                hop.mail_due_ns = None
             count += 1
             self._wake(hop)
         if heap:

@@ -98,6 +98,7 @@ class Hop:
         "due_at_ns",
         "held",
         "is_behind",
+        "mail_due_ns",
         "next_hop",
         "path",
         "reading",
@@ -116,7 +117,8 @@ class Hop:
         self.cause: Outcome | None = None  # of BACKING_OFF
         self.resume_at_s = 0.0  # when BACKING_OFF: monotonic
         self.is_behind = False  # the backlog has mail of this hop that is due
-        self.due_at_ns: int | None = None  # earliest later due time in the backlog
+        self.due_at_ns: int | None = None  # when to look at the backlog
+        self.mail_due_ns: int | None = None  # earliest later due time of mail there, if known
         self.reading = Reading()
 
     @property

@@ -148,7 +148,7 @@ class Refill:
             self._table.due.note(hop, next_due_ns)
         if messages and not hop.is_behind:
             # Were the read short for another reason than the end, the rest would never be read.
-            self._table.due.note(hop, now_ns + RECHECK_NS)
+            self._table.due.note(hop, now_ns + RECHECK_NS, is_mail=False)
         for message in messages:
             if message.id not in departed:
                 self._table.lifecycle.fetched(message, hop, now_ns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, ItemsView
 from typing import TypeAlias
 
 from fastmta.message import Message
@@ -56,6 +56,10 @@ class Residence:
     def find(self, id: bytes) -> Resident | None:
         """What is in RAM of message `id`."""
         return self._by_id.get(id)
+
+    def items(self) -> ItemsView[bytes, Resident]:
+        """Everything in RAM, by message id."""
+        return self._by_id.items()
 
     def unclaimed(self) -> list[Message]:
         """Everything in RAM that nobody claims."""

@@ -104,6 +104,7 @@ class Scheduler:
         """These shapes of an operator hold from now on, and those of the configuration whose names
         they do not have."""
         self._table.shape(overrides)
+        self.standing.changed()
 
     def renew(self, options: Options, next_hop: Callable[[bytes, Envelope], bytes]) -> None:
         """Do as these say from now on. `shape` follows, and `reroute` if `next_hop` may answer
@@ -132,11 +133,9 @@ class Scheduler:
 
     @property
     def next_due_ns(self) -> int | None:
-        """When the next mail of the backlog is due (wall clock); 0: some is due; None: there is
-        none that will be tried."""
-        if any(hop.is_behind for hop in self._table.hops.values()):
-            return 0
-        return self._table.due.next_ns
+        """When the next attempt is likely (wall clock); 0: now; None: not until somebody does
+        something, or there is no mail."""
+        return self.standing.outlook.next_ns
 
     @property
     def counts(self) -> Counts:

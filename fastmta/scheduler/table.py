@@ -179,7 +179,8 @@ class Table:
         """Look again soon for mail of this next hop, which is in RAM for another one."""
         hop = self.hop(next_hop)
         hop.reading.is_restart_due = True
-        self.due.note(hop, self._engine.ports.clock.wall_ns() + int(RECHECK_S * NS))
+        soon_ns = self._engine.ports.clock.wall_ns() + int(RECHECK_S * NS)
+        self.due.note(hop, soon_ns, is_mail=False)
 
     def withdraw(self, job: Job) -> bool:
         """Take a job that waits out of its queue; False when it is under way."""

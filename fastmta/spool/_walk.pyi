@@ -8,10 +8,14 @@ DOMAIN: int
 HOP: int
 CODE: int
 
+class Suspended:
+    def __init__(self, suspensions: list[tuple[bytes, bytes, bytes]]) -> None: ...
+
 class Sieve:
     def __init__(
         self, patterns: list[tuple[int, list[bytes]]], statuses: int, has_recipients: bool
     ) -> None: ...
+    def situate(self, suspended: Suspended, queues: int) -> None: ...
     def bound(
         self, arrived_above: int, arrived_below: int, size_above: int, size_below: int
     ) -> None: ...
@@ -31,5 +35,14 @@ class Rows:
         limit: int,
         rows_max: int,
     ) -> tuple[
-        int, int, list[int], list[int], list[int], int, list[bytes], list[bool], bytes, bool
+        int,
+        int,
+        list[int],
+        list[int],
+        list[int],
+        list[int],
+        list[bytes],
+        list[bool],
+        bytes,
+        bool,
     ]: ...

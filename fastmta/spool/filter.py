@@ -11,6 +11,7 @@
     age>2h  age<30m       since it was accepted; s, m, h or d
     arrived>2026-11-23    when it was accepted, UTC; also 2026-11-23T08:30, or @ and Unix seconds
     size>1M               octets of content; k, M, G are powers of 1,024
+    queue:deferred        active, incoming, deferred or hold, as `fastmta.message.situation` says
 
     of a recipient that is not final, and one recipient must satisfy all of these:
     to:*@gmail.com        the forward-path; a leading "@" means "*@"
@@ -24,12 +25,14 @@ Letters of addresses, domains and tenants are compared without case.
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 
 from fastmta.message import Envelope, Message, RecipientState, RecipientStatus
+from fastmta.message.situation import NOWHERE, QUEUES, Situation, queue_of
 
 EXPRESSION_CHARACTERS_MAX = 4096
 TERMS_MAX = 32
@@ -47,6 +50,7 @@ _STATUS = {
     "held": RecipientStatus.HELD,
     "failed": RecipientStatus.FAILED,
 }
+_LAST_MOVING = RecipientStatus.DEFERRED
 NS = 1_000_000_000
 
 NextHop: TypeAlias = Callable[[bytes, Envelope], bytes]
@@ -94,6 +98,8 @@ class Filter:
         self.codes: list[re.Pattern[bytes]] = []
         self.globs: list[tuple[str, list[bytes]]] = []  # all of these as they were written
         self.statuses: frozenset[RecipientStatus] = frozenset()
+        self.queues: frozenset[int] = frozenset()
+        self.situation = NOWHERE
         self.age_ns = Limits()
         self.arrived_at_ns = Limits()
         self.size_octets = Limits()
@@ -101,7 +107,12 @@ class Filter:
     @property
     def needs_states(self) -> bool:
         """Whether the recipients' states decide."""
-        return bool(self.statuses or self.codes or self.needs_recipients)
+        return bool(self.statuses or self.codes or self.queues or self.needs_recipients)
+
+    @property
+    def needs_situation(self) -> bool:
+        """Whether it matters what is under way, and where nothing goes."""
+        return bool(self.statuses or self.codes or self.queues)
 
     @property
     def needs_recipients(self) -> bool:
@@ -112,6 +123,16 @@ class Filter:
     def needs_envelope(self) -> bool:
         """Whether something decides that only the message's record has."""
         return bool(self.senders or self.tenants or self.needs_recipients)
+
+    def at(self, situation: Situation) -> Filter:
+        """The same, for mail that stands like that."""
+        found = copy.copy(self)
+        found.situation = situation
+        return found
+
+    def situation_of(self, id: bytes) -> Situation:
+        """That of the recipients of one message."""
+        return NOWHERE if id in self.situation.active else self.situation
 
     def with_failed(self) -> None:
         """Recipients that have failed are meant as well."""
@@ -139,22 +160,43 @@ class Filter:
             return False
         if not self.needs_states:
             return True
-        return any(
-            self.accepts_state(message.states.get(index))
-            and self._accepts_path(path, envelope, next_hop)
+        situation = self.situation_of(message.id)
+        places = [
+            (state, next_hop(path, envelope) if _needs_hop(situation, state) else b"")
             for index, path in enumerate(envelope.forward_paths)
+            for state in (message.states.get(index),)
+        ]
+        if not self.accepts_queue(message.id, places):
+            return False
+        return any(
+            self.accepts_state(situation, *place) and self._accepts_path(path, envelope, next_hop)
+            for path, place in zip(envelope.forward_paths, places, strict=True)
         )
 
-    def accepts_state(self, state: RecipientState | None) -> bool:
-        """Whether a recipient in this state may be meant."""
-        status = RecipientStatus.QUEUED if state is None else state.status
+    def accepts_queue(
+        self, id: bytes, places: Iterable[tuple[RecipientState | None, bytes]]
+    ) -> bool:
+        """Whether a message with recipients in these states, for these next hops, may be meant."""
+        if not self.queues:
+            return True
+        is_active = id in self.situation.active
+        statuses = (self.situation.of(*place).status for place in places)
+        return queue_of(is_active, statuses) in self.queues
+
+    def accepts_state(
+        self, situation: Situation, state: RecipientState | None, next_hop: bytes
+    ) -> bool:
+        """Whether a recipient in this state, for that next hop, may be meant."""
+        status, text, code = situation.of(state, next_hop)
         if not (status in self.statuses if self.statuses else not status.is_final):
             return False
-        return not self.codes or self._accepts_code("" if state is None else state.text)
+        return not self.codes or self._accepts_code(text, code)
 
-    def _accepts_code(self, text: str) -> bool:
+    def _accepts_code(self, text: str, code: str) -> bool:
         match = _REPLY.search(text)
         found = [] if match is None else [one.encode() for one in match.groups() if one]
+        if code:
+            found.append(code.encode())
         return all(any(pattern.fullmatch(one) for one in found) for pattern in self.codes)
 
     def _accepts_path(self, path: bytes, envelope: Envelope, next_hop: NextHop) -> bool:
@@ -169,6 +211,10 @@ class Filter:
         plain = hop.partition(_OWNER)[0]
         names = (hop, plain, plain.partition(b":")[2])
         return all(any(each.fullmatch(name) for name in names) for each in self.next_hops)
+
+
+def _needs_hop(situation: Situation, state: RecipientState | None) -> bool:
+    return bool(situation.suspended) and (state is None or state.status <= _LAST_MOVING)
 
 
 def parse_filter(text: str) -> Filter:
@@ -286,6 +332,17 @@ def _set_statuses(found: Filter, sign: str, value: str, column: int) -> None:
         raise FilterError(column, "no recipient has two states")
 
 
+def _set_queues(found: Filter, sign: str, value: str, column: int) -> None:
+    names = [one.lower() for one in _patterns(value)]
+    unknown = [name for name in names if name not in QUEUES]
+    if unknown:
+        raise FilterError(column, f"{unknown[0]!r} is no queue: {', '.join(QUEUES)}")
+    queues = frozenset(QUEUES.index(name) for name in names)
+    found.queues = found.queues & queues if found.queues else queues
+    if not found.queues:
+        raise FilterError(column, "no message is in two queues")
+
+
 def _set_age(found: Filter, sign: str, value: str, column: int) -> None:
     amount_s = _amount(value, _SECONDS, column, "an age like 90s, 30m, 2h or 5d is expected")
     found.age_ns = found.age_ns.narrowed(sign, int(amount_s * NS))
@@ -326,6 +383,7 @@ _FIELDS: dict[str, tuple[_Setter, str]] = {
     "dest": (_set_next_hops, ":"),
     "tenant": (_set_tenants, ":"),
     "status": (_set_statuses, ":"),
+    "queue": (_set_queues, ":"),
     "code": (_set_codes, ":"),
     "age": (_set_age, "<>"),
     "arrived": (_set_arrived, "<>"),

@@ -8,6 +8,7 @@
 <root>/shard-NN/boot                number of the latest start; makes queue ids unique
 <root>/shard-NN/doubt               deliveries under way, and lists of those in doubt after a crash:
 <root>/shard-NN/in-doubt-<boot>.txt
+<root>/shard-NN/suspended           next hops to which nothing went at the end, for lists
 <root>/shard-NN/index/              LMDB; derived, may be deleted while the shard is closed
 <root>/shard-NN/quarantine/         copies of damaged regions, <position>-<length>
 """
@@ -112,6 +113,7 @@ class Layout:
         self.index = os.path.join(self.shard, "index")
         self.quarantine = os.path.join(self.shard, "quarantine")
         self.doubt = os.path.join(self.shard, "doubt")
+        self.suspended = os.path.join(self.shard, "suspended")
         self._lock_fd = -1
 
     def prepare(self) -> None:

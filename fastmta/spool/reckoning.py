@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from fastmta.message import Message, RecipientState, RecipientStatus
+from fastmta.message import Envelope, Message, RecipientState, RecipientStatus
+from fastmta.message.situation import NOWHERE, QUEUES, Situation, queue_of
 
 from .filter import Filter
 from .indexer import Indexer
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 200  # of messages that need a closer look, in one turn of the index thread
 WALKED_AT_ONCE = 50_000
 _STATUSES = len(RecipientStatus)
-_QUEUED, _DEFERRED = RecipientStatus.QUEUED, RecipientStatus.DEFERRED
+
+Place: TypeAlias = tuple[RecipientState | None, bytes]  # of a recipient: state, next hop
 
 
 class Reckoning:
@@ -34,48 +36,63 @@ class Reckoning:
         self.messages = 0
         self.octets = 0
         self.recipients = [0] * _STATUSES  # by status
-        self.queues = [0, 0, 0]  # messages: of which some are deferred; else queued; all are held
+        self.queues = [0] * len(QUEUES)  # messages
+        self.oldest_ns = [0] * len(QUEUES)  # 0: there is none
         self.ages = [0] * len(self.arrived_by)
-        self.oldest_ns = 0
 
-    def add(self, message: Message) -> None:
-        """Count one message."""
-        count = len(message.envelope.forward_paths)
-        self.note(message.arrived_at_ns, message.size_octets, count, message.states)
+    def add(
+        self, message: Message, situation: Situation, next_hop: Callable[[bytes, Envelope], bytes]
+    ) -> None:
+        """Count one message in memory."""
+        envelope, states = message.envelope, message.states
+        is_active = message.id in situation.active
+        there = NOWHERE if is_active else situation
+        places = [
+            (states.get(index), next_hop(path, envelope) if there.suspended else b"")
+            for index, path in enumerate(envelope.forward_paths)
+        ]
+        size = message.size_octets
+        self.note(message.arrived_at_ns, size, places, there, is_active=is_active)
 
     def note(
-        self, arrived_at_ns: int, octets: int, count: int, states: dict[int, RecipientState]
+        self,
+        arrived_at_ns: int,
+        octets: int,
+        places: Iterable[Place],
+        situation: Situation,
+        *,
+        is_active: bool = False,
     ) -> None:
-        """Count one message of `count` recipients, with these states."""
-        statuses = [0] * _STATUSES
-        statuses[_QUEUED] = count - len(states)
-        for state in states.values():
-            statuses[state.status] += 1
+        """Count one message with these recipients."""
+        statuses = [situation.of(*place).status for place in places]
         self.messages += 1
         self.octets += octets
-        for status, number in enumerate(statuses):
-            self.recipients[status] += number
-        self.queues[0 if statuses[_DEFERRED] else 1 if statuses[_QUEUED] else 2] += 1
+        for status in statuses:
+            self.recipients[status] += 1
+        queue = queue_of(is_active, statuses)
+        self.queues[queue] += 1
         for at, moment in enumerate(self.arrived_by):
             if arrived_at_ns >= moment:
                 self.ages[at] += 1
                 break
-        self._note_oldest(arrived_at_ns)
+        self._note_oldest(queue, arrived_at_ns)
 
-    def merge(self, messages: int, octets: int, rest: tuple[list[int], ...], oldest: int) -> None:
-        """Count what `_walk` has counted."""
-        recipients, queues, ages = rest
+    def merge(self, messages: int, octets: int, rest: tuple[list[int], ...]) -> None:
+        """Count what `_walk` has counted: it knows of nothing active."""
+        recipients, queues, ages, oldest_ns = rest
         self.messages += messages
         self.octets += octets
         self.recipients = [one + two for one, two in zip(self.recipients, recipients, strict=True)]
-        self.queues = [one + two for one, two in zip(self.queues, queues, strict=True)]
         self.ages = [one + two for one, two in zip(self.ages, ages, strict=True)]
-        if messages:
-            self._note_oldest(oldest)
+        for queue, count in enumerate(queues):
+            self.queues[queue] += count
+            if count:
+                self._note_oldest(queue, oldest_ns[queue])
 
-    def _note_oldest(self, arrived_at_ns: int) -> None:
-        if not self.oldest_ns or arrived_at_ns < self.oldest_ns:
-            self.oldest_ns = arrived_at_ns
+    def _note_oldest(self, queue: int, arrived_at_ns: int) -> None:
+        known = self.oldest_ns[queue]
+        if not known or arrived_at_ns < known:
+            self.oldest_ns[queue] = arrived_at_ns
 
 
 class Slice(msgspec.Struct):
@@ -123,9 +140,8 @@ class Slicing:
 
     def begin(self) -> None:
         """Note what the index will not have, or not as it is."""
-        ledger, after = self._search.ledger, self._after
-        self._unwritten = {one.id: one for one in ledger.unwritten() if one.id > after}
-        self._skipped = ledger.ended() | self._unwritten.keys()
+        self._unwritten = self._search.in_memory(self._filter, self._after)
+        self._skipped = self._search.ledger.ended() | self._unwritten.keys()
 
     def look(self, indexer: Indexer) -> None:
         """Count a slice of the rows."""
@@ -154,7 +170,7 @@ class Slicing:
             except ValueError:
                 index.walking.is_off = True
             else:
-                self._reckoning.merge(messages, octets, (recipients, queues, ages), oldest)
+                self._reckoning.merge(messages, octets, (recipients, queues, ages, oldest))
                 self._last, self._is_end = last, is_end
                 self._examine(indexer, unsure)
                 return
@@ -172,9 +188,8 @@ class Slicing:
                 message = indexer.message(indexed)
                 if message is None or not self._search.accepts(filter, message, self._now_ns):
                     continue
-            self._reckoning.note(
-                row.arrived_at_ns, row.size_octets, row.recipient_count, indexed.states
-            )
+            places = [(one.state, one.next_hop) for one in indexed.recipients.values()]
+            self._reckoning.note(row.arrived_at_ns, row.size_octets, places, filter.situation)
 
     def answer(self) -> None:
         """Hand out what is in memory."""

@@ -149,6 +149,10 @@ class Search:
         slicing = Slicing(self, filter, now_ns, after, sum, done)
         self._clerk.ask(slicing, slicing.refused)
 
+    def reckon_in(self, message: Message, filter: Filter, sum: Reckoning) -> None:
+        """Count one message in memory, which stands as `filter` knows, into `sum`."""
+        sum.add(message, filter.situation, self._maker.next_hop)
+
     def read(self, id: bytes, done: ReadBack) -> None:
         """Call `done` with one message and its content, in memory or a file; None: there is no
         such message. Nobody holds it: it is to be looked at."""
@@ -223,6 +227,16 @@ class Search:
     def accepts(self, filter: Filter, message: Message, now_ns: int) -> bool:
         """Whether `filter` means `message` as it is now."""
         return filter.accepts(message, now_ns, self._maker.next_hop)
+
+    def in_memory(self, filter: Filter, after: bytes) -> dict[bytes, Message]:
+        """Messages beyond id `after` of which the index does not know all that `filter` asks for:
+        those that it does not have as they are, and those that are active."""
+        ledger = self._ledger
+        found = {one.id: one for one in ledger.unwritten() if one.id > after}
+        for id in filter.situation.active:
+            if id > after and (held := ledger.messages.get(id)) is not None:
+                found[id] = held
+        return found
 
     def waiting(self, message: Message) -> dict[bytes, int]:
         """How many of its recipients wait, by next hop."""
@@ -299,7 +313,7 @@ class _Paging:
         if ids is not None:
             self._unwritten = ledger.unwritten_of(ids)
         else:
-            self._unwritten = {one.id: one for one in ledger.unwritten() if one.id > after}
+            self._unwritten = self._search.in_memory(self._filter, after)
         self._ended = ledger.ended()
 
     def look(self, indexer: Indexer) -> None:
@@ -352,8 +366,12 @@ class _Paging:
     def _examine(self, indexer: Indexer, indexed: IndexedMessage) -> None:
         """Look at a message more closely, as the index knows it."""
         filter = self._filter
-        states = (recipient.state for recipient in indexed.recipients.values())
-        if filter.needs_states and not any(map(filter.accepts_state, states)):
+        situation = filter.situation
+        places = [(one.state, one.next_hop) for one in indexed.recipients.values()]
+        if filter.needs_states and not (
+            any(filter.accepts_state(situation, *place) for place in places)
+            and filter.accepts_queue(indexed.id, places)
+        ):
             return
         message = None
         if filter.needs_envelope or not self._ids_only:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -11,6 +11,7 @@ import lmdb
 
 from fastmta.event import Event, Notice, Severity
 from fastmta.message import Message, RecipientState
+from fastmta.message.situation import Trouble
 
 from ._log import encode_id
 from .big import BigFiles
@@ -33,6 +34,7 @@ from .search import Search
 from .segment import LogKind, Segment
 from .spill import Spill
 from .statistic import Statistics
+from .suspended import read_suspended, write_suspended
 from .trimmer import Trimmer
 from .writer import Done, Entry, Writer
 
@@ -316,6 +318,15 @@ class Spool:
         """When the shard was opened, or its index was rebuilt: every next hop with mail waiting,
         and its first due time."""
         return self._hops
+
+    def note_suspended(self, suspended: Mapping[bytes, Trouble]) -> None:
+        """For lists, until the next start: nothing goes to these next hops. Raises OSError."""
+        if suspended:
+            write_suspended(self._layout, suspended)
+
+    def read_suspended(self, *, is_last: bool) -> dict[bytes, Trouble]:
+        """What the last process noted; `is_last`: nobody will ask again."""
+        return read_suspended(self._layout, is_last=is_last)
 
     async def close(self) -> None:
         """Make durable what was appended, index everything, and give the shard up."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 
-from ._walk import CODE, DOMAIN, HOP, ID, RECIPIENT, SENDER, TENANT, Rows, Sieve
+from fastmta.message.situation import Situation
+
+from ._walk import CODE, DOMAIN, HOP, ID, RECIPIENT, SENDER, TENANT, Rows, Sieve, Suspended
 from .filter import Filter, Limits
 
 _KINDS = {
@@ -61,13 +63,15 @@ class Walking:
 
 
 def sieve_of(filter: Filter, now_ns: int) -> Sieve:
-    """`filter` as a walk understands it."""
+    """`filter` as a walk understands it: what it says of mail that is not active."""
     patterns = [
         (_KINDS[field], [one if field == "id" else one.lower() for one in found])
         for field, found in filter.globs
     ]
     mask = sum(1 << status for status in filter.statuses)
     sieve = Sieve(patterns, mask, filter.needs_states)
+    queues = sum(1 << queue for queue in filter.queues)
+    sieve.situate(_suspended(filter.situation), queues)
     age, arrived, size = filter.age_ns, filter.arrived_at_ns, filter.size_octets
     arrived = arrived.narrowed(">", -1)
     if age.above is not None:
@@ -76,6 +80,17 @@ def sieve_of(filter: Filter, now_ns: int) -> Sieve:
         arrived = arrived.narrowed(">", now_ns - age.below)
     sieve.bound(*_ends(arrived), *_ends(size.narrowed(">", -1)))
     return sieve
+
+
+def _suspended(situation: Situation) -> Suspended:
+    """Made once for each situation."""
+    if not isinstance(situation.prepared, Suspended):
+        found = [
+            (next_hop, trouble.text.encode("utf-8", "replace"), trouble.status.encode())
+            for next_hop, trouble in situation.suspended.items()
+        ]
+        situation.prepared = Suspended(found)
+    return situation.prepared
 
 
 def _ends(limits: Limits) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,9 @@ HELD_UP = {"RCPT": Act(b"450 4.2.0 later\r\n", then="close")}
 
 
 def command(server: Server, *words: str, status: int = 0) -> Result:
-    done = CliRunner().invoke(main, [words[0], "-c", str(server.file), *words[1:]])
+    verbs = 2 if words[0] == "queue" else 1
+    line = [*words[:verbs], "-c", str(server.file), *words[verbs:]]
+    done = CliRunner().invoke(main, line)
     assert done.exit_code == status, (words, done.output, done.exception)
     return done
 
@@ -140,14 +143,15 @@ def test_what_cannot_be_delivered_stays_and_time_is_kept(tmp_path: Path) -> None
             client.send("slow@dest.example")
         began_s = time.monotonic()
         said = command(server, "drain", "--timeout", "0.5", status=1).stdout
-        assert said == "2 messages stay in the queue\n"
+        assert said.startswith("2 messages stay in the queue, next try ")
         assert 0.5 <= time.monotonic() - began_s < 10.0
         until(lambda: not server.is_running)
 
 
-def test_a_site_in_trouble_is_named_once(tmp_path: Path) -> None:
+def test_a_site_in_trouble_is_named_once_and_not_waited_for(tmp_path: Path) -> None:
     host = f"[127.0.0.1]:{free_port()}"  # nobody listens there
-    with running(tmp_path, relay_host=host, workers=2) as server:
+    settings = {"retry__site_backoff_min_s": 250.0, "retry__jitter": 0.0}
+    with running(tmp_path, relay_host=host, workers=2, **settings) as server:
         for number in range(12):  # both workers have some
             with Client(server.port) as client:
                 client.send(f"n{number}@dest.example")
@@ -156,6 +160,39 @@ def test_a_site_in_trouble_is_named_once(tmp_path: Path) -> None:
         (line,) = [line for line in lines if line.startswith("trouble ")]
         assert line.startswith(f"trouble     {host}: ")
         assert line.endswith(": Connection refused")
+        until(lambda: status(server)["queue"]["queues"]["deferred"] == 12)
+        lines = command(server, "status").stdout.split("\n")
+        (line,) = [line for line in lines if line.startswith("queue ")]
+        assert re.fullmatch("queue +12 messages, 0 under way, next try in [1-4] min .*", line)
+        assert "active 0, incoming 0, deferred 12 (oldest " in lines[lines.index(line) + 1]
+        _every_view_says_deferred(server, 12)
+        began_s = time.monotonic()
+        said = command(server, "drain", "--timeout", "60").stdout
+        assert time.monotonic() - began_s < 20.0, "nothing can be tried within a minute"
+        assert re.fullmatch(r"12 messages stay in the queue, next try in [1-4] min .*\n", said)
+        until(lambda: not server.is_running)
+        _every_view_says_deferred(server, 12)  # the commands open the spool themselves
+
+
+def _every_view_says_deferred(server: Server, count: int) -> None:
+    summary = json.loads(command(server, "queue", "summary", "-o", "json").stdout)
+    assert summary["queues"] == {"active": 0, "incoming": 0, "deferred": count, "hold": 0}
+    assert summary["recipients"] == {"queued": 0, "deferred": count, "held": 0}
+    listed = json.loads(command(server, "queue", "list", "-o", "json").stdout)["messages"]
+    assert [one["queue"] for one in listed] == ["deferred"] * count
+    for message in listed:
+        (one,) = message["recipients"]
+        assert one["status"] == "deferred"
+        assert one["text"].startswith("delivery temporarily suspended: connect to ")
+    for filter in ("status:deferred", "queue:deferred", "code:4.4.1", "status:deferred code:4.*"):
+        counted = command(server, "queue", "count", "--filter", filter).stdout
+        assert int(counted) == count, filter
+        found = json.loads(command(server, "queue", "search", filter, "-o", "json").stdout)
+        assert len(found["messages"]) == count
+    for filter in ("status:queued", "queue:active,incoming,hold"):
+        assert command(server, "queue", "count", "--filter", filter).stdout == "0\n"
+    told = json.loads(command(server, "queue", "show", listed[0]["id"], "-o", "json").stdout)
+    assert (told[0]["queue"], told[0]["recipients"][0]["status"]) == ("deferred", "deferred")
 
 
 def test_online_commands_start_quickly(tmp_path: Path) -> None:

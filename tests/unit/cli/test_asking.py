@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from fastmta.cli import asking
 
-SHARD = {"messages": 0, "in_flight": 0, "is_indexed": True, "next_due_ns": None}
+SHARD: dict[str, Any] = {
+    "messages": 0,
+    "in_flight": 0,
+    "is_indexed": True,
+    "next_due_ns": None,
+    "next_start_ns": None,
+}
 IDLE: dict[str, Any] = {"connections": 0, "shards": [SHARD]}  # Any: what JSON knows
 
 
@@ -19,3 +26,19 @@ def test_a_worker_that_does_not_listen_is_waited_for(monkeypatch: pytest.MonkeyP
     assert not asking.wait_for_rest("/nowhere", 2, 5.0)["due"]
     assert len(answers) == 1
     assert asking.wait_for_rest("/nowhere", 2, 0.0)["due"], "nobody knows what it has"
+
+
+def test_what_cannot_start_before_time_is_up_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_ns = time.time_ns()
+    later = {**SHARD, "messages": 3, "next_start_ns": now_ns + 60 * 10**9}
+    later["next_due_ns"] = later["next_start_ns"]
+    worker = {**IDLE, "shards": [SHARD, later]}
+    monkeypatch.setattr(asking, "of_workers", lambda *_: [worker])
+    began_s = time.monotonic()
+    left = asking.wait_for_rest("/nowhere", 1, 30.0)
+    assert time.monotonic() - began_s < 5.0
+    assert (left["messages"], left["due"], left["next_due_ns"]) == (3, False, later["next_due_ns"])
+    assert asking.left_of([worker], 90.0)["due"], "a probe, or a rate, lets it go in time"
+    assert not asking.left_of([{**IDLE, "shards": [{**later, "next_start_ns": None}]}], 90)["due"]

@@ -54,16 +54,17 @@ def test_what_is_set_while_nobody_runs_is_in_the_file(spool: Spool) -> None:
     assert (limit["rate"], limit["connections"]) == ("100/min, burst 10", 3)
     pause = spool.shapes["pause domain:x.example"]
     assert pause["until"] == pytest.approx(pause["set_at"] + 3600)
-    listed, _ = spool.run("list")
-    assert listed.startswith("no server answers: no site is in use\n\nset by operators:\n")
+    listed, note = spool.run("list", status=3)
+    assert note == "fastmta: no server runs\n"
+    assert listed.startswith("\nset by operators:\n")
     assert "  limit site:(a|b).mx.example: rate 100/min, burst 10, 3 connections, set by" in listed
-    shown = json.loads(spool.run("list", "-o", "json")[0])
+    shown = json.loads(spool.run("list", "-o", "json", status=3)[0])
     assert list(shown["overrides"]) == list(spool.shapes)
     shown, _ = spool.run("show", "x.example")
-    assert shown.split("\n")[0] == "x.example: no server answers"
+    assert shown.split("\n")[0] == "x.example: no server runs"
     assert "pause domain:x.example" in shown
     assert "(a|b)" not in shown
-    spool.run("show", "y.example", status=1)
+    spool.run("show", "y.example", status=3)
 
 
 def test_each_is_undone_by_the_name_it_was_given(spool: Spool) -> None:

@@ -76,4 +76,4 @@ def test_what_cannot_be_done(scripts: Path, target: Path) -> None:
     assert (result.exit_code, os.listdir(target)) == (1, [])
     assert install(target, "--force", "--remove").exit_code == 2
     assert install(target, "postfix").exit_code == 2
-    assert install(target / "none").exit_code == 75
+    assert install(target / "none").exit_code == 73

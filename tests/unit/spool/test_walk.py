@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from fastmta.message import Message, RecipientState, RecipientStatus
+from fastmta.message.situation import Situation, Trouble, queue_of
 from fastmta.spool import search
 from fastmta.spool._walk import Rows, Sieve
 from fastmta.spool.filter import parse_filter
+from fastmta.spool.reckoning import Reckoning, Slice
 from fastmta.spool.walking import sieve_of
 from tests.support.spool import NOW_NS, SMALL, Shard, next_hop
 
@@ -56,6 +58,24 @@ FILTERS = (
     "age<20s",
     "arrived>@1799999985",
     "from:@shop.example to:@one.example tenant:acme",
+    "queue:deferred",
+    "queue:incoming,hold",
+    "queue:hold to:@one.example",
+    "queue:deferred status:queued size>50",
+    "code:4.4.*",
+    "code:4.4.1 status:deferred dest:two.example",
+)
+# Beside nothing: where nothing goes to two next hops, one of them with a reply.
+SITUATIONS = (
+    Situation(),
+    Situation(
+        suspended={
+            b"smtp:two.example": Trouble.of("connect to two[192.0.2.3]:25: refused", "4.4.1"),
+            b"smtp:odd": Trouble.of("host odd said: 421 4.7.0 too many", "4.7.0"),
+            b"smtp:od": Trouble.of("nobody goes there"),
+            b"smtp:odder": Trouble.of("nor there"),
+        }
+    ),
 )
 
 
@@ -112,8 +132,11 @@ def rows_of(shard: Shard) -> Rows:
 
 @pytest.mark.parametrize("text", FILTERS)
 @pytest.mark.parametrize("limit", [1, 7, 1000])
-def test_a_walk_means_what_the_filter_means(shard: Shard, text: str, limit: int) -> None:
-    filter = parse_filter(text)
+@pytest.mark.parametrize("situation", SITUATIONS, ids=("open", "suspended"))
+def test_a_walk_means_what_the_filter_means(
+    shard: Shard, text: str, limit: int, situation: Situation
+) -> None:
+    filter = parse_filter(text).at(situation)
     messages = indexed(shard)
     wanted = {id for id, one in messages.items() if filter.accepts(one, NOW_NS, next_hop)}
     rows, sieve = rows_of(shard), sieve_of(filter, NOW_NS)
@@ -151,23 +174,50 @@ def test_a_census_comes_to_what_the_messages_come_to(shard: Shard) -> None:
             statuses[0 if state is None else state.status] += 1
     assert counted[2] == statuses
     assert counted[3] == [len(meant), 0, 0]
+    assert counted[5] == [min(one.arrived_at_ns for one in meant), 0, 0]
     ages = [0, 0, 0]
     for one in meant:
         ages[next(at for at, by in enumerate(arrived_by) if one.arrived_at_ns >= by)] += 1
     assert counted[4] == ages
-    assert counted[5] == min(one.arrived_at_ns for one in meant)
     assert counted[6:8] == ([], [])
     assert counted[9]
 
 
-def paged(shard: Shard, text: str) -> list[bytes]:
+@pytest.mark.parametrize("is_off", [False, True])
+def test_queues_are_counted_as_every_view_has_them(
+    shard: Shard, is_off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    situation = SITUATIONS[1]
+    wanted = dict.fromkeys(range(4), 0)
+    for message in indexed(shard).values():
+        states = (
+            situation.of(message.states.get(index), next_hop(path, message.envelope)).status
+            for index, path in enumerate(message.envelope.forward_paths)
+        )
+        wanted[queue_of(False, states)] += 1
+    assert all(wanted[queue] > 10 for queue in range(3))
+    monkeypatch.setattr(shard.spool._indexer._index.walking, "is_off", is_off)
+    reckoning = Reckoning([0])
+    after: bytes | None = b""
+    filter = parse_filter("").at(situation)
+    while after is not None:
+        (slice,) = shard.wait(
+            lambda done, at=after: shard.spool.search.reckon(filter, NOW_NS, at, reckoning, done)
+        )
+        assert isinstance(slice, Slice)
+        after = slice.next
+    assert reckoning.queues == list(wanted.values())
+    assert [bool(one) for one in reckoning.oldest_ns] == [True, True, True, False]
+
+
+def paged(shard: Shard, text: str, situation: Situation) -> list[bytes]:
     """All ids that a filter means, page by page."""
     ids: list[bytes] = []
     after: bytes | None = b""
     while after is not None:
         (page,) = shard.wait(
             lambda done, at=after: shard.spool.search.page(
-                parse_filter(text), NOW_NS, at, 100, True, done
+                parse_filter(text).at(situation), NOW_NS, at, 100, True, done
             )
         )
         assert isinstance(page, search.Page)
@@ -177,12 +227,13 @@ def paged(shard: Shard, text: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("text", FILTERS)
+@pytest.mark.parametrize("situation", SITUATIONS, ids=("open", "suspended"))
 def test_both_ways_to_look_find_the_same(
-    shard: Shard, text: str, monkeypatch: pytest.MonkeyPatch
+    shard: Shard, text: str, situation: Situation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = paged(shard, text)
+    quick = paged(shard, text, situation)
     monkeypatch.setattr(shard.spool._indexer._index.walking, "is_off", True)
-    assert paged(shard, text) == quick
+    assert paged(shard, text, situation) == quick
 
 
 def test_damage_is_an_error_and_nothing_worse(shard: Shard) -> None:
