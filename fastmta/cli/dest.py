@@ -380,11 +380,15 @@ def _live(overrides: Overrides) -> dict[str, Override]:
 def _change(where: Glimpse, change: Callable[[Overrides], Overrides]) -> None:
     from fastmta.control.override import OverrideError
     from fastmta.control.overridefile import change_overrides
+    from fastmta.daemon.privilege import acting_as_owner
 
     try:
-        change_overrides(where.spool_directory, change)
+        with acting_as_owner(where.spool_directory):  # root, too, does it as the server's user
+            change_overrides(where.spool_directory, change)
     except OverrideError as error:
         fail(str(error), EXIT_TEMPORARY)
+    except OSError as error:
+        fail(f"{where.spool_directory}: {error.strerror}", EXIT_TEMPORARY)
 
 
 def _tell(exchange: Exchange | None, is_nothing: bool) -> bool:

@@ -224,3 +224,26 @@ def test_a_log_that_the_user_cannot_write_stops_the_start() -> None:
             assert f"{server.log} belongs to uid 0, we are uid {uid})" in said
         finally:
             server.end()
+
+
+def test_links_that_the_user_planted_lead_root_nowhere() -> None:
+    """As if somebody had been the server's user, and waits for the next start by root."""
+    with open_place() as place:
+        server = Dropped(place)
+        server.logs.mkdir()
+        target = place / "shadow"
+        target.write_text("root:x:0\n")
+        target.chmod(0o600)
+        server.log.symlink_to(target)
+        for path in (server.logs, server.log):
+            os.chown(path, server.owner.pw_uid, server.owner.pw_gid, follow_symlinks=False)
+        server.settings |= {"listen.smtp.tls": "none", "journal.json_file": f"{server.logs}/json"}
+        (server.logs / "json").symlink_to(place / "made")
+        server.run()
+        try:
+            assert server.process.wait(20) == 78
+            assert f"journal.file: cannot write {server.log}: Permission denied" in server.said()
+            assert (target.read_text(), target.stat().st_uid) == ("root:x:0\n", 0)
+            assert not (place / "made").exists()
+        finally:
+            server.end()
