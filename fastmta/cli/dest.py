@@ -24,6 +24,7 @@ from .talk import (
     EXIT_USAGE,
     confirm,
     fail,
+    fail_as,
     moment,
     request,
 )
@@ -266,7 +267,7 @@ def _workers(where: Glimpse) -> Any:  # Any: a context manager that turns Refuse
                     click.echo(f"fastmta: no worker serves shard {number} just now", err=True)
                 yield exchange
         except Refused as refused:
-            fail(str(refused), EXIT_USAGE if refused.is_usage else EXIT_TEMPORARY)
+            fail_as(refused)
 
     return opened()
 
@@ -380,15 +381,11 @@ def _live(overrides: Overrides) -> dict[str, Override]:
 def _change(where: Glimpse, change: Callable[[Overrides], Overrides]) -> None:
     from fastmta.control.override import OverrideError
     from fastmta.control.overridefile import change_overrides
-    from fastmta.daemon.privilege import acting_as_owner
 
     try:
-        with acting_as_owner(where.spool_directory):  # root, too, does it as the server's user
-            change_overrides(where.spool_directory, change)
+        change_overrides(where.spool_directory, change)
     except OverrideError as error:
         fail(str(error), EXIT_TEMPORARY)
-    except OSError as error:
-        fail(f"{where.spool_directory}: {error.strerror}", EXIT_TEMPORARY)
 
 
 def _tell(exchange: Exchange | None, is_nothing: bool) -> bool:

@@ -32,7 +32,7 @@ Named = Iterable[tuple[str, str]]  # (key, path)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def hand_over_directory(path: str, key: str, identity: Identity) -> None:
+def hand_over_directory(path: str, key: str, identity: Identity, mode: int = 0o700) -> None:
     """Make `path`, and what is in it, the user's; `key` is blamed. Raises BadStart.
 
     Only what is missing, empty or a spool of ours: a mistyped `/var` keeps its owner. Where the way
@@ -42,7 +42,7 @@ def hand_over_directory(path: str, key: str, identity: Identity) -> None:
         try:
             with firm_way(path, identity) as (fd, missing):
                 if missing:
-                    _make_for(fd, missing, identity)
+                    _make_for(fd, missing, identity, mode)
                 elif os.fstat(fd).st_uid != identity.uid:
                     _give_directory(fd, path, key, identity)
         except Bendable:
@@ -65,8 +65,8 @@ def _of_others(path: str, owner: int, key: str, identity: Identity) -> BadStart:
     )
 
 
-def _make_for(fd: int, names: list[str], identity: Identity) -> None:
-    """Directories below one another, durably, and for that user alone: the parents, too."""
+def _make_for(fd: int, names: list[str], identity: Identity, mode: int) -> None:
+    """Directories below one another, durably, and that user's: the parents, too."""
     made = []
     try:
         for name in names:
@@ -76,6 +76,7 @@ def _make_for(fd: int, names: list[str], identity: Identity) -> None:
             _sync(fd)
             fd = below
         for below in reversed(made):
+            os.fchmod(below, mode)
             os.fchown(below, identity.uid, identity.gid)
     finally:
         for below in made:
@@ -260,7 +261,8 @@ class Standing:
         check_installed(self.identity)
         hand_over_directory(config.spool.directory, "spool.directory", self.identity)
         if config.control.directory:
-            hand_over_directory(config.control.directory, "control.directory", self.identity)
+            mode = 0o755 if config.control.is_shared else 0o700
+            hand_over_directory(config.control.directory, "control.directory", self.identity, mode)
         self._make_drop(self.identity)
         for key, path in files_of(config):
             make_log(path, key, self.identity)

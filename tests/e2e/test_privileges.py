@@ -11,10 +11,15 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from fastmta.cli.asking import ask
+from fastmta.control.client import Client, Denied
+from fastmta.control.place import socket_path, supervisor_path
+from fastmta.daemon.privilege import Identity, acting_as
 from fastmta.lab import process
 from fastmta.lab.loopback import free_port
 from tests.support.certificates import Certificates
@@ -25,6 +30,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or PYTHON is None, reason="needs root, and a Python outside root's home"
 )
 NET_BIND = 1 << 10
+READERS = 4242  # the number of a group
 
 
 class Dropped:
@@ -92,6 +98,8 @@ def dropped() -> Iterator[Dropped]:
         shown = Certificates(place, "fastmta.test")
         os.chmod(shown.right, 0o600)
         server.settings["tls.certificate"] = shown.right
+        server.settings |= {"control.directory": f"{place}/run/control", "control.users": "bin"}
+        server.settings["control.readers"] = f"@{READERS}"
         server.trusted = shown.trusted
         server.start()
         yield server
@@ -165,6 +173,66 @@ def test_local_programs_of_any_user_leave_mail(dropped: Dropped) -> None:
     while f"uid={other.pw_uid} from=<daemon>" not in dropped.log.read_text():
         assert time.monotonic() < until_s, dropped.log.read_text()
         time.sleep(0.05)
+
+
+@contextmanager
+def connected(server: Dropped, user: str, *groups: int) -> Iterator[list[Client]]:
+    """To the supervisor and a worker, as somebody else."""
+    found = pwd.getpwnam(user)
+    directory = str(server.place / "run" / "control")
+    clients = []
+    with acting_as(Identity(user, found.pw_uid, found.pw_gid, (found.pw_gid, *groups))):
+        for path in (supervisor_path(directory), socket_path(directory, 0)):
+            clients.append(Client(path))
+    yield clients
+    for client in clients:
+        client.close()
+
+
+def test_others_give_orders_or_look_as_they_may(dropped: Dropped) -> None:
+    with connected(dropped, "bin") as (supervisor, worker):
+        assert ask(supervisor, "undrain", 5)["is_draining"] is False
+        assert ask(worker, "hold", 5, all=True)["done"] >= 0
+        assert ask(worker, "release", 5, all=True)["done"] >= 0
+    with connected(dropped, "daemon", READERS) as (supervisor, worker):
+        assert ask(supervisor, "status", 5)["pid"] == dropped.process.pid
+        assert ask(worker, "summary", 5)["shards"]
+        for client, verb in ((supervisor, "stop"), (worker, "delete"), (worker, "content")):
+            with pytest.raises(Denied, match=f"^{verb}: control.readers may only look"):
+                ask(client, verb, 5)
+        assert ask(worker, "count", 5)["next_hops"]  # it goes on
+    uid = pwd.getpwnam("daemon").pw_uid
+    refused = pytest.raises(Denied, match=f"^uid {uid} is neither in control.users nor")
+    with refused, connected(dropped, "daemon"):
+        pass
+
+
+def test_who_may_not_is_told_with_status_77(dropped: Dropped) -> None:
+    found = pwd.getpwnam("daemon")
+
+    def run(groups: list[int], module: str, *arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [dropped.python, "-m", module, *arguments],
+            env={**dropped.environment, "FASTMTA_CONFIG": str(dropped.file)},
+            capture_output=True,
+            text=True,
+            user=found.pw_uid,
+            group=found.pw_gid,
+            extra_groups=groups,
+            timeout=20,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    assert run([READERS], "fastmta", "queue", "count") == (0, "2\n")
+    status, said = run([READERS], "fastmta", "reload")
+    assert (status, said[:33]) == (77, "fastmta: reload: control.readers ")
+    status, said = run([], "fastmta", "queue", "hold", "--all", "--yes")
+    assert (status, said[:40]) == (
+        77,
+        f"fastmta: uid {found.pw_uid} is neither in control.users"[:40],
+    )
+    status, said = run([READERS], "fastmta.postfix", "postqueue", "-f")
+    assert (status, "User daemon(" in said) == (77, True)
 
 
 def test_a_log_is_reopened_where_its_rotation_made_it(dropped: Dropped) -> None:

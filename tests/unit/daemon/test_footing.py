@@ -15,6 +15,8 @@ from fastmta.config.inbound import Tls
 from fastmta.config.operating import Journal
 from fastmta.config.process import Process
 from fastmta.config.schema import Spool
+from fastmta.control.override import Override, OverrideError, name_of
+from fastmta.control.overridefile import change_overrides
 from fastmta.daemon.footing import Bendable, check_way, firm_way, is_closed
 from fastmta.daemon.handover import Standing, hand_over_directory, hand_over_drop, make_log
 from fastmta.daemon.inbound import prepare_inbound
@@ -221,3 +223,16 @@ def test_a_file_of_his_beside_one_of_root_is_not_read(place: Path) -> None:
     config = secured(place, certificate=shown.right, client_ca=str(place / "his" / "ca"))
     with pytest.raises(BadStart, match=rf"tls\.client_ca: root has to read {shown.right}, and"):
         prepare_inbound(config, 1, IDENTITY)
+
+
+def test_overrides_are_changed_as_their_owner(place: Path) -> None:
+    his = place / "his"
+    one = Override(domain=("x.test",), is_paused=True, set_by="root", set_at_s=1.0)
+    change_overrides(str(his), lambda old: old.put(name_of(one), one))
+    assert (his / "overrides.json").stat().st_uid == OWNER.pw_uid
+    (his / "overrides.json").rename(place / "etc" / "overrides.json")
+    os.chown(place / "etc" / "overrides.json", 0, 0)
+    plant(his / "overrides.json", place / "etc" / "overrides.json")
+    with pytest.raises(OverrideError, match="Permission denied"):
+        change_overrides(str(his), lambda old: old.drop(name_of(one)))
+    assert os.geteuid() == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmta.config import Config
 from fastmta.config.process import Process
 from fastmta.daemon import handover, privilege
 from fastmta.daemon.handover import (
@@ -72,10 +73,10 @@ def test_whom_nobody_can_become(
 
 def test_a_trial_only_asks_whether_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     as_user(monkeypatch, 1000)
-    privilege.try_process(Process())
-    privilege.try_process(Process(user=USER))
+    assert privilege.try_process(Config()) == []
+    assert privilege.try_process(Config(process=Process(user=USER))) == []
     with pytest.raises(BadStart, match="there is no user no-such-user"):
-        privilege.try_process(Process(user="no-such-user"))
+        privilege.try_process(Config(process=Process(user="no-such-user")))
 
 
 def test_who_is_not_root_stays(monkeypatch: pytest.MonkeyPatch) -> None:
