@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fastmta.control.client import Client, ClientError
+from fastmta.control.client import Client, ClientError, Denied
 from fastmta.control.place import socket_paths, supervisor_path
 
 STOP_S = 600.0  # workers have a deadline of their own
@@ -40,7 +40,8 @@ def ask_on(
         if "progress" in line:
             progress(line["progress"])
         elif "error" in line:
-            raise ClientError(str(line["error"]["text"]))
+            kind = Denied if line["error"]["code"] == "denied" else ClientError
+            raise kind(str(line["error"]["text"]))
         elif "result" in line:
             return dict(line["result"])
 
@@ -53,8 +54,6 @@ def supervisor(directory: str, timeout_s: float = ANSWER_S) -> Iterator[Client]:
         client = Client(path, timeout_s)
     except (ConnectionError, FileNotFoundError):
         raise NotRunning(f"no server runs (nobody listens at {path})") from None
-    except PermissionError as error:
-        raise ClientError(f"{path}: {error.strerror}: be root, or the server's user") from None
     try:
         yield client
     finally:

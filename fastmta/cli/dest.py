@@ -25,6 +25,7 @@ from .talk import (
     EXIT_USAGE,
     confirm,
     fail,
+    fail_as,
     moment,
     request,
 )
@@ -275,7 +276,7 @@ def _workers(where: Glimpse) -> Any:  # Any: a context manager that turns Refuse
                     click.echo(f"fastmta: no worker serves shard {number} just now", err=True)
                 yield exchange
         except Refused as refused:
-            fail(str(refused), EXIT_USAGE if refused.is_usage else EXIT_TEMPORARY)
+            fail_as(refused)
 
     return opened()
 

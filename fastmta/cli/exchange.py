@@ -20,11 +20,14 @@ Progress: TypeAlias = Callable[[int], None]
 
 
 class Refused(Exception):
-    """A request was not done; `is_usage`: because it makes no sense."""
+    """A request was not done; `is_usage`: because it makes no sense; `is_denied`: it is not for
+    this user.
+    """
 
-    def __init__(self, text: str, is_usage: bool = False) -> None:
+    def __init__(self, text: str, is_usage: bool = False, is_denied: bool = False) -> None:
         super().__init__(text)
         self.is_usage = is_usage
+        self.is_denied = is_denied
 
 
 class Exchange(Protocol):
@@ -64,7 +67,7 @@ def open_exchange(where: Glimpse, load: Callable[[], Config]) -> Iterator[Exchan
 @contextmanager
 def open_workers(where: Glimpse) -> Iterator[Exchange | None]:
     """Connect to the workers; None when there is none. Raises Refused: they do not answer."""
-    from fastmta.control.client import Client, ClientError
+    from fastmta.control.client import Client, ClientError, Denied
     from fastmta.control.place import shards_on_disk, socket_paths
 
     clients: list[Client] = []
@@ -82,13 +85,20 @@ def open_workers(where: Glimpse) -> Iterator[Exchange | None]:
     except BrokenPipeError:
         raise  # whoever read what we print has gone
     except PermissionError as error:
-        whose = f"{where.control_directory}: {error.strerror}: be root, or the server's user"
-        raise Refused(f"the server does not answer: {whose}") from error
+        text = str(error) if isinstance(error, Denied) else denied_at(where, error)
+        raise Refused(text, is_denied=True) from error
     except (ClientError, OSError) as error:
         raise Refused(f"the server does not answer: {error}") from error
     finally:
         for client in clients:
             client.close()
+
+
+def denied_at(where: Glimpse, error: OSError) -> str:
+    """That the directory of the sockets is closed to us."""
+    from fastmta.control.client import WHO
+
+    return f"{where.control_directory}: {error.strerror}: {WHO}"
 
 
 class _Online:
@@ -169,7 +179,8 @@ class _Answering:
         self._waiting.remove(client)
         if "error" in line:
             error = line["error"]
-            raise Refused(str(error["text"]), error["code"] == "usage")
+            code = error["code"]
+            raise Refused(str(error["text"]), code == "usage", code == "denied")
         self.results.append(line["result"])
 
 

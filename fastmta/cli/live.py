@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import selectors
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fastmta.control.client import Client, ClientError
+from fastmta.control.client import WHO, Client, ClientError, Denied
 from fastmta.control.place import socket_paths
 
-from .talk import EXIT_NOT_RUNNING, EXIT_TEMPORARY, fail
+from .talk import EXIT_DENIED, EXIT_NOT_RUNNING, fail
 
 LOOK_S = 1.0  # how often new workers are looked for
 GONE_S = 5.0  # without any worker, before the server is taken for gone
@@ -24,6 +23,10 @@ class Lines(NamedTuple):
     worker: int
     lines: list[bytes]
     dropped: int  # lines that were not read in time
+
+
+def _closed(directory: str, error: OSError) -> str:
+    return f"{directory}: {error.strerror}: {WHO}"
 
 
 class Live:
@@ -44,8 +47,8 @@ class Live:
         try:
             is_there = self.connect()
         except PermissionError as error:
-            whose = f"{self._directory}: {error.strerror}: be root, or the server's user"
-            fail(f"the server does not answer: {whose}", EXIT_TEMPORARY)
+            text = str(error) if isinstance(error, Denied) else _closed(self._directory, error)
+            fail(text, EXIT_DENIED)
         if not is_there:
             fail("no server runs", EXIT_NOT_RUNNING)
 
@@ -55,8 +58,12 @@ class Live:
         for path in socket_paths(self._directory):
             if path in self._clients:
                 continue
-            with contextlib.suppress(ConnectionError, FileNotFoundError, ClientError):
+            try:
                 self._clients[path] = self._open(path)
+            except Denied:
+                raise
+            except (ConnectionError, FileNotFoundError, ClientError):
+                continue
         if self._clients:
             self._alive_s = self._looked_s
         return bool(self._clients)
@@ -86,7 +93,8 @@ class Live:
             client.send({"id": 1, "verb": "tail", "ids": self._needles})
             answer = client.read(ANSWER_S)
             if "error" in answer:
-                raise ClientError(str(answer["error"]["text"]))
+                kind = Denied if answer["error"]["code"] == "denied" else ClientError
+                raise kind(str(answer["error"]["text"]))
         except BaseException as error:
             client.close()
             if isinstance(error, ClientError):

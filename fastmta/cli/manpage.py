@@ -70,6 +70,7 @@ _SECTIONS: dict[str, tuple[Record, ...]] = {
         ("2", "Wrong usage."),
         ("3", "No server runs."),
         ("75", "Later, perhaps: nobody answers, or a file cannot be used now."),
+        ("77", "Not for this user."),
         ("78", "The configuration is wrong."),
     ),
     "environment": (

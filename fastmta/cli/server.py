@@ -12,7 +12,7 @@ import click
 from .listing import QUEUES, added, counted
 from .option import EXIT_CONFIG, config_options, find_server
 from .output import put, with_output
-from .talk import EXIT_TEMPORARY, duration, fail, moment
+from .talk import EXIT_DENIED, EXIT_TEMPORARY, duration, fail, moment
 
 EXIT_FAILED = 1
 EXIT_NOT_RUNNING = 3
@@ -25,7 +25,7 @@ Result = dict[str, Any]  # Any: what JSON knows
 
 def guarded(action: Callable[[], int]) -> NoReturn:
     """Exit with what `action` returns, or as it has to be when nobody answers."""
-    from fastmta.control.client import ClientError
+    from fastmta.control.client import WHO, ClientError, Denied
 
     from .asking import NotRunning
 
@@ -33,6 +33,8 @@ def guarded(action: Callable[[], int]) -> NoReturn:
         status = action()
     except NotRunning as error:
         fail(str(error), EXIT_NOT_RUNNING)
+    except PermissionError as error:
+        fail(str(error) if isinstance(error, Denied) else f"{error}: {WHO}", EXIT_DENIED)
     except (ClientError, OSError) as error:
         fail(f"the server does not answer: {error}", EXIT_TEMPORARY)
     sys.exit(status)

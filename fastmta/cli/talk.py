@@ -16,6 +16,7 @@ EXIT_PARTLY = 1  # nothing matched, or not all was done
 EXIT_USAGE = 2
 EXIT_NOT_RUNNING = 3
 EXIT_TEMPORARY = 75  # EX_TEMPFAIL: nobody answers, or an attempt is under way
+EXIT_DENIED = 77  # EX_NOPERM
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -29,13 +30,19 @@ def talk(path: str | None, overrides: Sequence[str]) -> Iterator[Exchange]:
                 click.echo(f"fastmta: no worker serves shard {number} just now", err=True)
             yield exchange
     except Refused as refused:
-        fail(str(refused), EXIT_USAGE if refused.is_usage else EXIT_TEMPORARY)
+        fail_as(refused)
 
 
 def fail(text: str, status: int) -> NoReturn:
     """Say why, and end."""
     click.echo(f"fastmta: {text}", err=True)
     sys.exit(status)
+
+
+def fail_as(refused: Refused) -> NoReturn:
+    """Say why a request was not done, and end."""
+    status = EXIT_USAGE if refused.is_usage else EXIT_TEMPORARY
+    fail(str(refused), EXIT_DENIED if refused.is_denied else status)
 
 
 def request(verb: str, **fields: Any) -> Any:  # Any: fields and value of `Request`

@@ -16,7 +16,7 @@ from .board import BARS, PLAIN_BARS, SORTS, Board, Sample, View, document, scree
 from .exchange import Exchange, Refused, open_workers, show_progress
 from .option import EXIT_CONFIG, config_options, find_server
 from .output import line_of, with_output
-from .talk import EXIT_NOT_RUNNING, EXIT_TEMPORARY, fail, hop_text, request
+from .talk import EXIT_NOT_RUNNING, fail, fail_as, hop_text, request
 
 if TYPE_CHECKING:
     from fastmta.config.glimpse import Glimpse
@@ -61,7 +61,7 @@ def top(output: str, once: bool, path: str | None, overrides: tuple[str, ...]) -
         with open_workers(where):
             pass
     except Refused as refused:
-        fail(str(refused), EXIT_TEMPORARY)
+        fail_as(refused)
     is_seen = sys.stdin.isatty() and sys.stdout.isatty()
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         if output == "jsonl":

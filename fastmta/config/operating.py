@@ -1,11 +1,23 @@
 """The keys of those who run it: logs, control, processes."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
 from .address import Socket
 from .key import Key
-from .kind import Choice, FilePath, Flag, Integer, Kind, Octets, Seconds, Word, plain_text
+from .kind import (
+    Choice,
+    FilePath,
+    Flag,
+    Integer,
+    Kind,
+    Listing,
+    Octets,
+    Seconds,
+    Word,
+    plain_text,
+)
 from .target import Secret
 
 _UDP = "udp://"
@@ -24,6 +36,18 @@ class SyslogPlace(Kind):
         elif not place.startswith("/"):
             raise ValueError(f'"{place}" is neither an absolute path nor udp://address:port')
         return place
+
+
+class Account(Kind):
+    """Somebody of this machine."""
+
+    shape = "user or `@group`, by name or number"
+
+    def check(self, value: object) -> str:
+        name = plain_text(value)
+        if not re.fullmatch(r"@?[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", name):
+            raise ValueError(f'"{name}" is no name of a user or, with @ in front, of a group')
+        return name
 
 
 def syslog_address(place: str) -> str | tuple[str, int]:
@@ -124,6 +148,27 @@ class Control:
             " `directory`.",
         ),
     ] = "owner"
+    users: Annotated[
+        tuple[str, ...],
+        Key(
+            Listing(Account()),
+            "Who may do everything over the sockets, besides root and the server's user, who always"
+            " may. `directory` must be one that they can reach.",
+        ),
+    ] = ()
+    readers: Annotated[
+        tuple[str, ...],
+        Key(
+            Listing(Account()),
+            "Who may only look: at the queue, destinations, state and log, not at the content of"
+            " mail.",
+        ),
+    ] = ()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than root and the server's user have to come to the directory."""
+        return bool(self.users or self.readers) or self.mailq_users == "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ Out       Answers with the same id; progress in between, for what takes many ste
 Holds     The requests under way. No state that outlives a connection.
 Never     Touches mail: it orders the scheduler and asks the spool, which make it durable. Never
           works in large steps, or for more clients and requests than its limits; never waits for a
-          client that does not read. Nobody but root and the server's own user gets an answer.
+          client that does not read. Answers nobody but root, the server's own user, and those
+          whom the configuration names, as far as it lets them.
 Fails     A request that cannot be done is answered with a code and a sentence; a client that keeps
           to no rule loses its connection. Nothing here ends the worker.
 Why       The desk does not know whether a request came over a socket: without a server the same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import socket
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .wire import Request
 
 CONNECT_S = 5.0
+WHO = "be root, the server's user, or one of control.users"
 ANSWER_OCTETS_MAX = 64 * 1024 * 1024
 
 
@@ -21,11 +23,24 @@ class ClientError(Exception):
     """The worker does not answer, or not in our language."""
 
 
+class Denied(ClientError, PermissionError):
+    """It is not for us: the socket is closed to us, or whoever serves it says so."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(errno.EACCES, text)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 class Client:
     """One connection to one worker."""
 
     def __init__(self, path: str, connect_s: float = CONNECT_S) -> None:
-        """Connect. Raises ConnectionError or FileNotFoundError when nobody listens, ClientError."""
+        """Connect. Raises ConnectionError or FileNotFoundError when nobody listens, ClientError.
+
+        Denied is one of the latter.
+        """
         self._buffer = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -33,8 +48,12 @@ class Client:
             with short_path(path) as short:
                 self._socket.connect(short)
             self.hello = self.read(connect_s)
-        except BaseException:
+            if "error" in self.hello:
+                raise Denied(str(self.hello["error"]["text"]))
+        except BaseException as error:
             self._socket.close()
+            if isinstance(error, PermissionError) and not isinstance(error, Denied):
+                raise Denied(f"{path}: {error.strerror}: {WHO}") from None
             raise
         if self.hello.get("protocol") != PROTOCOL:
             self._socket.close()

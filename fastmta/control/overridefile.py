@@ -57,7 +57,8 @@ def change_overrides(root: str, change: Callable[[Overrides], Overrides]) -> Ove
     """Put what `change` makes of the overrides in their place, durably; what is there now.
 
     Raises OverrideError: nothing has changed; or, and then it says so, the new file may not
-    survive a loss of power. Not more than one change is made at a time, whoever makes it.
+    survive a loss of power. Not more than one change is made at a time, whoever makes it. Root
+    does it as the owner of the directory, who may have put links there.
     """
     try:
         directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -65,14 +66,33 @@ def change_overrides(root: str, change: Callable[[Overrides], Overrides]) -> Ove
         raise OverrideError(f"{root}: {error.strerror}") from error
     try:
         _lock(root, directory)
-        old = read_overrides(root)
-        new = change(old)
-        new.check()
-        if new != old:
-            _replace(root, directory, msgspec.json.format(msgspec.json.encode(new)) + b"\n")
+        with _as_owner(directory):
+            old = read_overrides(root)
+            new = change(old)
+            new.check()
+            if new != old:
+                _replace(root, directory, msgspec.json.format(msgspec.json.encode(new)) + b"\n")
         return new
     finally:
         os.close(directory)
+
+
+@contextlib.contextmanager
+def _as_owner(directory: int) -> Iterator[None]:
+    owner = os.fstat(directory)
+    if os.geteuid() or not owner.st_uid:
+        yield
+        return
+    before = os.getgroups()
+    os.setgroups((owner.st_gid,))
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(before)
 
 
 def _lock(root: str, directory: int) -> None:
@@ -94,7 +114,7 @@ def _replace(root: str, directory: int, octets: bytes) -> None:
     path = override_path(root)
     temporary = path + _UNFINISHED
     try:
-        with _fresh(temporary, directory) as fd:
+        with _fresh(temporary) as fd:
             view = memoryview(octets)
             while view:
                 view = view[os.write(fd, view) :]
@@ -112,16 +132,13 @@ def _replace(root: str, directory: int, octets: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _fresh(path: str, directory: int) -> Iterator[int]:
-    """A new file, whatever a process that died has left, for the owner of the directory."""
+def _fresh(path: str) -> Iterator[int]:
+    """A new file, whatever a process that died has left."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
     try:
-        if os.geteuid() == 0:
-            owner = os.fstat(directory)
-            os.fchown(fd, owner.st_uid, owner.st_gid)
         yield fd
     finally:
         os.close(fd)

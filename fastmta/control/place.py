@@ -36,7 +36,8 @@ def socket_paths(directory: str, prefix: str = _PREFIX) -> list[str]:
 
 def shards_on_disk(root: str) -> list[int]:
     """The numbers of the shards of the spool at `root`."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    # Others may give orders, and yet not see the spool.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         found = [
             name.removeprefix(_SHARD_PREFIX)
             for name in os.listdir(root)

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any, cast
 
 from fastmta.event import Event, Notice, Severity
 
+from .access import Access, Peer, Right, lacking, make_directory, peer_of, refuse_peer
 from .desk import Desk
 from .place import PROTOCOL, short_path, socket_path
 from .station import SLOW_S, Result, Ticket
@@ -26,16 +26,14 @@ from .wire import (
 )
 
 CLIENTS_MAX = 16
+OTHERS_MAX = 8  # of them that are neither root nor our own user
 REQUESTS_MAX = 4  # under way, of one client
 OUTPUT_OCTETS_MAX = 256 * 1024  # unread, before its client is waited for
 IDLE_S = 600.0  # of a client that asks for nothing
-_PEER = struct.Struct("3i")  # process, user, group
 
 
 class Server:
-    """Listens for root and for our own user; nobody else can even connect."""
-
-    mask = 0o177  # of the socket's mode
+    """Listens for root, for our own user, and for whom `access` names; there may be nobody else."""
 
     def __init__(
         self,
@@ -43,7 +41,9 @@ class Server:
         hello: Result,
         loop: asyncio.AbstractEventLoop,
         emit: Callable[[Event], None],
+        access: Access | None = None,
     ) -> None:
+        self.access = access or Access()
         self.desk = desk
         self.emit = emit
         self.hello = {**hello, "protocol": PROTOCOL}
@@ -56,12 +56,12 @@ class Server:
 
     def start(self, directory: str, worker: int) -> None:
         """Listen. Raises OSError."""
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        make_directory(directory, is_shared=self.access.is_shared)
         self._path = self.path_in(directory, worker)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)  # of a process that is gone: we have its shard's lock
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        mask = os.umask(self.mask)
+        mask = os.umask(~self.mode & 0o777)
         try:
             with short_path(self._path) as path:
                 listening.bind(path)
@@ -78,9 +78,14 @@ class Server:
         """Where it listens."""
         return socket_path(directory, worker)
 
-    def admits(self, user: int) -> bool:
-        """Whether one more client of that user is served."""
-        return user in (0, os.geteuid())
+    @property
+    def mode(self) -> int:
+        """Of the socket."""
+        return self.access.mode
+
+    def right_of(self, peer: Peer) -> Right:
+        """What one more client may do; NOTHING: it is not served."""
+        return self.access.right(peer)
 
     def check(self, request: Request) -> None:
         """Raises Refusal: nobody may ask that here."""
@@ -108,19 +113,34 @@ class Server:
             connection, _ = self._socket.accept()
         except OSError:
             return  # it has gone again, or there is no descriptor: the next one may have more luck
-        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        _, user, _ = _PEER.unpack(peer)
-        is_full = len(self._sessions) + len(self._arriving) >= CLIENTS_MAX
-        if is_full or not self.admits(user):
+        connection.setblocking(False)
+        try:
+            peer = peer_of(connection)
+        except OSError:
             connection.close()
             return
-        connection.setblocking(False)
-        task = self._loop.create_task(self._open(connection, user))
-        self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        right = self.right_of(peer)
+        if right is Right.NOTHING:
+            refuse_peer(connection, peer.user)
+        elif self.is_full(peer):
+            connection.close()
+        else:
+            task = self._loop.create_task(self._open(connection, peer.user, right))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
 
-    async def _open(self, connection: socket.socket, user: int) -> None:
-        session = Session(self, self._loop, user)
+    def is_full(self, peer: Peer) -> bool:
+        """Whether there is no place for this one. Others never take all: some are for operators."""
+        others = 0 if peer.is_ours else sum(not one.is_ours for one in self._sessions)
+        return self.clients >= CLIENTS_MAX or others >= OTHERS_MAX
+
+    @property
+    def clients(self) -> int:
+        """How many there are."""
+        return len(self._sessions) + len(self._arriving)
+
+    async def _open(self, connection: socket.socket, user: int, right: Right) -> None:
+        session = Session(self, self._loop, user, right)
         await self._loop.connect_accepted_socket(lambda: session, connection)
 
     def clients_of(self, user: int) -> int:
@@ -139,8 +159,12 @@ class Server:
 class Session(asyncio.Protocol):
     """One client."""
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, user: int) -> None:
+    def __init__(
+        self, server: Server, loop: asyncio.AbstractEventLoop, user: int, right: Right
+    ) -> None:
         self.user = user
+        self.is_ours = user in (0, os.geteuid())
+        self._right = right
         self._server = server
         self._loop = loop
         self._buffer = bytearray()
@@ -210,6 +234,9 @@ class Session(asyncio.Protocol):
             self._refuse(0, refusal)
             self._transport.close()
             return False
+        if why := lacking(request.verb.value, self._right):
+            self._refuse(request.id, Refusal(ErrorCode.DENIED, why))
+            return True
         if request.verb is Verb.CANCEL:
             ticket = self._tickets.get(request.request)
             if ticket is not None:

@@ -56,6 +56,7 @@ class ErrorCode(enum.Enum):
 
     USAGE = "usage"  # it makes no sense; asking again will not help
     TEMPORARY = "temporary"  # later it may be done
+    DENIED = "denied"  # not for this user
     DEFECT = "defect"  # our fault; the log has more
 
 

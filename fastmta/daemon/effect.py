@@ -60,6 +60,8 @@ EFFECTS: dict[str, Effect] = {
     "notify.delay_s": Effect.WORKER,
     "journal": Effect.WORKER,
     "control": Effect.START,
+    "control.users": Effect.WORKER,
+    "control.readers": Effect.WORKER,
     "workers": Effect.START,
     "workers.stop_deadline_s": Effect.NOW,
     # Sections of other parts of the server.

@@ -1,12 +1,15 @@
 """What root made or found is handed to the user that the server becomes: spool and log.
 
 Root follows nobody's links and gives nobody's files away: of a directory that belongs to root, and
-in it of what belongs to root, with a single name. What belongs to anybody else stops the start.
+in it of what belongs to root, with a single name. What belongs to anybody else stops the start. On
+a way that the user can change, he goes himself.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import stat
 from collections.abc import Iterable
 
@@ -14,36 +17,40 @@ import fastmta
 from fastmta.config import Config
 from fastmta.config.glimpse import glimpse_of
 from fastmta.drop import Place
+from fastmta.journal.file import MODE as LOG_MODE
 from fastmta.spool.layout import make_directory
 
+from .footing import Bendable, check_way, firm_way
+from .inbound import tls_files
 from .mail_log import files_of
 from .privilege import ROOT, Identity, acting_as, become, find_identity
 from .sockets import BadStart
+from .unixsocket import Identity as PathIdentity
+from .unixsocket import open_path
 
 Named = Iterable[tuple[str, str]]  # (key, path)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def hand_over_directory(path: str, key: str, identity: Identity) -> None:
+def hand_over_directory(path: str, key: str, identity: Identity, mode: int = 0o700) -> None:
     """Make `path`, and what is in it, the user's; `key` is blamed. Raises BadStart.
 
-    Only what is missing, empty or a spool of ours: a mistyped `/var` keeps its owner.
+    Only what is missing, empty or a spool of ours: a mistyped `/var` keeps its owner. Where the way
+    there is the user's to change, he makes it himself.
     """
-    top = path
-    while not os.path.lexists(parent := os.path.dirname(top)) and parent != top:
-        top = parent
     try:
-        if not os.path.lexists(top):
-            make_directory(path)  # its parents, too, are ours alone
-        found = os.stat(path)
-        if found.st_uid == identity.uid:
-            return
-        if found.st_uid != ROOT or not (top != path or _is_ours(path)):
-            raise BadStart(
-                f"{key}: {path} belongs to uid {found.st_uid}, and the server becomes "
-                f"{identity.name}: chown -R {identity.uid}:{identity.gid} {path}, or set "
-                "process.user"
-            )
-        _give_tree(top, identity)
+        try:
+            with firm_way(path, identity) as (fd, missing):
+                if missing:
+                    _make_for(fd, missing, identity, mode)
+                elif os.fstat(fd).st_uid != identity.uid:
+                    _give_directory(fd, path, key, identity)
+        except Bendable:
+            with acting_as(identity):
+                make_directory(path)
+                owner = os.stat(path).st_uid
+            if owner != identity.uid:
+                raise _of_others(path, owner, key, identity) from None
     except OSError as error:
         where = error.filename or path
         raise BadStart(
@@ -51,13 +58,59 @@ def hand_over_directory(path: str, key: str, identity: Identity) -> None:
         ) from error
 
 
-def _is_ours(path: str) -> bool:
-    names = set(os.listdir(path)) - {"lost+found"}
+def _of_others(path: str, owner: int, key: str, identity: Identity) -> BadStart:
+    return BadStart(
+        f"{key}: {path} belongs to uid {owner}, and the server becomes {identity.name}: "
+        f"chown -R {identity.uid}:{identity.gid} {path}, or set process.user"
+    )
+
+
+def _make_for(fd: int, names: list[str], identity: Identity, mode: int) -> None:
+    """Directories below one another, durably, and that user's: the parents, too."""
+    made = []
+    try:
+        for name in names:
+            os.mkdir(name, 0o700, dir_fd=fd)
+            below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+            made.append(below)
+            _sync(fd)
+            fd = below
+        for below in reversed(made):
+            os.fchmod(below, mode)
+            os.fchown(below, identity.uid, identity.gid)
+    finally:
+        for below in made:
+            os.close(below)
+
+
+def _sync(fd: int) -> None:
+    """Make the names in a directory durable; `fd` may be one that only names it."""
+    real = os.open(".", _DIRECTORY, dir_fd=fd)
+    try:
+        os.fsync(real)
+    finally:
+        os.close(real)
+
+
+def _give_directory(fd: int, path: str, key: str, identity: Identity) -> None:
+    """One that is there, and root's."""
+    real = os.open(".", _DIRECTORY, dir_fd=fd)
+    try:
+        owner = os.fstat(real).st_uid
+        if owner != ROOT or not _is_ours(real):
+            raise _of_others(path, owner, key, identity)
+        _give_tree(real, identity)
+    finally:
+        os.close(real)
+
+
+def _is_ours(fd: int) -> bool:
+    names = set(os.listdir(fd)) - {"lost+found"}
     return not names or "format" in names
 
 
-def _give_tree(top: str, identity: Identity) -> None:
-    for _, directories, files, directory_fd in os.fwalk(top, follow_symlinks=False):
+def _give_tree(top: int, identity: Identity) -> None:
+    for _, directories, files, directory_fd in os.fwalk(".", dir_fd=top, follow_symlinks=False):
         if os.fstat(directory_fd).st_uid != ROOT:
             directories.clear()  # the door of others: they may change it under our hands
             continue
@@ -89,10 +142,12 @@ def hand_over_drop(place: Place, identity: Identity) -> None:
 
     What is somebody's already he may change under our hands; the server makes what is missing.
     """
-    nearest = place.root
-    while not os.path.lexists(nearest):
-        nearest = os.path.dirname(nearest)
-    if os.lstat(nearest).st_uid != ROOT:
+    try:
+        with firm_way(place.root, identity) as (fd, missing):
+            found = os.fstat(fd)
+            if found.st_uid != ROOT or (not missing and found.st_mode & 0o022):
+                return
+    except Bendable:
         return
     place.prepare()
     for path in (place.wake, place.new, place.claimed, place.quarantine, place.root):
@@ -102,16 +157,35 @@ def hand_over_drop(place: Place, identity: Identity) -> None:
             os.chmod(path, stat.S_IMODE(found.st_mode))  # changing hands clears some bits
 
 
-def hand_over_log(path: str, key: str, identity: Identity) -> None:
-    """Give a log that root has just made, still empty, to the user. Raises BadStart."""
+def make_log(path: str, key: str, identity: Identity) -> None:
+    """Make the file of a log for the user where he cannot make it. Raises BadStart.
+
+    Root only ever makes it: a file that is there is opened by the user himself, or not at all.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with acting_as(identity):
+            os.close(os.open(path, flags, LOG_MODE))
+        return
+    except PermissionError:
+        pass
+    except OSError:
+        return  # it is there, or whoever opens it says what is wrong
+    try:
+        with firm_way(path, identity) as (fd, missing):
+            if len(missing) == 1:
+                made = os.open(missing[0], flags, LOG_MODE, dir_fd=fd)
+                try:
+                    os.fchown(made, identity.uid, identity.gid)
+                finally:
+                    os.close(made)
+    except Bendable as way:
+        raise BadStart(
+            f"{key}: {path} is to be made as root, but {identity.name} can change {way.place}, "
+            "so it could be made anywhere: make it yourself, or choose another directory"
+        ) from None
     except OSError as error:
-        raise BadStart(f"{key}: cannot use {path}: {error.strerror}") from error
-    try:
-        _give_file(fd, identity)
-    finally:
-        os.close(fd)
+        raise BadStart(f"{key}: cannot make {path}: {error.strerror}") from error
 
 
 def check_installed(identity: Identity) -> None:
@@ -154,7 +228,21 @@ class Standing:
         self.identity = find_identity(config.process)
         self.warnings: list[str] = []
         self._config = config
-        self._new_logs: list[tuple[str, str]] = []  # that are going to be made by root
+
+    def open_path(self, path: str, mode: int, backlog: int) -> tuple[socket.socket, PathIdentity]:
+        """A unix socket: as the user, and where he may not, as root. Raises OSError."""
+        if self.identity is None:
+            return open_path(path, mode, backlog)
+        try:
+            with acting_as(self.identity):
+                return open_path(path, mode, backlog)
+        except PermissionError:
+            try:
+                check_way(path, self.identity)
+            except Bendable as way:
+                text = f"{self.identity.name} may not, and can change {way.place}"
+                raise PermissionError(errno.EPERM, text, path) from None
+        return open_path(path, mode, backlog)
 
     @property
     def says(self) -> str:
@@ -173,9 +261,11 @@ class Standing:
         check_installed(self.identity)
         hand_over_directory(config.spool.directory, "spool.directory", self.identity)
         if config.control.directory:
-            hand_over_directory(config.control.directory, "control.directory", self.identity)
+            mode = 0o755 if config.control.is_shared else 0o700
+            hand_over_directory(config.control.directory, "control.directory", self.identity, mode)
         self._make_drop(self.identity)
-        self._new_logs = [one for one in files_of(config) if not os.path.exists(one[1])]
+        for key, path in files_of(config):
+            make_log(path, key, self.identity)
 
     def _make_drop(self, identity: Identity) -> None:
         """Where local programs leave mail; a server without it only has no `sendmail`."""
@@ -190,15 +280,7 @@ class Standing:
         """Become that user; whether we are another one now. Raises BadStart."""
         if self.identity is None:
             return False
-        config, tls = self._config, self._config.tls
-        for key, path in self._new_logs:
-            hand_over_log(path, key, self.identity)
+        config = self._config
         become(self.identity)
-        files = [
-            ("tls.certificate", tls.certificate),
-            ("tls.key", tls.key),
-            ("tls.client_ca", tls.client_ca),
-            *(("tls.sni_certificates", path) for path in tls.sni_certificates),
-        ]
-        self.warnings += map(config.located, check_reach(files_of(config), files))
+        self.warnings += map(config.located, check_reach(files_of(config), tls_files(config)))
         return True

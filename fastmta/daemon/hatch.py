@@ -1,4 +1,4 @@
-"""The supervisor's own control socket: few questions, from root and our own user, never waited for.
+"""The supervisor's own control socket: few questions, of those who may ask, never waited for.
 
 The supervisor has neither a loop nor threads, and sleeps until a signal comes. So what happens at
 these descriptors is a signal, too: SIGIO, upon which `look` looks at all of them.
@@ -16,12 +16,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from fastmta.control.access import Access, Right, make_directory, peer_of, refuse_peer
 from fastmta.control.place import short_path, supervisor_path
 
+from .unixsocket import set_mode
+
 CLIENTS_MAX = 16
+OTHERS_MAX = 8  # of them that are neither root nor our own user
 LINE_OCTETS_MAX = 64 * 1024
 _F_SETOWN_EX, _F_OWNER_TID = 15, 0  # of fcntl.h; Python does not name them
-_PEER = struct.Struct("3i")  # process, user, group
 
 
 def tell_by_signal(descriptor: int) -> None:
@@ -36,8 +39,10 @@ def tell_by_signal(descriptor: int) -> None:
 class Caller:
     """One client."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, right: Right, is_ours: bool) -> None:
         self.connection = connection
+        self.right = right
+        self.is_ours = is_ours
         self.buffer = b""
         self.is_gone = False
 
@@ -63,22 +68,26 @@ class Hatch:
     """Listens, and passes requests on: JSON objects, one a line, each with an `id` and a `verb`."""
 
     def __init__(
-        self, hello: dict[str, Any], take: Callable[[Caller, dict[str, Any]], None]
+        self,
+        hello: dict[str, Any],
+        take: Callable[[Caller, dict[str, Any]], None],
+        access: Access,
     ) -> None:
+        self._access = access
         self._hello = hello
         self._take = take
         self._socket: socket.socket | None = None
         self._path = ""
         self._callers: list[Caller] = []
 
-    def open(self, directory: str) -> None:
-        """Listen. Raises OSError."""
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+    def open(self, directory: str, *, is_shared: bool = False) -> None:
+        """Listen; `is_shared`: others can come to the directory, if it is made. Raises OSError."""
+        make_directory(directory, is_shared=is_shared)
         path = supervisor_path(directory)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o177)
+        mask = os.umask(~self._access.mode & 0o777)
         try:
             with short_path(path) as short:
                 listening.bind(short)
@@ -90,6 +99,13 @@ class Hatch:
             os.umask(mask)
         tell_by_signal(listening.fileno())
         self._socket, self._path = listening, path
+
+    def renew(self, access: Access) -> None:
+        """From now on these may ask; who is connected keeps the right that was."""
+        self._access = access
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # somebody took the path away
+                set_mode(self._path, access.mode)
 
     def forked(self) -> None:
         """In a new process: none of this is its."""
@@ -119,13 +135,22 @@ class Hatch:
         self._callers = [caller for caller in self._callers if not caller.is_gone]
 
     def _greet(self, connection: socket.socket) -> None:
-        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        _, user, _ = _PEER.unpack(peer)
-        if user not in (0, os.geteuid()) or len(self._callers) >= CLIENTS_MAX:
+        try:
+            peer = peer_of(connection)
+        except OSError:
+            connection.close()
+            return
+        right = self._access.right(peer)
+        if right is Right.NOTHING:
+            connection.setblocking(False)
+            refuse_peer(connection, peer.user)
+            return
+        others = 0 if peer.is_ours else sum(not one.is_ours for one in self._callers)
+        if len(self._callers) >= CLIENTS_MAX or others >= OTHERS_MAX:
             connection.close()
             return
         tell_by_signal(connection.fileno())
-        caller = Caller(connection)
+        caller = Caller(connection, right, peer.is_ours)
         self._callers.append(caller)
         caller.tell(self._hello)
 

@@ -21,6 +21,7 @@ from fastmta.security import ServerContexts, TlsOptions, check_tls, ensure_selfs
 from fastmta.spool.layout import make_directory, write_file
 
 from .blame import name_key, tell_use
+from .footing import Bendable, check_way, is_closed
 from .privilege import Identity as Owner
 from .privilege import acting_as
 from .sockets import BadStart
@@ -111,15 +112,50 @@ def try_contexts(config: Config) -> list[str]:
 
 def _contexts(config: Config, owner: Owner | None = None) -> dict[str, ServerContexts]:
     made: dict[str, ServerContexts] = {}
+    reader = None  # whoever we are
     with _told_of_tls(config):
         listeners = _tls_listeners(config)
         certificate = config.tls.certificate
         if listeners and not certificate:
             with acting_as(owner):
                 certificate = _selfsigned(config)
-        for name in listeners:
-            made[name] = ServerContexts(_options(config, name, certificate))
+        if listeners and owner is not None and _can_read(config, certificate, owner):
+            reader = owner
+        with acting_as(reader):
+            for name in listeners:
+                made[name] = ServerContexts(_options(config, name, certificate))
     return made
+
+
+def tls_files(config: Config, certificate: str = "") -> list[tuple[str, str]]:
+    """The files of TLS with clients, `certificate` in the place of one that is not set."""
+    tls = config.tls
+    files = [
+        ("tls.certificate", tls.certificate or certificate),
+        ("tls.key", tls.key),
+        ("tls.client_ca", tls.client_ca),
+        *(("tls.sni_certificates", path) for path in tls.sni_certificates),
+    ]
+    return [(key, path) for key, path in files if path]
+
+
+def _can_read(config: Config, certificate: str, owner: Owner) -> bool:
+    """Whether that user can read all files; if not, root may. Raises BadStart: or rather not.
+
+    Root reads no file whose place the user can change: it may be a link to another's key.
+    """
+    files = tls_files(config, certificate)
+    closed = [path for _, path in files if is_closed(path, owner)]
+    for key, path in files if closed else ():
+        try:
+            check_way(path, owner)
+        except Bendable as way:
+            raise BadStart(
+                f"{key}: root has to read {closed[0]}, and then would {path}, too; but "
+                f"{owner.name} can change {way.place}, so it may be a link to anything: let the "
+                f"server's group read {closed[0]}, or keep {path} elsewhere"
+            ) from None
+    return not closed
 
 
 def _selfsigned(config: Config) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import fastmta
+from fastmta.config import Config
+from fastmta.control.access import Access, lacking
 from fastmta.control.place import PROTOCOL
 
 from .hatch import Caller, Hatch, tell_by_signal
@@ -16,6 +18,11 @@ from .present import Present
 from .reloading import Member, Reloading, Staff, Stage
 
 Take = Callable[[Caller, int], None]
+
+
+def access_of(config: Config) -> Access:
+    """Who may give orders, and who may look."""
+    return Access(config.control.users, config.control.readers)
 
 
 class Crew(Staff, Protocol):
@@ -38,7 +45,7 @@ class Office:
         self._is_draining = False
         self._started_at_s = time.time()
         hello = {"fastmta": fastmta.__version__, "protocol": PROTOCOL, "supervisor": os.getpid()}
-        self._hatch = Hatch(hello, self._take)
+        self._hatch = Hatch(hello, self._take, access_of(present.config))
         self._verbs: dict[str, Take] = {
             "status": self._status,
             "reload": self._reload,
@@ -52,9 +59,15 @@ class Office:
         config = self._present.config
         directory = config.control.directory or config.spool.directory
         try:
-            self._hatch.open(directory)
+            self._hatch.open(
+                directory, is_shared=bool(config.control.directory) and config.control.is_shared
+            )
         except OSError as error:
             sys.stderr.write(f"fastmta: no control socket in {directory}: {error.strerror}\n")
+
+    def renewed(self) -> None:
+        """Another configuration is in use."""
+        self._hatch.renew(access_of(self._present.config))
 
     def hear(self, member: Member) -> None:
         """What this worker, which has just been started, says is to wake us."""
@@ -89,10 +102,13 @@ class Office:
     def _take(self, caller: Caller, request: dict[str, Any]) -> None:
         id = request.get("id")
         id = id if isinstance(id, int) else 0
-        verb = self._verbs.get(str(request.get("verb")))
+        name = str(request.get("verb"))
+        verb = self._verbs.get(name)
         if verb is None:
             text = f"the supervisor knows: {', '.join(self._verbs)}"
             caller.tell({"id": id, "error": {"code": "usage", "text": text}})
+        elif why := lacking(name, caller.right):
+            caller.tell({"id": id, "error": {"code": "denied", "text": why}})
         else:
             verb(caller, id)
 

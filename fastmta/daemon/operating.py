@@ -14,6 +14,7 @@ import uvloop
 import fastmta
 from fastmta.config import Config
 from fastmta.control import Desk, Request, Server, Station
+from fastmta.control.access import Access
 from fastmta.control.place import shards_on_disk
 from fastmta.control.station import Result, Tell, Ticket
 from fastmta.control.window import Window
@@ -58,7 +59,8 @@ def open_control(
         "pid": os.getpid(),
         "supervisor": os.getppid(),
     }
-    server = Server(Desk(stations, clock, reshape, tell), hello, loop, emit)
+    access = Access(config.control.users, config.control.readers)
+    server = Server(Desk(stations, clock, reshape, tell), hello, loop, emit, access)
     directory = control_directory(config)
     try:
         server.start(directory, index)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -13,6 +12,7 @@ from fastmta.config.difference import difference, keeping
 from .effect import for_start
 from .inbound import Inbound
 from .sockets import Bound, close_sockets, fresh_of
+from .unixsocket import set_mode
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Present:
         for each in self.bound:
             if each.mode:
                 with contextlib.suppress(OSError):  # somebody took the path away
-                    os.chmod(each.path, int(each.mode, 8))
+                    set_mode(each.path, int(each.mode, 8), each.identity)
 
     def leave(self, other: Present) -> None:
         """Close the sockets that only we have, and not the other one."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fastmta.config import Config
 from fastmta.config.process import Process
 
 from .sockets import BadStart
@@ -64,10 +65,11 @@ def find_identity(process: Process) -> Identity | None:
     return None
 
 
-def try_process(process: Process) -> None:
-    """Whether user and group are there, whoever we are. Raises BadStart."""
-    if process.user:
-        _identity(process.user, process.group)
+def try_process(config: Config) -> list[str]:
+    """Whether user and group are there, whoever we are: no warnings. Raises BadStart."""
+    if config.process.user:
+        _identity(config.process.user, config.process.group)
+    return []
 
 
 def become(identity: Identity) -> None:

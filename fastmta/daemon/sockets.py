@@ -10,13 +10,15 @@ by its successor instead of being reset.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from fastmta.config import Endpoint, Listen
 
 from .unixsocket import Identity, open_path, remove_path
 
+OpenPath: TypeAlias = Callable[[str, int, int], tuple[socket.socket, Identity]]
 INHERITED = "inherited:"  # how the key of such sockets begins
 _BACKLOG = 1024
 
@@ -49,13 +51,16 @@ class Bound:
 
 
 def open_sockets(
-    listeners: Mapping[str, Listen], workers: int, kept: Sequence[Bound] = ()
+    listeners: Mapping[str, Listen],
+    workers: int,
+    kept: Sequence[Bound] = (),
+    at_path: OpenPath = open_path,
 ) -> list[Bound]:
     """Bind every address `workers` times; a port 0 becomes the same real port for all.
 
     What the service manager opened for a listener is `kept` in the place of its addresses; what
     else is `kept` for an address is taken for it, whatever the listener was called; `fresh_of`
-    tells what was opened. Raises BadStart: then nothing is.
+    tells what was opened. `at_path` opens a unix socket. Raises BadStart: then nothing is open.
     """
     left = {each.key: each for each in kept}
     bound = [each for each in kept if each.is_inherited and each.name in listeners]
@@ -72,8 +77,8 @@ def open_sockets(
                 if had is not None:
                     bound.append(replace(had, name=name, mode=mode))
                 elif endpoint.is_local:
-                    made = _open_path(name, endpoint, int(mode, 8), workers)
-                    bound.append(replace(made, key=key, mode=mode))
+                    first = _open_path(name, endpoint, int(mode, 8), at_path)
+                    bound.append(replace(_shared(first, workers), key=key, mode=mode))
                 else:
                     bound.append(replace(_open(name, endpoint, workers), key=key))
     except BadStart:
@@ -97,14 +102,19 @@ def close_sockets(bound: Iterable[Bound]) -> None:
             remove_path(each.path, each.identity)
 
 
-def _open_path(name: str, endpoint: Endpoint, mode: int, workers: int) -> Bound:
+def _open_path(name: str, endpoint: Endpoint, mode: int, at_path: OpenPath) -> Bound:
     path = endpoint.address
     try:
-        first, identity = open_path(path, mode, _BACKLOG)
+        first, identity = at_path(path, mode, _BACKLOG)
     except OSError as error:
         raise BadStart(f"listen.{name}: cannot listen on {endpoint}: {error.strerror}") from error
-    sockets = (first, *(first.dup() for _ in range(workers - 1)))
-    return Bound(name, str(endpoint), sockets, path, identity)
+    return Bound(name, str(endpoint), (first,), path, identity)
+
+
+def _shared(bound: Bound, workers: int) -> Bound:
+    """With as many descriptors of its one socket."""
+    (first,) = bound.sockets
+    return replace(bound, sockets=(first, *(first.dup() for _ in range(workers - 1))))
 
 
 def _open(name: str, endpoint: Endpoint, workers: int) -> Bound:

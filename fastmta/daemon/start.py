@@ -18,7 +18,7 @@ from .counting import Counting
 from .mail_log import check_journal
 from .notify import Notifier
 from .present import Present
-from .privilege import Identity
+from .privilege import Identity, acting_as
 from .sockets import BadStart, Bound, close_sockets, open_sockets
 from .supervisor import EXIT_BAD_START, Leash, Supervisor, say
 
@@ -30,13 +30,16 @@ _ROOM_MAX_S = 30.0
 
 
 def check_places(config: Config) -> None:
-    """What no worker could start with is found once, before there are any."""
+    """What no worker could start with is found once, before there are any. Raises BadStart.
+
+    As whom the server will be: what it opens and makes is in places of that user.
+    """
     check_journal(config)
     root = Path(config.spool.directory)
     made = next(path for path in (root, *root.parents) if os.path.exists(path))
     if not made.is_dir():
         raise BadStart(f"spool.directory: cannot use {root}: {made} is no directory")
-    if not os.access(made, os.W_OK | os.X_OK):
+    if not os.access(made, os.W_OK | os.X_OK, effective_ids=True):
         raise BadStart(
             f"spool.directory: cannot use {root}: {made} cannot be written{tell_owner(str(made))}"
         )
@@ -90,10 +93,12 @@ def run(config: Config, again: Callable[[], Config] | None = None) -> int:
     try:
         standing = Standing(config)
         inherited = take_inherited(os.environ, config.listen)
-        bound = open_sockets(config.listen, count, share_inherited(inherited, count))
+        kept = share_inherited(inherited, count)
+        bound = open_sockets(config.listen, count, kept, standing.open_path)
         counting = Counting(config, count)
         standing.make_places()
-        check_places(config)
+        with acting_as(standing.identity):
+            check_places(config)
         inbound = _prepare(config, count, standing.identity)
         if standing.take():
             check_places(config)

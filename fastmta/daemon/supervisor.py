@@ -372,6 +372,8 @@ class Supervisor:
         self.bound = self.present.bound
         self._deadline_before_s = self.stop_deadline_s
         self.stop_deadline_s = self.present.config.workers.stop_deadline_s
+        if self._office is not None:
+            self._office.renewed()
 
     def drain(self, is_draining: bool) -> None:
         """Whether workers, those too that start from now on, take no new mail."""

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from fastmta.config import Config
 
 from .credentials import try_logins
+from .foresight import try_access, try_reading
 from .outbound import has_tls_options, rules, try_tls
 from .privilege import renounce, try_process
 from .reshaping import try_overrides
@@ -37,7 +38,10 @@ def try_start(config: Config, *, has_files: bool) -> list[str]:
     `has_files`: the contexts of TLS have been made already, so nothing is said of them. Makes
     nothing of ours: no certificate, no spool.
     """
-    steps: list[Step] = [_try_process, try_logins, _try_routes, _try_rules, try_overrides]
+    steps: list[Step] = [
+        *(try_process, try_logins, _try_routes, _try_rules, try_overrides),
+        *(try_reading, try_access),
+    ]
     in_process: list[Step] = []
     if has_tls_options(config):
         in_process.append(try_tls)
@@ -70,11 +74,6 @@ def _all(steps: Iterable[Step], config: Config) -> list[str]:
     if wrong:
         raise BadStart("\n".join(wrong))
     return said
-
-
-def _try_process(config: Config) -> list[str]:
-    try_process(config.process)
-    return []
 
 
 def _try_routes(config: Config) -> list[str]:

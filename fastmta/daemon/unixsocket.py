@@ -33,13 +33,28 @@ def open_path(path: str, mode: int, backlog: int) -> tuple[socket.socket, Identi
             os.umask(mask)
         try:
             opened.listen(backlog)
-            os.chmod(path, mode)
-            found = os.lstat(path)
+            return opened, set_mode(path, mode)
         except OSError:
             opened.close()
             os.unlink(path)
             raise
-        return opened, (found.st_dev, found.st_ino)
+
+
+def set_mode(path: str, mode: int, identity: Identity | None = None) -> Identity:
+    """Let others connect to the socket at `path`, and to nothing else that somebody puts there.
+
+    Raises OSError: also when it is not `identity`.
+    """
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        here = found.st_dev, found.st_ino
+        if not stat.S_ISSOCK(found.st_mode) or identity not in (None, here):
+            raise FileExistsError(errno.EEXIST, "somebody has put something else there", path)
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+        return here
+    finally:
+        os.close(fd)
 
 
 def remove_path(path: str, identity: Identity) -> None:

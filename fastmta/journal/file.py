@@ -5,6 +5,7 @@ import select
 from collections.abc import Callable
 
 STANDARD_OUTPUT = "-"
+MODE = 0o640
 _STALL_S = 1.0  # how long one wait for a full pipe lasts before closing is looked at again
 
 
@@ -59,4 +60,4 @@ def check_file(path: str) -> None:
 def _open(path: str) -> int:
     if path == STANDARD_OUTPUT:
         return 1
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)

@@ -120,18 +120,24 @@ def _flush(place: Place, mode: str, value: str) -> int:
     try:
         queue = place.online()
     except Closed as closed:
-        user = os.getuid()
-        text = f"User {_login(user)}({user}) is not allowed to flush the mail queue: {closed}"
-        raise Fatal(text, EX_NOPERM) from None
+        raise _no_flush(closed) from None
     except Down:
         raise Fatal("Cannot flush mail queue - mail system is down") from None
     try:
         queue.ask(fields)
     except Refused as refused:
+        if refused.is_denied:
+            raise _no_flush(refused) from None
         raise Fatal(f"Cannot flush mail queue - {refused}") from None
     finally:
         queue.close()
     return 0
+
+
+def _no_flush(why: Exception) -> Fatal:
+    user = os.getuid()
+    text = f"User {_login(user)}({user}) is not allowed to flush the mail queue: {why}"
+    return Fatal(text, EX_NOPERM)
 
 
 def _login(user: int) -> str:

@@ -34,7 +34,11 @@ class Closed(Exception):
 
 
 class Refused(Exception):
-    """A request was not done."""
+    """A request was not done; `is_denied`: because it is not for this user."""
+
+    def __init__(self, text: str, is_denied: bool = False) -> None:
+        super().__init__(text)
+        self.is_denied = is_denied
 
 
 class Queue(Protocol):
@@ -181,7 +185,7 @@ class Workers:
         poll = select.poll()
         for number in waiting:
             poll.register(number, select.POLLIN)
-        problem = ""
+        problem, is_denied = "", False
         while waiting:
             ready = [client for client in waiting.values() if client.has_line]
             if not ready:
@@ -202,10 +206,11 @@ class Workers:
                 del waiting[client.fileno()]
                 if "error" in line:
                     problem = problem or str(line["error"]["text"])
+                    is_denied = line["error"]["code"] == "denied"
                 else:
                     yield line
         if problem:
-            raise Refused(problem)
+            raise Refused(problem, is_denied)
 
 
 class Shards:

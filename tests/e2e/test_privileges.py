@@ -11,10 +11,15 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from fastmta.cli.asking import ask
+from fastmta.control.client import Client, Denied
+from fastmta.control.place import socket_path, supervisor_path
+from fastmta.daemon.privilege import Identity, acting_as
 from fastmta.lab import process
 from fastmta.lab.loopback import free_port
 from tests.support.certificates import Certificates
@@ -25,6 +30,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or PYTHON is None, reason="needs root, and a Python outside root's home"
 )
 NET_BIND = 1 << 10
+READERS = 4242  # the number of a group
 
 
 class Dropped:
@@ -92,6 +98,8 @@ def dropped() -> Iterator[Dropped]:
         shown = Certificates(place, "fastmta.test")
         os.chmod(shown.right, 0o600)
         server.settings["tls.certificate"] = shown.right
+        server.settings |= {"control.directory": f"{place}/run/control", "control.users": "bin"}
+        server.settings["control.readers"] = f"@{READERS}"
         server.trusted = shown.trusted
         server.start()
         yield server
@@ -167,6 +175,66 @@ def test_local_programs_of_any_user_leave_mail(dropped: Dropped) -> None:
         time.sleep(0.05)
 
 
+@contextmanager
+def connected(server: Dropped, user: str, *groups: int) -> Iterator[list[Client]]:
+    """To the supervisor and a worker, as somebody else."""
+    found = pwd.getpwnam(user)
+    directory = str(server.place / "run" / "control")
+    clients = []
+    with acting_as(Identity(user, found.pw_uid, found.pw_gid, (found.pw_gid, *groups))):
+        for path in (supervisor_path(directory), socket_path(directory, 0)):
+            clients.append(Client(path))
+    yield clients
+    for client in clients:
+        client.close()
+
+
+def test_others_give_orders_or_look_as_they_may(dropped: Dropped) -> None:
+    with connected(dropped, "bin") as (supervisor, worker):
+        assert ask(supervisor, "undrain", 5)["is_draining"] is False
+        assert ask(worker, "hold", 5, all=True)["done"] >= 0
+        assert ask(worker, "release", 5, all=True)["done"] >= 0
+    with connected(dropped, "daemon", READERS) as (supervisor, worker):
+        assert ask(supervisor, "status", 5)["pid"] == dropped.process.pid
+        assert ask(worker, "summary", 5)["shards"]
+        for client, verb in ((supervisor, "stop"), (worker, "delete"), (worker, "content")):
+            with pytest.raises(Denied, match=f"^{verb}: control.readers may only look"):
+                ask(client, verb, 5)
+        assert ask(worker, "count", 5)["next_hops"]  # it goes on
+    uid = pwd.getpwnam("daemon").pw_uid
+    refused = pytest.raises(Denied, match=f"^uid {uid} is neither in control.users nor")
+    with refused, connected(dropped, "daemon"):
+        pass
+
+
+def test_who_may_not_is_told_with_status_77(dropped: Dropped) -> None:
+    found = pwd.getpwnam("daemon")
+
+    def run(groups: list[int], module: str, *arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [dropped.python, "-m", module, *arguments],
+            env={**dropped.environment, "FASTMTA_CONFIG": str(dropped.file)},
+            capture_output=True,
+            text=True,
+            user=found.pw_uid,
+            group=found.pw_gid,
+            extra_groups=groups,
+            timeout=20,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    assert run([READERS], "fastmta", "queue", "count") == (0, "2\n")
+    status, said = run([READERS], "fastmta", "reload")
+    assert (status, said[:33]) == (77, "fastmta: reload: control.readers ")
+    status, said = run([], "fastmta", "queue", "hold", "--all", "--yes")
+    assert (status, said[:40]) == (
+        77,
+        f"fastmta: uid {found.pw_uid} is neither in control.users"[:40],
+    )
+    status, said = run([READERS], "fastmta.postfix", "postqueue", "-f")
+    assert (status, "User daemon(" in said) == (77, True)
+
+
 def test_a_log_is_reopened_where_its_rotation_made_it(dropped: Dropped) -> None:
     assert f"journal.file: uid {dropped.owner.pw_uid} cannot make files in" in dropped.said()
     old = dropped.log.rename(dropped.logs / "mail.log.1")
@@ -222,5 +290,28 @@ def test_a_log_that_the_user_cannot_write_stops_the_start() -> None:
             uid = server.owner.pw_uid
             assert f"journal.file: cannot write {server.log}: Permission denied (" in said
             assert f"{server.log} belongs to uid 0, we are uid {uid})" in said
+        finally:
+            server.end()
+
+
+def test_links_that_the_user_planted_lead_root_nowhere() -> None:
+    """As if somebody had been the server's user, and waits for the next start by root."""
+    with open_place() as place:
+        server = Dropped(place)
+        server.logs.mkdir()
+        target = place / "shadow"
+        target.write_text("root:x:0\n")
+        target.chmod(0o600)
+        server.log.symlink_to(target)
+        for path in (server.logs, server.log):
+            os.chown(path, server.owner.pw_uid, server.owner.pw_gid, follow_symlinks=False)
+        server.settings |= {"listen.smtp.tls": "none", "journal.json_file": f"{server.logs}/json"}
+        (server.logs / "json").symlink_to(place / "made")
+        server.run()
+        try:
+            assert server.process.wait(20) == 78
+            assert f"journal.file: cannot write {server.log}: Permission denied" in server.said()
+            assert (target.read_text(), target.stat().st_uid) == ("root:x:0\n", 0)
+            assert not (place / "made").exists()
         finally:
             server.end()

@@ -233,8 +233,5 @@ def test_those_who_may_not_are_told_so(
     monkeypatch.setattr("fastmta.control.place.socket_paths", closed)
     monkeypatch.setattr("fastmta.cli.live.socket_paths", closed)
     result = runner.invoke(main, [*words, "--set", f"spool.directory={tmp_path}"])
-    text = f"{tmp_path}: Permission denied: be root, or the server's user"
-    assert (result.exit_code, result.output) == (
-        75,
-        f"fastmta: the server does not answer: {text}\n",
-    )
+    text = f"{tmp_path}: Permission denied: be root, the server's user, or one of control.users"
+    assert (result.exit_code, result.output) == (77, f"fastmta: {text}\n")

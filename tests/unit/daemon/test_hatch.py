@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -14,10 +15,13 @@ from typing import Any
 
 import pytest
 
+from fastmta.control.access import Access
 from fastmta.control.client import Client, ClientError
 from fastmta.control.place import PROTOCOL, supervisor_path
 from fastmta.daemon import hatch as room
 from fastmta.daemon.hatch import Caller, Hatch
+from fastmta.daemon.privilege import Identity, acting_as
+from tests.support.service import open_place
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def hatch(tmp_path: Path) -> Iterator[Hatch]:
 
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # else deadly when it comes afterwards
-    made = Hatch({"protocol": PROTOCOL}, take)
+    made = Hatch({"protocol": PROTOCOL}, take, Access())
     made.open(str(tmp_path))
     yield made
     made.close()
@@ -66,6 +70,30 @@ def test_only_its_owner_can_connect_and_it_leaves_nothing(tmp_path: Path, hatch:
     hatch.close()
     assert not os.path.exists(path)
     hatch.look()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_others_may_come_after_a_reload(hatch: Hatch) -> None:
+    who = pwd.getpwnam("bin")
+    other = Identity("bin", who.pw_uid, who.pw_gid, (who.pw_gid,))
+    with open_place() as place:
+        hatch.close()
+        hatch.open(str(place / "run" / "x"), is_shared=True)
+        path = supervisor_path(str(place / "run" / "x"))
+        (place / "run").chmod(0o755)
+        for access, status in ((Access(), 0o600), (Access(("bin",)), 0o666), (Access(), 0o600)):
+            hatch.renew(access)
+            assert stat.S_IMODE(os.stat(path).st_mode) == status
+        for access, word in (
+            (Access(("bin",)), b'"protocol"'),
+            (Access((), ("daemon",)), b"neither in control.users"),
+        ):
+            hatch.renew(access)
+            with socket.socket(socket.AF_UNIX) as client:
+                with acting_as(other):
+                    client.connect(path)
+                hatch.look()
+                assert word in client.recv(1000)
 
 
 NONSENSE = [b"{\n", b"[]\n", b"\xff\n", b"[" * 60_000 + b"\n", b"x" * (room.LINE_OCTETS_MAX + 1)]

@@ -1,0 +1,93 @@
+"""Who may ask what: every verb has its right, and every peer is known by the kernel's word."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import socket
+from typing import Any, cast
+
+import pytest
+
+from fastmta.config import Config
+from fastmta.control import access
+from fastmta.control.access import RIGHTS, Access, Peer, Right, lacking, peer_of, refuse_peer
+from fastmta.control.wire import ErrorCode, Verb
+from fastmta.daemon.office import Office
+from fastmta.daemon.present import Present
+
+BIN, DAEMON = pwd.getpwnam("bin"), pwd.getpwnam("daemon")
+CHANGING = {
+    *("content", "hold", "release", "delete", "requeue", "expire", "flush", "reshape"),
+    *("reload", "drain", "undrain", "stop"),
+}
+
+
+def office() -> Office:
+    nothing = cast(Any, None)
+    return Office(Present(Config(), [], nothing, 1, Config), nothing)
+
+
+def test_every_verb_has_its_right() -> None:
+    of_the_supervisor = set(office()._verbs)
+    assert set(RIGHTS) == {verb.value for verb in Verb} | of_the_supervisor
+    assert {verb for verb, right in RIGHTS.items() if right is Right.ORDER} == CHANGING
+    assert Right.NOTHING not in RIGHTS.values()
+
+
+def test_rights() -> None:
+    adm = grp.getgrnam("adm").gr_gid
+    found = Access(("bin", "@7777"), (str(DAEMON.pw_uid), "@adm"))
+    peers = {
+        Peer(0, frozenset()): Right.ORDER,
+        Peer(os.geteuid(), frozenset()): Right.ORDER,
+        Peer(BIN.pw_uid, frozenset((adm,))): Right.ORDER,  # the greater one
+        Peer(DAEMON.pw_uid, frozenset()): Right.LOOK,
+        Peer(DAEMON.pw_uid, frozenset((7777,))): Right.ORDER,
+        Peer(4242, frozenset((1, adm))): Right.LOOK,
+        Peer(4242, frozenset((1,))): Right.NOTHING,
+        Peer(7777, frozenset()): Right.NOTHING,  # the number is a group's
+    }
+    assert {peer: found.right(peer) for peer in peers} == peers
+    assert (found.mode, found.unknown) == (0o666, [])
+
+
+def test_without_names_nobody_else_can_connect() -> None:
+    assert Access().mode == 0o600
+    nobody = Access(("no-such-user",), ("@no-such-group",))
+    assert nobody.mode == 0o600
+    assert nobody.unknown == ["no-such-user", "@no-such-group"]
+    assert nobody.right(Peer(4242, frozenset((4242,)))) is Right.NOTHING
+
+
+def test_what_a_reader_lacks() -> None:
+    for verb, right in RIGHTS.items():
+        assert bool(lacking(verb, Right.LOOK)) == (right is Right.ORDER)
+        assert not lacking(verb, Right.ORDER)
+    assert lacking("hold", Right.LOOK).startswith("hold: control.readers may only look")
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_peer_has_all_its_groups(is_old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if is_old:  # a kernel without the option
+        monkeypatch.setattr(access, "_SO_PEERGROUPS", 9999)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        peer = peer_of(ours)
+    assert peer.user == os.geteuid()
+    assert peer.is_ours
+    assert peer.groups >= {os.getegid()}
+    if not is_old:
+        assert peer.groups == {os.getegid(), *os.getgroups()}
+
+
+def test_who_has_no_right_is_told() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        refuse_peer(ours, 4242)
+        line = json.loads(theirs.recv(1000))
+        assert theirs.recv(1000) == b""
+    assert line["error"]["code"] == ErrorCode.DENIED.value
+    assert line["error"]["text"].startswith("uid 4242 is neither in control.users")
