@@ -9,7 +9,7 @@
     to:*@gmail.com        the forward-path
     domain:gmail.com      its domain
     dest:mx.gmail.com     the relay: its name, or its address
-    status:deferred       sent, deferred, bounced, deliverable; or the event: received, rejected, removed ...
+    status:deferred       sent, deferred, bounced ...; or the event: received, rejected, removed ...
     code:4.7.*            the enhanced status code
     client:192.0.2.*      the client: its name, or its address
     program:smtpd         who writes

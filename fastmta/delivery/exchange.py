@@ -167,7 +167,7 @@ class Exchange(Handshake):
     def _read_reset(self, reply: Reply) -> Step:
         """The end of a probe; its outcomes stand, whatever this says."""
         step = self._finish()
-        if not reply.is_positive:  # it cannot be trusted with another message
+        if not 200 <= reply.code < 300:  # it cannot be trusted with another message
             return self._close_after(step)
         self._is_open_transaction = False
         return step

@@ -111,8 +111,8 @@ class FileAgent:
         if self._is_closing:
             self._give_up(filing, trouble.shut_down(), is_path=True)
         elif message.envelope.is_probe:
-            work = partial(try_directory, filing.directory)
-            self._run(filing, work, partial(self._tried, filing))
+            look = partial(try_directory, filing.directory)
+            self._run(filing, look, partial(self._tried, filing))
         elif message.file is not None:
             self._open(filing, message.file)
         elif message.content is None:

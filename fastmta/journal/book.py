@@ -42,8 +42,7 @@ _STATUS = re.compile(r"([245]\.[0-7])\.[0-9]{1,3}")
 _NO_CODE = "none"
 _RESULTS = {"sent": "delivered"}  # others are called as in the log
 _ENDS = {"": "quit", "timeout": "timeout", "too many errors": "errors"}
-_NOTIFICATIONS = (("non-delivery", "failure"), ("delay", "delay"), ("success", "success"),
-                  ("delivered", "success"))  # fmt: skip
+_NOTIFICATIONS = (("non-delivery", "failure"), ("delay", "delay"), ("status", "success"))
 _HOLDERS = re.compile(rb"[a-z]+:(.*?)(?:#.*)?(?: for .*)?", re.DOTALL)
 
 ProviderOf: TypeAlias = Callable[[bytes], str | None]  # of a next hop; None: not known yet

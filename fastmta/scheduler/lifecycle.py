@@ -177,6 +177,7 @@ class Lifecycle:
             len(outcomes) == 1
             and outcomes[0].kind is _DELIVERED
             and message.envelope.dsn is None  # nobody wants to hear of it
+            and not message.envelope.is_probe
         ):
             sent = tried(self._engine, job, result, job.indices[0], outcomes[0])
             if not message.states and job.indices is _ONLY:

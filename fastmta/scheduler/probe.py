@@ -3,7 +3,8 @@
 Whatever an attempt says of a recipient is final, a refusal for now as well. What was found out is
 recorded like any outcome, in the text of the state (`message.finding`); the one report comes with
 the record that makes the last recipient final, and says what became of all. An attempt that a stop
-of ours broke off says nothing: the next start asks again, and a crash may ask twice.
+of ours broke off says nothing: the next start asks again, and a crash may ask twice. While a site
+is left alone after trouble, that trouble is the answer: mail waits for it, a question does not.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from fastmta.message.attempt import AttemptResult, Job
 from fastmta.message.finding import finding_of, finding_text
 
 from .engine import Engine
+from .health import PathState
+from .hop import Hop, HopState
 from .verdict import Verdict, tried
 
 Facts = Sequence[tuple[int, Outcome]]
@@ -61,6 +64,25 @@ def _state(message: Message, index: int, outcome: Outcome, attempts: int) -> Rec
     known = message.states.get(index)
     is_warned = known is not None and known.is_warned
     return RecipientState(index, status, attempts, 0, finding_text(outcome), is_warned)
+
+
+def trouble_of(hop: Hop) -> Outcome | None:
+    """Why mail of `hop` is not tried just now; None: it is, or an operator keeps it from that."""
+    if hop.path is None:
+        return hop.cause if hop.state is HopState.BACKING_OFF else None
+    health = hop.path.health
+    return None if health.state is PathState.OPEN else health.cause
+
+
+def may_answer(engine: Engine, job: Job) -> bool:
+    """Whether trouble of the site is an answer for `job`, of which nothing is under way."""
+    return job.message.envelope.is_probe and engine.may_start
+
+
+def suspended(cause: Outcome) -> Outcome:
+    """The answer: nobody was asked, because of `cause`."""
+    text = f"delivery temporarily suspended: {cause.text}"
+    return Outcome(OutcomeKind.DEFERRED, cause.status, text, cause.scope, category=cause.category)
 
 
 class Findings:

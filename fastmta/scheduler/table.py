@@ -24,6 +24,7 @@ from .engine import Engine
 from .health import PathState
 from .hop import Hop, HopState
 from .path import Path
+from .probe import may_answer, suspended, trouble_of
 from .refill import Refill
 from .residence import WINDOWS_GUARANTEED, Party, Residence, Resident
 from .retry import NS
@@ -79,11 +80,13 @@ class Table:
             is_open = hop.state is not HopState.BACKING_OFF
         has_room = residence.has_room_to_spare if hop.is_behind else residence.has_room
         if not (is_open and has_room) and not self._may_stay(hop, job):
-            return False
+            return not is_open and self._answer_probe(hop, job)
         if self._engine.is_stopped:
             return False
         hop.held += 1
         residence.enter(job)
+        if not is_open and self._answer_held(hop, job):
+            return True
         if path is not None:
             path.offer(job)
         else:
@@ -93,6 +96,8 @@ class Table:
     def offer_fetched(self, job: Job) -> bool:
         """Queue a job from the backlog, for which room was reserved. Starts nothing."""
         hop = self.hop(job.next_hop)
+        if self._answer_probe(hop, job):
+            return True
         if self._engine.is_stopped or (self._is_closed(hop) and not self._may_stay(hop, job)):
             return False
         hop.held += 1
@@ -109,12 +114,30 @@ class Table:
         job.started_at_s = 0.0
         if self.residence.is_claimed(job.message.id):
             self.left(job)
+        elif self._answer_held(hop, job):
+            return
         elif self._is_closed(hop) and not self._may_stay(hop, job, 0):
             self.drop(job)
         elif hop.path is not None:
             hop.path.put_back(job)
         else:
             self.routing.wait(hop, job)
+
+    def _answer_probe(self, hop: Hop, job: Job) -> bool:
+        """The same of a job that is not in RAM yet; whether it is then."""
+        if trouble_of(hop) is None or not may_answer(self._engine, job):
+            return False
+        hop.held += 1
+        self.residence.enter(job)
+        return self._answer_held(hop, job)
+
+    def _answer_held(self, hop: Hop, job: Job) -> bool:
+        """Nobody is asked while a site is left alone: why it is answers a probe (see `probe`)."""
+        cause = trouble_of(hop)
+        if cause is None or not may_answer(self._engine, job):
+            return False
+        self.lifecycle.unroutable(job, suspended(cause))
+        return True
 
     def _is_closed(self, hop: Hop) -> bool:
         if hop.path is not None:
@@ -279,6 +302,9 @@ class Table:
 
     def closed(self, path: Path) -> None:
         """The path began a pause, or hangs: keep less of its mail in RAM."""
+        for job in [job for job in path.ready if may_answer(self._engine, job)]:
+            if trouble_of(self.hops[job.next_hop]) is not None and path.ready.remove(job):
+                self._answer_held(self.hops[job.next_hop], job)
         keep = 0 if self.residence.is_half_full else path.health.window.limit
         for job in path.ready.keep_first(keep):
             self.drop(job)

@@ -251,9 +251,7 @@ def test_users_cannot_see_and_cannot_be_somebody_else(server: Server, mailbox: M
     assert b"from userid %d)" % nobody in mailbox.wait_for(b"Subject: user").content
 
 
-def test_addresses_are_asked_about_and_the_sender_is_told(
-    server: Server, mailbox: Mailbox
-) -> None:
+def test_addresses_are_asked_about_and_the_sender_is_told(server: Server, mailbox: Mailbox) -> None:
     """Nothing is delivered, nobody is asked twice, and one report names all, refused or not."""
     asked = ("a@x.test", "b@gone.test", "c@full.test", "d@-bad-.test", "e@y.test")
     words = ("-bv", "-f", "asks@here.test", *asked)

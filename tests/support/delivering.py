@@ -29,11 +29,13 @@ def make_job(
     is_utf8: bool = False,
     dsn: DSNRequest | None = None,
     is_tls_required: bool = False,
+    is_probe: bool = False,
 ) -> Job:
     """A job for every recipient of a new message."""
     paths = tuple(forward_paths)
+    client = ClientIdentity()
     envelope = Envelope(
-        reverse_path, paths, ClientIdentity(), is_8bit, "", is_utf8, dsn, is_tls_required
+        reverse_path, paths, client, is_8bit, "", is_utf8, dsn, is_tls_required, is_probe
     )
     message = Message(b"00000001000000A1", envelope, content or b"", 0)
     message.content = content

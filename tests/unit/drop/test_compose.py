@@ -45,6 +45,18 @@ def test_a_field_of_very_many_addresses_takes_no_time_to_speak_of() -> None:
     assert made.count(b"a@origin.test,") == 490 * 126
 
 
+def test_a_probe_is_told_by_a_word_of_its_file() -> None:
+    submission = Submission(b"joe", [b"one", b"two@x.test"])
+    for is_probe in (False, True):
+        if is_probe:
+            submission.options[b"probe"] = b""
+        decoded, _ = Submission.decode(submission.encode())
+        assert (b"probe" in decoded.options) is is_probe
+        envelope, _ = address(decoded, AUTHOR, RULES, Aliases.parse(b""))
+        assert envelope.is_probe is is_probe
+        assert envelope.forward_paths == (b"one@origin.test", b"two@x.test")
+
+
 def test_recipients_that_are_no_addresses_do_not_fill_the_log() -> None:
     envelope, remarks = addressed(*(b"a b%d" % number for number in range(1_000)), b"one")
     assert len(envelope.forward_paths) == 1_001

@@ -106,6 +106,20 @@ def test_life_of_a_message(renderer: LineRenderer) -> None:
     }
 
 
+def test_what_is_said_of_a_probe_is_no_delivery_and_no_bounce(renderer: LineRenderer) -> None:
+    front = "smtp[42]: 0001abcdEFGH0007: to=<r@example.org>, relay=mx.example[192.0.2.9]:25, "
+    assert lines_of(
+        renderer,
+        tried("250 2.1.5 Ok", kind="deliverable", status="2.1.5"),
+        tried("host said: 550 no", kind="undeliverable", status="5.1.1"),
+    ) == [
+        front + "delay=1.3, delays=0/0/0.01/1.3, dsn=2.1.5, status=deliverable (250 2.1.5 Ok)",
+        front + "delay=1.3, delays=0/0/0.01/1.3, dsn=5.1.1, status=undeliverable "
+        "(host said: 550 no)",
+    ]
+    assert not any(renderer.counters.snapshot().values())
+
+
 def test_rare_lines(renderer: LineRenderer) -> None:
     assert lines_of(
         renderer,

@@ -21,7 +21,7 @@ events = st.lists(
             text,
             st.tuples(delay, st.floats(0, 20), st.floats(0, 1), st.floats(0, 0.01)),
             text,
-            st.sampled_from(["sent", "deferred", "bounced", "odd\n"]),
+            st.sampled_from(["sent", "deferred", "bounced", "deliverable", "odd\n"]),
             st.one_of(text, st.integers(1900, 2100).map("x".__mul__)),
             st.integers(0, 2**40),
             st.sampled_from(["smtp", "lmtp", "\n"]),

@@ -44,7 +44,7 @@ events = st.lists(
         st.builds(
             RecipientTried, st.just(b"x"), st.just(b"a@b"), hostile,
             st.tuples(delay, delay, delay, delay), hostile,
-            st.sampled_from(["sent", "deferred", "bounced"]), hostile, st.just(1),
+            st.sampled_from(["sent", "deferred", "bounced", "deliverable"]), hostile, st.just(1),
             st.just("smtp"), hostile,
             st.sampled_from([b"", b"smtp:a.example", b"smtp:b.example for x", b"hold:", b"\xff"]),
             hostile,
@@ -120,10 +120,13 @@ def test_each_kind_of_event_is_counted_once(make: Make) -> None:
         sent("a.example"),
         sent("a.example", kind="deferred", status="4.2.2", reply="452 4.2.2 full", category="full"),
         sent("a.example", kind="bounced", status="5.1.1", reply="550 no"),
+        sent("a.example", kind="deliverable", status="2.1.5", reply="250 ok"),
+        sent("a.example", kind="undeliverable", status="4.2.2", reply="452 4.2.2 full"),
         RecipientHeld(b"x", b"", b"", ""),
         MessageExpired(b"x", b""),
         BounceQueued(b"x", b"y"),
         BounceQueued(b"x", b"y", "sender delay notification"),
+        BounceQueued(b"x", b"y", "sender delivery status notification"),
         MessageRemoved(b"x"),
         Notice("spool", "", Severity.ERROR),
         Notice("spool", ""),
@@ -143,21 +146,25 @@ def test_each_kind_of_event_is_counted_once(make: Make) -> None:
         ("deliveries_total", (*site, "delivered", "2.0")): 1,
         ("deliveries_total", (*site, "deferred", "4.2")): 1,
         ("deliveries_total", (*site, "bounced", "5.1")): 1,
+        ("deliveries_total", (*site, "deliverable", "2.1")): 1,
+        ("deliveries_total", (*site, "undeliverable", "4.2")): 1,
         ("replies_total", ("a.example", "250", "2.0.0")): 1,
-        ("replies_total", ("a.example", "452", "4.2.2")): 1,
+        ("replies_total", ("a.example", "250", "2.1.5")): 1,
+        ("replies_total", ("a.example", "452", "4.2.2")): 2,
         ("replies_total", ("a.example", "550", "5.1.1")): 1,
         ("delivery_trouble_total", ("google", "full")): 1,
         ("recipients_held_total", ()): 1,
         ("messages_expired_total", ()): 1,
         ("notifications_total", ("failure",)): 1,
         ("notifications_total", ("delay",)): 1,
+        ("notifications_total", ("success",)): 1,
         ("messages_removed_total", ()): 1,
         ("notices_total", ("spool", "error")): 1,
         ("metrics_uncounted_total", ()): 0,
     }
     delays = counted(one)["delivery_delay_seconds", ()]
     assert isinstance(delays, list)
-    assert sum(delays[:-1]) == 2, "a deferred recipient has no final delay"
+    assert sum(delays[:-1]) == 2, "neither who is deferred nor who is asked about has one"
     assert delays[-1] == 480_000_000
 
 

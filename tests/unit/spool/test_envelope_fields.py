@@ -43,6 +43,7 @@ RICH = Envelope(
     "tenant",
     True,
     DSN,
+    is_probe=True,
 )
 ONE_DONE = RecipientState(0, DELIVERED, 1)
 HOP = b"smtp:" + DOMAIN
@@ -68,6 +69,7 @@ def check(shard: Shard, *ids: bytes) -> None:
     for message in messages:
         assert message.envelope == RICH
         assert message.envelope.dsn == DSN
+        assert message.envelope.is_probe
         assert message.envelope.client.tls == CLIENT.tls
         assert message.states == {0: ONE_DONE}
         assert message.pending == 3
@@ -200,7 +202,8 @@ def test_a_record_without_the_fields_is_read() -> None:
 
 
 def test_the_release_before_reads_a_record_with_them_and_sees_none() -> None:
-    """So a downgrade loses the parameters, and says UTF-8 addresses without SMTPUTF8."""
+    """So a downgrade loses the parameters, says UTF-8 addresses without SMTPUTF8, and sends what a
+    probe that waits has as its content: that it is one."""
     seen = msgspec.msgpack.decode(encode(RICH), type=EarlierEnvelope)
     assert seen.forward_paths == RICH.forward_paths
     assert (seen.client.login, seen.is_8bit, seen.tenant) == ("jörg", True, "tenant")
