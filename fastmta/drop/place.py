@@ -11,19 +11,17 @@ _NEW_MODE = 0o3733
 _NEW_MODE_LEAST = 0o1733  # where set-group-id is forbidden
 _FACTS_OCTETS_MAX = 4096
 _MESSAGE_OCTETS = 25 * 1024 * 1024  # the schema's default; used where there are no facts yet
-_RECIPIENTS = 100  # the least that the schema allows
 
 
 class Facts:
     """What `sendmail` must know of the server's configuration, which it may not be able to read."""
 
-    __slots__ = ("free_share", "hostname", "message_octets", "origin", "recipients", "spool")
+    __slots__ = ("free_share", "hostname", "message_octets", "origin", "spool")
 
     def __init__(self) -> None:
         self.hostname = ""
         self.origin = ""
         self.message_octets = _MESSAGE_OCTETS  # the largest content
-        self.recipients = _RECIPIENTS  # of one message
         self.free_share = 0.03  # of the volume: nothing is taken below
         self.spool = ""  # where the control sockets are asked for
 

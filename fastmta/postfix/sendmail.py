@@ -40,8 +40,6 @@ def sendmail(arguments: Sequence[str]) -> int:
         return 0
     if request.is_verifying:
         raise Fatal("-bv: addresses are not verified without sending mail", EX_UNAVAILABLE)
-    if request.has_verp:
-        raise Fatal("-XV: variable envelope return paths are not supported", EX_UNAVAILABLE)
     enqueue(request, lambda octets: os.read(0, octets))
     return 0
 

@@ -1,7 +1,8 @@
 """Kill the server at each system call with which it takes up the drop directory, then start again.
 
 Each message is delivered, and none a second time: not even by the calls of the spool between, but
-for a delivery that was made and not yet recorded, which no receiver can be spared.
+for a delivery that was made and not yet recorded, which no receiver can be spared. One of the files
+makes three messages, in two portions.
 """
 
 from __future__ import annotations
@@ -24,13 +25,22 @@ from tests.support.forking import ForkServer
 from tests.support.pickup_child import BIG_OCTETS, make_config
 
 CALLS = Operation.CREATE | Operation.RENAME | Operation.UNLINK | Operation.WRITE | Operation.FLUSH
-SUBJECTS = ("one", "two", "large")
+SUBJECTS = ("one", "two", "large", "parts")
+RECIPIENTS = [b"a@there.test", b"b@there.test", b"c@there.test"]
+MESSAGES = {
+    *("one", "two", "large"),
+    *(f"parts to me+{name}=there.test@here.test" for name in "abc"),
+}
 
 
 def drop(place: Place, subject: str) -> None:
     """Leave a message as the command does."""
     file = DropFile(place)
-    file.write(Submission(b"me@here.test", [b"you@there.test"]).encode())
+    submission = Submission(b"me@here.test", [b"you@there.test"])
+    if subject == "parts":
+        submission.recipients = RECIPIENTS
+        submission.options[b"verp"] = b"+="
+    file.write(submission.encode())
     filler = b"x" * 100 + b"\n"
     count = BIG_OCTETS // 50 if subject == "large" else 3
     file.write(f"Subject: {subject}\n\n".encode() + filler * count)
@@ -51,7 +61,7 @@ class Bench:
         self._server.close()
 
     def begin(self) -> None:
-        """Nothing but three messages that wait."""
+        """Nothing but four files that wait."""
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir()
         place = open_place(make_config(str(self.root)))
@@ -87,7 +97,9 @@ def check(said: list[list[Any]], again: list[list[Any]], *, may_double: bool) ->
     assert not [line for line in said + again if line[0] in ("crash", "notice")], (said, again)
     delivered = Counter(line[1] for line in said + again if line[0] == "delivered")
     marked = {line[1] for line in said if line[0] == "marked"}
-    assert set(delivered) == set(SUBJECTS), (said, again)
+    assert set(delivered) == MESSAGES, (said, again)
+    parts = [line for line in said + again if line[0] == "delivered" and line[1][:5] == "parts"]
+    assert len({message_id for _, _, message_id in parts}) == 1, "not the same message to all"
     twice = {subject for subject, count in delivered.items() if count > 1}
     assert max(delivered.values()) <= 2
     assert not twice & marked, "a second copy of what was recorded"

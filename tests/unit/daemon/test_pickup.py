@@ -65,7 +65,7 @@ def test_a_defect_about_one_file_does_not_stop_the_others(
     monkeypatch.setattr(preparer, "_message", fail_once)
     ids = [b"ABCDEFGHIJ12345%d" % number for number in range(3)]
     claimed = box.claim(list(zip(box.look(0), ids, strict=True)))
-    made, rest = preparer.prepare(claimed, Times(b"date", 1, 1))
+    made, rest, _ = preparer.prepare(claimed, Times(b"date", 1, 1))
     assert [one.message.id for one in made] == [ids[0], ids[2]]
     assert rest == []
     assert os.listdir(place.quarantine) == [ids[1].decode()]
