@@ -124,6 +124,17 @@ class Place:
             return "there are not enough inodes on the volume"
         return ""
 
+    def is_served(self) -> bool | None:
+        """Whether a server looks after it just now; None: that cannot be seen."""
+        try:
+            fd = os.open(self.wake, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as problem:
+            return False if problem.errno == errno.ENXIO else None
+        try:
+            return stat.S_ISFIFO(os.fstat(fd).st_mode) or None
+        finally:
+            os.close(fd)
+
     def call(self) -> bool:
         """Wake the server up; False: nobody is there."""
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from .option import EX_UNAVAILABLE, Fatal, run, warn
+from .file import config_file
+from .option import EX_TEMPFAIL, EX_UNAVAILABLE, Fatal, run, warn
 from .request import DAEMON, FLUSH, IGNORE, MAILQ, NEWALIASES, STDIO, Request, read_request
 from .submission import enqueue
 
@@ -47,6 +48,7 @@ def sendmail(arguments: Sequence[str]) -> int:
 def _ask_queue(request: Request) -> int:
     from .postqueue import list_queue, postqueue
 
+    config_file(request.config, os.environ, EX_TEMPFAIL)  # ours is the status if it is missing
     where = [] if request.config is None else ["-C", request.config]
     if request.mode == MAILQ:
         return list_queue(where)

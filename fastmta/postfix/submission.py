@@ -11,7 +11,7 @@ from fastmta.drop.address import parse_addresses
 from fastmta.drop.form import HEADER_FIELDS_MAX, HEADER_OCTETS_MAX
 
 from .file import config_file
-from .option import EX_USAGE, Fatal
+from .option import EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE, Fatal
 from .reading import Lines, count_fields, read_header, recipients_of
 from .request import Request
 from .whereabouts import drop_directory
@@ -20,7 +20,7 @@ TYPE_CHECKING = False  # as mypy knows it: importing `typing` takes as long as a
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-EX_DATAERR, EX_UNAVAILABLE, EX_OSERR, EX_TEMPFAIL = 65, 69, 71, 75
+EX_DATAERR, EX_OSERR = 65, 71
 _NOBODY = b"MAILER-DAEMON"  # who the null address is, as a recipient
 
 
@@ -29,7 +29,7 @@ def find_place(chosen: str | None) -> Place:
 
     One that may not be read names none: then it is the usual one.
     """
-    path = config_file(chosen, os.environ)
+    path = config_file(chosen, os.environ, EX_TEMPFAIL)
     if path is not None and not os.access(path, os.R_OK):
         path = None
     directory = drop_directory(path)
@@ -133,6 +133,7 @@ def submission_of(request: Request, sender: bytes) -> Submission:
 
 def enqueue(request: Request, read: Callable[[int], bytes]) -> None:
     """Take one message, durably. Raises Fatal."""
+    place = find_place(request.config)
     sender = sender_of(request.sender)
     if request.verp and not sender:
         text = "-V option requires non-null sender address"
@@ -152,7 +153,7 @@ def enqueue(request: Request, read: Callable[[int], bytes]) -> None:
             raise Fatal(_whose(sender) + text, EX_USAGE)
     submission = submission_of(request, sender)
     submission.recipients = list(dict.fromkeys(recipients))
-    send(find_place(request.config), submission, chain((octets,), blocks))
+    send(place, submission, chain((octets,), blocks))
 
 
 def send(place: Place, submission: Submission, blocks: Iterable[bytes]) -> None:
