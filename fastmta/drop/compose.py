@@ -151,7 +151,7 @@ def _resolve(recipient: bytes, rules: Rules, aliases: Aliases, remarks: list[str
     expanded = aliases.expand(name)
     if expanded is None:
         return [_default(name, rules)]
-    targets, is_lacking = expanded
+    targets, lacks = expanded
     paths = []
     for target in targets:
         found = _path(target)
@@ -160,11 +160,11 @@ def _resolve(recipient: bytes, rules: Rules, aliases: Aliases, remarks: list[str
             continue
         local = _local_name(found, rules)
         paths.append(found if local is None else _default(local, rules))
-    if is_lacking or not paths:
+    if lacks or not paths:
         paths.append(rules.postmaster)
         shown = name.decode("ascii", "replace")
-        why = "a command, file or :include:, which is not supported" if is_lacking else "nobody"
-        remarks.append(f"alias {shown} leads to {why}; the mail goes to the postmaster")
+        for why in lacks or ["nobody"]:
+            remarks.append(f"alias {shown} leads to {why}; the mail goes to the postmaster")
     return paths
 
 
