@@ -30,7 +30,7 @@ class Leftover:
 
     def read(self) -> list[bytes]:
         """The ids of all messages that may exist of them. Raises OSError."""
-        ids = []
+        ids: list[bytes] = []
         for id in self._claims:
             try:
                 plan = self._box.read_plan(id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import signal
 import smtplib
 import subprocess
 import sys
@@ -336,6 +337,12 @@ def test_a_reload_and_a_drain_are_for_local_mail_too(mailbox: Mailbox, tmp_path:
         time.sleep(1.3)  # more than between two looks
         assert not is_empty(server)
         assert "to=<ann@two.test>" not in server.log_text()
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)  # who starts now drains, too, from the first moment
+        wait_until(lambda: server.workers() not in ([], [worker]), 10, "another worker")
+        wait_until(lambda: server.log_text().count("the server drains") == 2, 10, "its word")
+        time.sleep(1.3)
+        assert not is_empty(server)
         operate(server, "drain", "--undo")
         log_of(server, "to=<ann@two.test>")
 

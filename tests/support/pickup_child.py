@@ -5,9 +5,9 @@
     status                                                    on standard output
 
 The spool, and what picks up, are the real ones; a delivery is a line in the file `trace`:
-["delivered", subject, Message-Id], and then, when the spool has recorded it, ["marked", subject].
-Of a file that makes several messages, two are made at a time. It ends when nothing is left:
-["done"].
+["delivered", subject, Message-Id, queue id], and then, when the spool has recorded it, ["marked",
+subject]. Of a file that makes several messages, two are made at a time. It ends when nothing is
+left: ["done"].
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Stub:
             subject += f" to {message.envelope.reverse_path.decode()}"
         self.under_way += 1
         message_id = content.partition(b"Message-Id: ")[2].partition(b"\r\n")[0].decode()
-        self._say("delivered", subject, message_id)
+        self._say("delivered", subject, message_id, message.id.decode())
         done = partial(self._marked, subject)
         self.spool.record(message, [RecipientState(0, RecipientStatus.DELIVERED, 1)], done)
 

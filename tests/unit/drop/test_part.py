@@ -11,7 +11,9 @@ from fastmta.drop.alias import Aliases
 from fastmta.drop.compose import Author, Rules, address
 from fastmta.drop.form import HEAD_OCTETS_MAX, RECIPIENTS_MAX
 from fastmta.drop.part import count_parts, part_of, step_of
-from fastmta.message import Envelope
+from fastmta.message import ClientIdentity, Envelope
+from fastmta.message.envelope import DSNRequest
+from fastmta.postfix.conversation import submission_of
 
 RULES = Rules(b"host.test", b"origin.test", b"postmaster@host.test", frozenset())
 AUTHOR = Author(1000, "joe")
@@ -90,3 +92,16 @@ def test_aliases_of_one_recipient_have_its_return_path() -> None:
     envelope, _ = addressed(submission)
     assert envelope.reverse_path == b"me-list@origin.test"
     assert len(envelope.forward_paths) == 2
+
+
+def test_a_conversation_leaves_one_file_whatever_its_recipients_wish() -> None:
+    dsn = DSNRequest("HDRS", b"id", ("NEVER", "", "SUCCESS"), (b"", b"rfc822;x@y.test"))
+    paths = (b"a@x.test", b"b@x.test", b"c@x.test")
+    said = Envelope(b"me@x.test", paths, ClientIdentity(), is_8bit=True, dsn=dsn)
+    found, _ = Submission.decode(submission_of(said).encode())
+    envelope, _ = addressed(found)
+    assert (envelope.reverse_path, envelope.forward_paths) == (said.reverse_path, paths)
+    assert envelope.is_8bit
+    assert envelope.dsn == DSNRequest(
+        "HDRS", b"id", ("NEVER", "", "SUCCESS"), (b"", b"rfc822;x@y.test", b"")
+    )
