@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import pwd
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fastmta.config import Config
 from fastmta.drop.alias import Aliases, AliasFile
 from fastmta.drop.box import Box, Letter
-from fastmta.drop.compose import Author, Header, Rules, address, complete, received
-from fastmta.drop.form import FormError
+from fastmta.drop.compose import Author, Rules, address, complete, received
+from fastmta.drop.form import FormError, Submission
+from fastmta.drop.part import count_parts, part_of, step_of
+from fastmta.drop.plan import PORTION_MAX, Plan
 from fastmta.message import Envelope, Message
 from fastmta.smtp import Framing, Violation
 from fastmta.smtp.frame import REFUSING
 
 BATCH_OCTETS = 8 * 1024 * 1024  # of small contents in memory at once
+PORTION = PORTION_MAX  # messages of one file that are made at a time
+LARGE_PIECE_OCTETS = 1 << 20  # of a large content in memory
 _NS = 1_000_000_000
+Stamps: TypeAlias = tuple[bytes, int, bytes]  # of what a header section lacks; see `complete`
 _WRONG = {
     Violation.NUL: "its content has a NUL",
     Violation.TOO_BIG: "its content is larger than limits.message_octets",
@@ -39,6 +44,34 @@ class Prepared(NamedTuple):
     message: Message
     remarks: list[str]
     pieces: LargeContent | None
+
+
+class Batch(NamedTuple):
+    """What became of some claims; of those that were refused there is nothing here."""
+
+    made: list[Prepared]
+    rest: list[bytes]  # did not go into memory at once
+    several: list[bytes]  # make several messages each: see `Preparer.part`
+
+
+class Parting:
+    """A claim that makes several messages, and the plan for it, which is on the disk."""
+
+    def __init__(self, letter: Letter, plan: Plan) -> None:
+        self.letter = letter
+        self.plan = plan
+        self.count = count_parts(letter.submission, plan.step)
+        octets = len(letter.content or b"") or LARGE_PIECE_OCTETS
+        self.portion = max(1, min(PORTION, BATCH_OCTETS // octets))
+
+    @property
+    def done(self) -> int:
+        """How many of its messages are on their way."""
+        return self.plan.next - len(self.plan.ids)
+
+    def advance(self, done: set[int], ids: list[bytes]) -> Plan:
+        """What comes next, when these are done; without ids there is nothing left."""
+        return self.plan.advance(done, self.count, self.portion, ids)
 
 
 class LargeContent:
@@ -101,6 +134,7 @@ class Preparer:
         self._box = box
         self._note = note
         self._octets_max = config.limits.message_octets
+        self._recipients_max = config.limits.recipients
         self._aliases = AliasFile(config.aliases.file)
         self._noted: Aliases | str | None = None
         self._rules = Rules(
@@ -110,23 +144,33 @@ class Preparer:
             frozenset(name.lower().encode("ascii") for name in config.headers.drop),
         )
 
-    def prepare(self, ids: list[bytes], times: Times) -> tuple[list[Prepared], list[bytes]]:
-        """As many of these claims as go into memory at once, and the ids of the others.
+    def prepare(self, ids: list[bytes], times: Times) -> Batch:
+        """Messages of as many of these claims as go into memory at once.
 
         What is not sound is refused. Raises OSError: of none of them there is a message.
         """
         aliases = self._read_aliases()
-        made: list[Prepared] = []
+        batch = Batch([], [], [])
+        made = batch.made
         octets = 0
         try:
             for index, id in enumerate(ids):
                 if octets >= BATCH_OCTETS:
-                    return made, ids[index:]
+                    batch.rest[:] = ids[index:]
+                    break
                 letter = self._box.read(id)
                 if letter is None:
                     continue
+                step = step_of(letter.submission, self._recipients_max)
+                if count_parts(letter.submission, step) > 1:
+                    letter.close()
+                    batch.several.append(id)
+                    continue
+                stamps = (times.date, times.wall_ns // _NS, id)
                 try:
-                    made.append(self._message(letter, times, aliases))
+                    made.append(
+                        self._message(letter, id, letter.submission, stamps, times, aliases)
+                    )
                 except FormError as problem:
                     letter.close()
                     self._box.refuse(id, letter.user_id, str(problem))
@@ -141,7 +185,54 @@ class Preparer:
             for prepared in made:
                 prepared.letter.close()
             raise
-        return made, []
+        return batch
+
+    def part(self, id: bytes, times: Times, ids: list[bytes]) -> Parting | None:
+        """Begin with a claim that makes several messages, or go on where an earlier run ended.
+
+        None: it was refused. Under the ids of a plan that is there nothing was accepted: they are
+        replaced. Raises OSError: nothing has begun.
+        """
+        letter = self._box.read(id)
+        if letter is None:
+            return None
+        try:
+            plan = self._box.read_plan(id)
+            if plan is None:
+                step = step_of(letter.submission, self._recipients_max)
+                plan = Plan(step, times.date, times.wall_ns // _NS)
+            parting = Parting(letter, plan)
+            parting.plan = parting.advance(set(), ids)
+            self._box.write_plan(id, parting.plan)
+        except FormError as problem:
+            letter.close()
+            self._box.refuse(id, letter.user_id, str(problem))
+            return None
+        except BaseException:
+            letter.close()
+            raise
+        return parting
+
+    def make_parts(self, parting: Parting, times: Times) -> list[Prepared]:
+        """The messages that its plan names; none if it is refused. Raises OSError."""
+        letter, plan = parting.letter, parting.plan
+        aliases = self._read_aliases()
+        stamps = (plan.date, plan.seconds, letter.id)
+        made = []
+        try:
+            for number, id in plan.ids.items():
+                submission = part_of(letter.submission, plan.step, number)
+                made.append(self._message(letter, id, submission, stamps, times, aliases))
+        except OSError:
+            raise
+        except Exception as problem:
+            is_ours = not isinstance(problem, FormError)
+            why = f"internal error: {problem!r:.100}" if is_ours else str(problem)
+            if parting.done:
+                why += f", behind {parting.done} of its {parting.count} messages"
+            self._box.refuse(letter.id, letter.user_id, why)
+            return []
+        return made
 
     def _read_aliases(self) -> Aliases:
         aliases = self._aliases.read()
@@ -152,28 +243,26 @@ class Preparer:
                 self._note(f"{self._aliases.path}: {text}")
         return aliases
 
-    def _message(self, letter: Letter, times: Times, aliases: Aliases) -> Prepared:
+    def _message(
+        self, letter: Letter, id: bytes, submission: Submission, stamps: Stamps,
+        times: Times, aliases: Aliases,
+    ) -> Prepared:  # fmt: skip
+        """The message `id`: all of a letter, or a part of it."""
         author = Author(letter.user_id, login_of(letter.user_id))
-        envelope, remarks = address(letter.submission, author, self._rules, aliases)
-        trace = received(author, letter.id, self._rules, times.date)
+        envelope, sender, remarks = address(submission, author, self._rules, aliases)
+        trace = received(author, id, self._rules, times.date)
         pieces = None
         if letter.content is None:
             pieces = LargeContent(letter, trace, self._octets_max)
             first = pieces.next()
         else:
             first = canonical(letter.content, trace, self._octets_max)
-        header = self._complete(first, len(trace), letter, envelope, times)
+        header = complete(first, len(trace), submission, sender, self._rules, stamps)
         if not envelope.is_8bit and not header.octets.isascii():
             envelope = _with_8bit(envelope)
-        message = Message(letter.id, envelope, header.octets, times.queue_ns)
+        message = Message(id, envelope, header.octets, times.queue_ns)
         message.message_id_field = header.message_id
         return Prepared(letter, message, remarks, pieces)
-
-    def _complete(
-        self, first: bytes, trace: int, letter: Letter, envelope: Envelope, times: Times
-    ) -> Header:
-        stamps = (times.date, times.wall_ns // _NS, letter.id)
-        return complete(first, trace, letter.submission, envelope, self._rules, stamps)
 
 
 def login_of(user_id: int) -> str:

@@ -1,15 +1,14 @@
 """Worker 0 takes up what local programs left in the drop directory; see `fastmta.drop`.
 
 Files are claimed in batches: two syncs of directories before, one after, and the flush of the log
-between them serve all of a batch. Whatever blocks is done on a thread; the loop only hands over.
+between them serve all of a batch. Whatever blocks is done on a thread; the loop only hands over. A
+file that makes several messages waits for its turn, and comes in portions between the batches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
-import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +18,16 @@ from fastmta.config import Config
 from fastmta.config.glimpse import glimpse_of
 from fastmta.drop import Facts, Place
 from fastmta.drop.box import Box
-from fastmta.drop.form import FormError
+from fastmta.drop.plan import PORTION_MAX
 from fastmta.event import Event, MessageReceived, Notice, Severity
 from fastmta.event.pickup import MessagePickedUp
-from fastmta.message import ContentFile, Envelope, Message
+from fastmta.message import Envelope
 from fastmta.smtp import Reply
-from fastmta.spool import SpoolFull
 
+from .acceptor import Acceptor, Fate
 from .clock import QueueClock
-from .localmail import Prepared, Preparer, Times
+from .leftover import Leftover
+from .localmail import Parting, Prepared, Preparer, Times
 from .operating import control_directory
 from .shard import Shard
 
@@ -39,15 +39,13 @@ AGAIN_S_MAX = 300.0
 BATCH = 100  # files
 STOP_S = 5.0
 LISTENER = "sendmail"  # where the mail came in, for counters
+_WAITS = "mail waits in the drop directory"
+_NONE = "no mail of the sendmail command is taken up"
+_HELD = (
+    "nothing of this queue is delivered: some of it may be in the drop directory a second time, "
+    "which cannot be settled"
+)
 _T = TypeVar("_T")
-
-
-class Fate(enum.Enum):
-    """What became of a claimed letter."""
-
-    OURS = "the spool has it"
-    AGAIN = "the spool has it not: it is claimed anew"
-    LEFT = "the spool may have it: the next start finds out; or it is gone"
 
 
 class Gate(Protocol):
@@ -77,7 +75,6 @@ def facts_of(config: Config) -> Facts:
     facts = Facts()
     facts.hostname, facts.origin = config.hostname, config.rewrite.origin
     facts.message_octets = config.limits.message_octets
-    facts.recipients = config.limits.recipients
     facts.free_share = config.pressure.volume_free[-1]
     facts.spool = control_directory(config)
     return facts
@@ -96,7 +93,7 @@ class Pickup:
         emit: Callable[[Event], None],
         tenant_of: Callable[[Envelope], str] | None = None,
     ) -> None:
-        """Before anything of `shard` is delivered. Raises OSError: there is no drop directory."""
+        """Before anything of `shard` is delivered."""
         self._shard = shard
         self._spool = shard.spool
         self._scheduler = shard.scheduler
@@ -107,13 +104,12 @@ class Pickup:
         self._tenant_of = tenant_of
         self._is_shut = False
         self._messages_max = config.drop.messages
-        self._inline_octets = config.spool.big_octets
-        self._place = open_place(config)
+        self._config = config
+        self._place = Place(glimpse_of(config).drop_directory)
         self._use(config)
-        self._leftover = self._box.claims()
-        if self._leftover:
-            shard.hold_back("what was left in the drop directory by a crash is compared first")
         self._again: list[bytes] = []  # claims of which nothing was accepted
+        self._several: list[bytes] = []  # claims that make several messages
+        self._parting: Parting | None = None  # the first of these
         self._again_at_s = 0.0
         self._again_s = AGAIN_S
         self._troubles: set[str] = set()
@@ -124,9 +120,36 @@ class Pickup:
         self._wake_fd = -1
         self._thread = ThreadPoolExecutor(1, "pickup")
         self._task: asyncio.Task[None] | None = None
+        self._leftover = Leftover(self._box)
+        self._is_prepared = self._is_compared = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make the directory; find the claims that a crash left, also where nothing can be made."""
+        trouble = None
+        try:
+            open_place(self._config)
+            self._is_prepared = True
+        except OSError as problem:
+            trouble = problem
+        try:
+            self._is_compared = not self._leftover.find()
+        except OSError as problem:
+            self._trouble(problem, _HELD)
+        if trouble is not None:
+            self._trouble(trouble, _NONE)
+        if not self._is_compared:
+            self._shard.hold_back(
+                "what was left in the drop directory by a crash is compared first"
+            )
 
     def start(self) -> None:
         """From now on."""
+        if self._is_prepared:
+            self._listen()
+        self._task = self._loop.create_task(self._run())
+
+    def _listen(self) -> None:
         flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
         try:  # for writing as well: else it would be at its end whenever nobody has it open
             self._wake_fd = os.open(self._place.wake, flags)
@@ -134,7 +157,6 @@ class Pickup:
             self._warn(f"{self._place.wake}: {problem.strerror}; mail is looked for every second")
         else:
             self._loop.add_reader(self._wake_fd, self._on_call)
-        self._task = self._loop.create_task(self._run())
 
     def shut(self, is_shut: bool) -> None:
         """Whether nothing is taken up: what is in the directory waits there."""
@@ -144,6 +166,7 @@ class Pickup:
     def renew(self, config: Config) -> None:
         """Do as this says with what is taken up from now on, and tell `sendmail`, soon: a reload
         does not wait for the disk."""
+        self._config = config
         self._use(config)
         self._loop.run_in_executor(self._thread, self._write_facts, facts_of(config))
 
@@ -159,6 +182,13 @@ class Pickup:
         octets_max, inline_octets = config.limits.message_octets, config.spool.big_octets
         self._box = Box(self._place, octets_max, inline_octets, self._on_refused)
         self._preparer = Preparer(config, self._box, self._warn_soon)
+        self._acceptor = Acceptor(
+            (self._spool, self._scheduler),
+            inline_octets,
+            self._on_thread,
+            self._box.refuse,
+            self._trouble,
+        )
 
     async def close(self) -> None:
         """End with the batch under way; what is not done in time is the next start's."""
@@ -192,8 +222,9 @@ class Pickup:
             self._emit(Notice("pickup", text, Severity.ERROR))
 
     async def _work(self) -> None:
-        if self._leftover:
-            await self._compare()
+        while not self._is_over and not await self._is_ready():
+            self._called.clear()
+            await self._wait(max(LOOK_S, self._again_at_s - self._loop.time()))
         while not self._is_over:
             try:
                 is_more = await self._turn()
@@ -201,33 +232,65 @@ class Pickup:
                 self._trouble(problem)
                 is_more = False
             await asyncio.sleep(GAP_S)
-            if is_more or self._is_over:
-                continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._called.wait(), LOOK_S)
+            if not is_more and not self._is_over:
+                await self._wait(LOOK_S)
 
-    async def _compare(self) -> None:
-        """Claims that a crash left: what the spool has is only to be removed, the rest is mail."""
+    async def _wait(self, seconds: float) -> None:
+        """Or until somebody calls."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._called.wait(), seconds)
+
+    async def _is_ready(self) -> bool:
+        """Whether nothing is left of a crash, and the directory is there; if not, it tries."""
+        try:
+            if not self._is_compared:
+                await self._on_thread(self._leftover.find)
+                self._is_compared = await self._compare()
+                if not self._is_compared:  # the spool has failed, and we end
+                    return False
+                self._shard.hold_back("")
+            if not self._is_prepared:
+                await self._on_thread(open_place, self._config)
+                self._is_prepared = True
+                self._listen()
+        except OSError as problem:
+            self._trouble(problem, _HELD if not self._is_compared else _NONE)
+            return False
+        if self._troubles:
+            self._troubles.clear()
+            self._emit(Notice("pickup", f"{self._place.root} is in use again"))
+        return True
+
+    async def _compare(self) -> bool:
+        """Claims that a crash left: what the spool has is only to be removed, the rest is mail.
+
+        False: the spool cannot tell. Raises OSError: all of it is to be done again.
+        """
         found: asyncio.Future[set[bytes] | None] = self._loop.create_future()
 
         def told(live: set[bytes] | None) -> None:
             if not found.done():
                 found.set_result(live)
 
-        self._spool.which_live(self._leftover, told)
+        ids = await self._on_thread(self._leftover.read)
+        self._spool.which_live(ids, told)
         live = await found
-        if live is None:  # the spool has failed, and we end
-            return
-        await self._remove(sorted(live))
-        self._again = [id for id in self._leftover if id not in live]
-        self._leftover = []
-        self._shard.hold_back("")
+        if live is None:
+            return False
+        fresh = [self._spool.new_id() for _ in ids]
+        self._again, self._several = await self._on_thread(self._leftover.settle, live, fresh)
+        return True
 
     async def _turn(self) -> bool:
-        """One batch; whether there may be more."""
+        """One batch, and one portion; whether there may be more."""
         self._called.clear()
         if self._is_shut or self._gate.refusal(0) is not None:
             return False
+        await self._take_portion()
+        is_more = await self._take_batch()
+        return is_more or (bool(self._several) and self._loop.time() >= self._again_at_s)
+
+    async def _take_batch(self) -> bool:
         if self._again and self._loop.time() >= self._again_at_s:
             ids, self._again = self._again[:BATCH], self._again[BATCH:]
             renamed = [(id, self._spool.new_id()) for id in ids]
@@ -269,91 +332,84 @@ class Pickup:
     async def _take(self, ids: list[bytes]) -> None:
         """Make messages of these claims; all of them are in `_again` until they are dealt with."""
         while ids:
-            now = Times(self._clock.date(), self._clock.true_wall_ns(), self._clock.wall_ns())
-            made, rest = await self._on_thread(self._preparer.prepare, ids, now)
+            made, rest, several = await self._on_thread(self._preparer.prepare, ids, self._now())
             handled = set(ids).difference(rest)
             try:
-                fates = await asyncio.gather(*map(self._accept, made))
+                fates = await asyncio.gather(*map(self._acceptor.accept, made))
             finally:
                 for prepared in made:
                     prepared.letter.close()
             put_off = {one.message.id for one, fate in zip(made, fates, strict=True)
                        if fate is Fate.AGAIN}  # fmt: skip
             self._again = [id for id in self._again if id not in handled or id in put_off]
+            self._several += several
             done = [one for one, fate in zip(made, fates, strict=True) if fate is Fate.OURS]
-            await self._remove([one.message.id for one in done])
-            for one in done:
-                self._tell(one)
-                self._scheduler.begin(one.message)
+            await self._persist(self._box.remove, [one.message.id for one in done])
+            self._let_go(done)
             ids = rest
 
-    async def _accept(self, prepared: Prepared) -> Fate:
-        message = prepared.message
-        result: asyncio.Future[Exception | None] = self._loop.create_future()
+    async def _take_portion(self) -> None:
+        """Some messages of the first claim that makes several."""
+        if not self._several or self._loop.time() < self._again_at_s:
+            return
+        id = self._several[0]
+        if self._parting is None:
+            self._parting = await self._on_thread(self._preparer.part, id, self._now(), self._ids())
+        parting, done = self._parting, list[Prepared]()
+        is_over = is_put_off = False
+        is_refused = parting is None
+        if parting is not None:
+            made = await self._on_thread(self._preparer.make_parts, parting, self._now())
+            fates = await asyncio.gather(*map(self._acceptor.accept, made))
+            if Fate.LEFT in fates:
+                self._end_parting()
+                return
+            done = [one for one, fate in zip(made, fates, strict=True) if fate is Fate.OURS]
+            is_put_off = Fate.AGAIN in fates
+            ids = {one.message.id for one in done}
+            numbers = {number for number, id in parting.plan.ids.items() if id in ids}
+            plan = parting.advance(numbers, self._ids())
+            is_over = not plan.ids
+            is_refused = Fate.REFUSED in fates or len(made) < len(parting.plan.ids)
+        if is_refused:
+            self._end_parting()
+            await self._persist(self._box.forget_plan, id)
+        elif is_over:
+            self._end_parting()
+            await self._persist(self._box.remove_planned, id)
+        elif parting is not None:
+            await self._persist(self._box.write_plan, id, plan)
+            parting.plan = plan
+        self._let_go(done)
+        if done and not is_put_off:
+            self._troubles.clear()
 
-        def done(_: Message, error: Exception | None) -> None:
-            if not result.done():
-                result.set_result(error)
+    def _end_parting(self) -> None:
+        """On to the next one."""
+        if self._parting is not None:
+            self._parting.letter.close()
+        self._parting = None
+        self._several.pop(0)
 
-        if prepared.pieces is not None or message.size_octets > self._inline_octets:
-            problem = await self._spill(prepared)
-            if problem is not None:
-                return await self._fate(prepared, problem)
-        self._scheduler.reserve(message)
-        try:
-            self._spool.accept(message, done)
-            problem = await result
-        except MemoryError as error:
-            problem = error
-        if problem is None:
-            return Fate.OURS
-        self._scheduler.forget(message)
-        return await self._fate(prepared, problem)
+    def _let_go(self, done: list[Prepared]) -> None:
+        """These are the spool's, and of their files nothing tells otherwise."""
+        for one in done:
+            self._tell(one)
+            self._scheduler.begin(one.message)
 
-    async def _fate(self, prepared: Prepared, problem: Exception) -> Fate:
-        """What becomes of a letter that the spool does not have."""
-        if isinstance(problem, FormError):
-            letter = prepared.letter
-            await self._on_thread(self._box.refuse, letter.id, letter.user_id, str(problem))
-            return Fate.LEFT
-        self._trouble(problem)
-        is_certain = isinstance(problem, SpoolFull | OSError | MemoryError)
-        return Fate.AGAIN if is_certain else Fate.LEFT
+    def _now(self) -> Times:
+        return Times(self._clock.date(), self._clock.true_wall_ns(), self._clock.wall_ns())
 
-    async def _spill(self, prepared: Prepared) -> Exception | None:
-        """Move a large content to a file of the spool; what went wrong."""
-        message, pieces = prepared.message, prepared.pieces
-        caught_up = asyncio.Event()
-        spill = self._spool.begin_big(message.id, caught_up.set)
-        octets, message.content = message.content or b"", None
-        finished: asyncio.Future[tuple[ContentFile | None, Exception | None]]
-        finished = self._loop.create_future()
-        try:
-            while octets:
-                spill.write(octets)
-                while spill.is_behind:
-                    caught_up.clear()
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(caught_up.wait(), LOOK_S)
-                octets = b"" if pieces is None else await self._on_thread(pieces.next)
-        except BaseException as problem:
-            spill.abandon()
-            if isinstance(problem, FormError | OSError):
-                return problem
-            raise
-        spill.finish(lambda file, error: finished.set_result((file, error)))
-        file, error = await finished
-        if file is None:
-            return error or OSError(errno.EIO, "its content could not be stored")
-        message.file, message.size_octets = file, file.size_octets
-        return None
+    def _ids(self) -> list[bytes]:
+        """Enough for one plan."""
+        return [self._spool.new_id() for _ in range(PORTION_MAX)]
 
-    async def _remove(self, ids: list[bytes]) -> None:
-        """These claims are the spool's now; returns when their files are gone for good."""
+    async def _persist(self, work: Callable[..., None], *arguments: object) -> None:
+        """Returns when it is done for good: nothing may be attempted before."""
         pause_s = AGAIN_S
-        while ids:
+        while True:
             try:
-                await self._on_thread(self._box.remove, ids)
+                await self._on_thread(work, *arguments)
                 return
             except OSError as problem:
                 self._trouble(problem)
@@ -383,16 +439,16 @@ class Pickup:
         )
         self._emit(received)
 
-    def _trouble(self, problem: Exception) -> None:
+    def _trouble(self, problem: Exception, so: str = _WAITS) -> None:
         """Say it once, and try again later."""
         self._again_s = min(self._again_s * 2, AGAIN_S_MAX) if self._troubles else AGAIN_S
         self._again_at_s = self._loop.time() + self._again_s
         text = str(problem)
         if isinstance(problem, OSError):
             text = f"{problem.filename or self._place.root}: {problem.strerror}"
-        if text not in self._troubles and len(self._troubles) < BATCH:
-            self._troubles.add(text)
-            self._warn(f"mail waits in the drop directory: {text}")
+        if so + text not in self._troubles and len(self._troubles) < BATCH:
+            self._troubles.add(so + text)
+            self._warn(f"{so}: {text}")
 
     def _warn(self, text: str) -> None:
         self._emit(Notice("pickup", text, Severity.WARNING))

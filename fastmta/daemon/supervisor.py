@@ -126,6 +126,8 @@ class Supervisor:
     def _spawn(self, worker: _Worker) -> None:
         worker.started_at_s = time.monotonic()
         control_read_fd, worker.control_fd = os.pipe2(os.O_CLOEXEC)
+        if self._is_draining:  # before it lives, so it knows before it takes anything
+            os.write(worker.control_fd, SHUT + b"\0")
         channel, life, orders = None, 0, None
         if self._office is not None:
             worker.orders, orders = order.channel()
@@ -139,8 +141,6 @@ class Supervisor:
             if orders is not None and self._office is not None:
                 orders.close()
                 self._office.hear(worker)
-            if self._is_draining:
-                os.write(worker.control_fd, SHUT + b"\0")
             if self.counting is not None:
                 self.counting.started(worker.index, pid)
             return

@@ -7,6 +7,7 @@ import gc
 import os
 import random
 import resource
+import select
 import signal
 import sys
 import time
@@ -131,8 +132,6 @@ class Worker:
         self._pickup = self._open_pickup(loop)
         for shard in self._shards:
             shard.start()
-        if self._pickup is not None:
-            self._pickup.start()
         self._notices = Notices(self._digest, self._shards[0], loop)
         self._reception = self._make_reception(loop, cache)
         if self._authenticator is not None:
@@ -159,6 +158,10 @@ class Worker:
         self._gauges.start(self._reception.listeners)
         self._renewal = self._make_renewal()
         loop.add_reader(self._leash.control_fd, self._on_control)
+        if select.select((self._leash.control_fd,), (), (), 0)[0]:
+            self._on_control()  # if the server drains, that was said before we were there
+        if self._pickup is not None:
+            self._pickup.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -278,24 +281,18 @@ class Worker:
         )
 
     def _open_pickup(self, loop: asyncio.AbstractEventLoop) -> Pickup | None:
-        """One worker serves the drop directory; without one only `sendmail` does not work."""
+        """One worker serves the drop directory."""
         if self._index:
             return None
-        emit = self._journal.emit
-        try:
-            return Pickup(
-                self._config,
-                self._shards[0],
-                self._intake,
-                self._clock,
-                loop,
-                emit,
-                self._tenant_of,
-            )
-        except OSError as error:
-            text = f"no mail of the sendmail command: {error.filename}: {error.strerror}"
-            emit(Notice("pickup", text, Severity.WARNING))
-            return None
+        return Pickup(
+            self._config,
+            self._shards[0],
+            self._intake,
+            self._clock,
+            loop,
+            self._journal.emit,
+            self._tenant_of,
+        )
 
     def _lease(self, loop: asyncio.AbstractEventLoop) -> Leases | None:
         """None: there are no other workers to share limits with."""

@@ -3,32 +3,37 @@
     name: address, address          a line that begins with a blank goes on
     # a comment
 
-Addresses are names of the file, or whole ones. `|command`, `/file` and `:include:/file` are not
-supported: mail to a name that has one goes to the postmaster too, so that none is lost.
+Addresses are names of the file, or whole ones, or `:include:/path`: see `include`. `|command` and
+`/file` are not supported: mail to a name that has one goes to the postmaster too, so that none is
+lost; so does mail for a list that cannot be read.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections import deque
 
 from .address import parse_addresses
+from .include import Lists, included
 
 FILE_OCTETS_MAX = 1024 * 1024
-EXPANSION_MAX = 1_000  # addresses that one name becomes
+EXPANSION_MAX = 10_000  # addresses that one name becomes
 _ENTRY = re.compile(rb'[ \t]*("(?:[^"\\]|\\.)*"|[^:\s"#]+)[ \t]*:(.*)', re.DOTALL)
-_SPECIAL = re.compile(rb'[ \t]*(?:"?[|/]|:include:)')
+_SPECIAL = re.compile(rb'[ \t]*"?[|/]')
+_UNSUPPORTED = "a command or file, which is not supported"
 _TARGET = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|[^,"])+')
 
 
 class Aliases:
     """What stands in one file: targets by name in lower case, and lines that make no sense."""
 
-    __slots__ = ("problems", "targets", "unsupported")
+    __slots__ = ("lists", "problems", "targets", "unsupported")
 
     def __init__(self) -> None:
         self.targets: dict[bytes, list[bytes]] = {}
-        self.unsupported: set[bytes] = set()  # names that lead to a command, file or list
+        self.lists: dict[bytes, list[bytes]] = {}  # paths of lists, by the same
+        self.unsupported: set[bytes] = set()  # names that lead to a command or file
         self.problems: list[str] = []
 
     @classmethod
@@ -61,32 +66,39 @@ class Aliases:
             return
         targets: list[bytes] = []
         for part in _TARGET.findall(entry[2]):
-            if _SPECIAL.match(part):
+            path = included(part)
+            if path is not None:
+                self.lists.setdefault(name, []).append(path)
+            elif _SPECIAL.match(part):
                 self.unsupported.add(name)
                 self.problems.append(
-                    f"line {number}: commands, files and :include: are not supported; mail to"
+                    f"line {number}: commands and files are not supported; mail to"
                     f" {name.decode('latin-1')} goes to the postmaster"
                 )
             else:
                 targets += [mailbox.octets for mailbox in parse_addresses(part)]
-        if not targets and name not in self.unsupported:
+        if not targets and name not in self.unsupported and name not in self.lists:
             self.problems.append(f"line {number}: {name.decode('latin-1')} has no address")
             return
         self.targets[name] = targets
 
-    def expand(self, name: bytes) -> tuple[list[bytes], bool] | None:
+    def expand(self, name: bytes) -> tuple[list[bytes], list[str]] | None:
         """The addresses that `name` stands for, names without an alias as they are.
 
-        And whether some of it leads where we cannot deliver. None: it has no alias.
+        And what else it leads to, where we cannot deliver. None: it has no alias.
         """
         if name.lower() not in self.targets:
             return None
         found: dict[bytes, None] = {}
         seen: set[bytes] = set()
-        waiting = [name]
-        is_lacking = False
-        while waiting and len(found) < EXPANSION_MAX:
-            one = waiting.pop(0)
+        waiting = deque([name])
+        lists = Lists()
+        lacks: list[str] = []
+        while waiting:
+            if len(found) >= EXPANSION_MAX:
+                lacks.append(f"more than {EXPANSION_MAX} addresses, not all of which get it")
+                break
+            one = waiting.popleft()
             # A leading backslash, or an alias to itself, ends the look-up.
             bare = one.removeprefix(b"\\").lower()
             targets = None if one.startswith(b"\\") or b"@" in one else self.targets.get(bare)
@@ -96,13 +108,16 @@ class Aliases:
             if bare in seen:
                 continue
             seen.add(bare)
-            is_lacking = is_lacking or bare in self.unsupported
+            if bare in self.unsupported and _UNSUPPORTED not in lacks:
+                lacks.append(_UNSUPPORTED)
+            for path in self.lists.get(bare, ()):
+                targets = targets + lists.read(path)
             for target in targets:
                 if target.lower() == bare:
                     found[target] = None
                 else:
                     waiting.append(target)
-        return list(found), is_lacking
+        return list(found), lacks + lists.problems
 
 
 class AliasFile:

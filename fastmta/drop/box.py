@@ -15,15 +15,19 @@ from collections.abc import Callable, Sequence
 
 from .form import HEAD_OCTETS_MAX, TRAILER_OCTETS, FormError, Submission, checksum, encode_trailer
 from .place import UNFINISHED, Place, sync_directory
+from .plan import PLAN_OCTETS_MAX, Plan
 
 SCAN_MAX = 1_000  # files that one look brings
 UNFINISHED_S = 36 * 3600  # after which nobody will finish a file
+UNFINISHED_MAX = 1_000  # files of one owner that are being written; of those beyond that ...
+UNFINISHED_MANY_S = 3600  # ... nobody will finish one after this
 QUARANTINE_MAX = 1_000  # files in quarantine; beyond that what is refused is removed
 _IGNORED_MAX = 1_000
 _PIECE_OCTETS = 1 << 20
 _HEAD_PIECE_OCTETS = 64 * 1024
 _TRAILER = re.compile(rb"\nend ([0-9a-f]{8}) ([0-9a-f]{16})\n")
 _ID = re.compile(r"[0-9A-Za-z]{12,20}")
+_PLAN, _PARTIAL = ".plan", ".new"  # behind the name of a claim
 _NS = 1_000_000_000
 
 Refused = Callable[[str, int, str], None]  # name, user id (-1: unknown), why
@@ -76,26 +80,39 @@ class Box:
         self._inline_octets = inline_octets
         self._refused = refused
         self._ignored: set[str] = set()  # what is not a file, and cannot be removed
+        self._unfinished: dict[int, int] = {}  # files that are being written, by their owners
 
     def claims(self) -> list[bytes]:
         """The ids under which files are claimed. Raises OSError."""
         names = os.listdir(self.place.claimed)
         return [name.encode() for name in names if _ID.fullmatch(name)]
 
+    def planned(self) -> list[bytes]:
+        """The ids of plans, those too whose claims are gone. Raises OSError."""
+        names = os.listdir(self.place.claimed)
+        for name in names:
+            if name.endswith(_PLAN + _PARTIAL):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self.place.claimed, name))
+        return [name.removesuffix(_PLAN).encode() for name in names if name.endswith(_PLAN)]
+
     def look(self, now_ns: int) -> list[str]:
         """Names of files that wait, those first that were written first. Raises OSError."""
         found: list[tuple[int, str]] = []
         self.waiting = 0
+        self._unfinished.clear()
         with os.scandir(self.place.new) as entries:
             for entry in entries:
-                self.waiting += 1
                 if entry.name.startswith(UNFINISHED):
                     self._sweep(entry, now_ns)
                 elif not entry.is_file(follow_symlinks=False):
                     self._remove_odd(entry)
-                elif len(found) < SCAN_MAX:
-                    with contextlib.suppress(OSError):
-                        found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
+                else:
+                    self.waiting += 1
+                    if len(found) < SCAN_MAX:
+                        with contextlib.suppress(OSError):
+                            mtime_ns = entry.stat(follow_symlinks=False).st_mtime_ns
+                            found.append((mtime_ns, entry.name))
         found.sort()
         return [name for _, name in found]
 
@@ -157,9 +174,45 @@ class Box:
         if ids:
             sync_directory(self.place.claimed)
 
+    def read_plan(self, id: bytes) -> Plan | None:
+        """The plan of a claim, None if it has none. Raises OSError, FormError."""
+        try:
+            with open(self._claimed(id) + _PLAN, "rb") as file:
+                return Plan.decode(file.read(PLAN_OCTETS_MAX))
+        except FileNotFoundError:
+            return None
+
+    def write_plan(self, id: bytes, plan: Plan) -> None:
+        """From now on this is the plan of a claim, durably. Raises OSError."""
+        path = self._claimed(id) + _PLAN
+        with open(path + _PARTIAL, "wb") as file:
+            file.write(plan.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(path + _PARTIAL, path)
+        sync_directory(self.place.claimed)
+
+    def remove_planned(self, id: bytes) -> None:
+        """The claim is dealt with, then its plan: else it would be taken for one without any.
+
+        Idempotent. Raises OSError.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._claimed(id))
+        self.forget_plan(id)
+
+    def forget_plan(self, id: bytes) -> None:
+        """Of a claim that is gone for good, so is its plan. Idempotent. Raises OSError."""
+        sync_directory(self.place.claimed)
+        if not os.path.lexists(self._claimed(id)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._claimed(id) + _PLAN)
+
     def refuse(self, id: bytes, user_id: int, why: str) -> None:
         """Put a claimed file where a person may look at it."""
         path, name = self._claimed(id), id.decode()
+        if not os.path.lexists(path):  # it was refused before: several messages are made of it
+            return
         is_kept = self._quarantined() < QUARANTINE_MAX
         with contextlib.suppress(OSError):
             if is_kept:
@@ -178,10 +231,12 @@ class Box:
         return os.path.join(self.place.claimed, id.decode())
 
     def _sweep(self, entry: os.DirEntry[str], now_ns: int) -> None:
-        """Remove what was begun long ago."""
+        """Remove what was begun long ago; of an owner who has very many, what is not so old."""
         with contextlib.suppress(OSError):
             found = entry.stat(follow_symlinks=False)
-            if now_ns - found.st_mtime_ns > UNFINISHED_S * _NS and not stat.S_ISDIR(found.st_mode):
+            count = self._unfinished[found.st_uid] = self._unfinished.get(found.st_uid, 0) + 1
+            age_s = UNFINISHED_S if count <= UNFINISHED_MAX else UNFINISHED_MANY_S
+            if now_ns - found.st_mtime_ns > age_s * _NS and not stat.S_ISDIR(found.st_mode):
                 os.unlink(entry.path)
 
     def _remove_odd(self, entry: os.DirEntry[str]) -> None:

@@ -13,12 +13,14 @@ from typing import NamedTuple
 from fastmta.message import ClientIdentity, Envelope
 from fastmta.message.envelope import DSNRequest
 from fastmta.smtp import limit, parse_mail, parse_rcpt, scan_header_section
-from fastmta.smtp.parameter import parse_envid, parse_notify, parse_ret
+from fastmta.smtp.parameter import parse_envid, parse_notify, parse_orcpt, parse_ret
 from fastmta.smtp.problem import Problem
 
 from .address import parse_addresses
 from .alias import Aliases
 from .form import HEADER_FIELDS_MAX, HEADER_OCTETS_MAX, FormError, Submission
+from .mailbox import Mailbox
+from .verp import return_path
 
 REMARKS_MAX = 20  # of one message: each is a line of the log
 # RFC 2606 2: mail to what is no address goes where it is refused, and its sender hears of it.
@@ -55,6 +57,7 @@ class Addressed(NamedTuple):
     """An envelope, and what a person should know of how it came about."""
 
     envelope: Envelope
+    sender: bytes  # for From: the reverse-path, but for what VERP adds to it
     remarks: list[str]
 
 
@@ -62,26 +65,28 @@ def address(submission: Submission, author: Author, rules: Rules, aliases: Alias
     """The envelope of a submission: each recipient is in it, in some form."""
     remarks: list[str] = []
     is_utf8 = b"smtputf8" in submission.options or not _is_ascii(submission)
-    paths: dict[bytes, None] = {}
-    for recipient in submission.recipients:
+    paths: dict[bytes, int] = {}  # and which recipient each is of
+    for index, recipient in enumerate(submission.recipients):
         for path in _resolve(recipient, rules, aliases, remarks):
-            paths[path] = None
-    sender = _sender(submission.sender, author, rules, remarks)
+            paths.setdefault(path, index)
+    sender = reverse_path = _sender(submission.sender, author, rules, remarks)
+    if sender and b"verp" in submission.options:
+        reverse_path = _return_path(sender, submission, remarks)
     if len(remarks) > REMARKS_MAX:
         remarks[REMARKS_MAX:] = [f"and {len(remarks) - REMARKS_MAX} more of the like"]
     login = f"local:{author.login or author.user_id}"
     client = ClientIdentity("127.0.0.1", "localhost", rules.hostname, "local", login)
     envelope = Envelope(
-        sender,
+        reverse_path,
         tuple(paths),
         client,
         submission.options.get(b"body", b"").upper() == b"8BITMIME",
         login,
         is_utf8,
-        _dsn(submission, len(paths)),
+        _dsn(submission, list(paths.values())),
         is_probe=b"probe" in submission.options,
     )
-    return Addressed(envelope, remarks)
+    return Addressed(envelope, sender, remarks)
 
 
 def received(author: Author, id: bytes, rules: Rules, date: bytes) -> bytes:
@@ -102,7 +107,7 @@ class Header(NamedTuple):
 
 
 def complete(
-    first: bytes, trace_octets: int, submission: Submission, envelope: Envelope,
+    first: bytes, trace_octets: int, submission: Submission, sender: bytes,
     rules: Rules, times: tuple[bytes, int, bytes],
 ) -> Header:  # fmt: skip
     """`first` is canonical, begins with our Received field and has the whole header section.
@@ -126,7 +131,7 @@ def complete(
         header += b"\r\n"
     if b"gateway" not in submission.options:
         header = _qualify(header, rules.origin)
-        added, message_id = _missing(seen, message_id, submission, envelope, rules, times)
+        added, message_id = _missing(seen, message_id, submission, sender, rules, times)
         header += added
     between = b"\r\n" if rest and not has_blank else b""
     return Header(first[:trace_octets] + header + between + rest, message_id)
@@ -147,7 +152,7 @@ def _resolve(recipient: bytes, rules: Rules, aliases: Aliases, remarks: list[str
     expanded = aliases.expand(name)
     if expanded is None:
         return [_default(name, rules)]
-    targets, is_lacking = expanded
+    targets, lacks = expanded
     paths = []
     for target in targets:
         found = _path(target)
@@ -156,11 +161,11 @@ def _resolve(recipient: bytes, rules: Rules, aliases: Aliases, remarks: list[str
             continue
         local = _local_name(found, rules)
         paths.append(found if local is None else _default(local, rules))
-    if is_lacking or not paths:
+    if lacks or not paths:
         paths.append(rules.postmaster)
         shown = name.decode("ascii", "replace")
-        why = "a command, file or :include:, which is not supported" if is_lacking else "nobody"
-        remarks.append(f"alias {shown} leads to {why}; the mail goes to the postmaster")
+        for why in lacks or ["nobody"]:
+            remarks.append(f"alias {shown} leads to {why}; the mail goes to the postmaster")
     return paths
 
 
@@ -198,24 +203,53 @@ def _sender(text: bytes, author: Author, rules: Rules, remarks: list[str]) -> by
     found = parse_addresses(text)
     if not found:
         return b""
-    octets = found[0].octets
-    suffix = b"" if octets.isascii() else b" SMTPUTF8"
-    problem, path, _ = parse_mail(b"FROM:<%b>%b" % (octets, suffix), True)
-    if problem not in (Problem.NONE, Problem.SOURCE_ROUTE):
+    path = _reverse_path(found[0].octets)
+    if path is None:
         login = author.login or f"uid{author.user_id}"
         remarks.append(f"the sender it names is not an address; it is {login}")
         path = login.encode("ascii", "replace").replace(b"?", b"_") + b"@"
     return path + rules.origin if path.endswith(b"@") else path
 
 
-def _dsn(submission: Submission, recipients: int) -> DSNRequest | None:
-    options = submission.options
-    notify = parse_notify(options.get(b"notify", b"")) if b"notify" in options else None
+def _reverse_path(octets: bytes) -> bytes | None:
+    """The canonical path, `name@` when it has no domain; None: it is no address."""
+    suffix = b"" if octets.isascii() else b" SMTPUTF8"
+    problem, path, _ = parse_mail(b"FROM:<%b>%b" % (octets, suffix), True)
+    return path if problem in (Problem.NONE, Problem.SOURCE_ROUTE) else None
+
+
+def _return_path(sender: bytes, submission: Submission, remarks: list[str]) -> bytes:
+    """The reverse-path of mail for one recipient, by which it is known in a report."""
+    recipient = submission.recipients[0]
+    found = parse_addresses(recipient)
+    mailbox = found[0] if len(found) == 1 else Mailbox(recipient, False, 0)
+    made = return_path(sender, mailbox, submission.options[b"verp"])
+    path = _reverse_path(made)
+    if path is None:
+        remarks.append("no return path can be made of its recipient; the plain sender hears of it")
+    return path or sender
+
+
+def _dsn(submission: Submission, recipients: list[int]) -> DSNRequest | None:
+    """`recipients`: of which of those in the submission each forward-path is."""
+    options, its = submission.options, submission.its
+    general = parse_notify(options[b"notify"]) if b"notify" in options else None
     returned = parse_ret(options.get(b"ret", b"")) if b"ret" in options else None
     envelope_id = parse_envid(options.get(b"envid", b"")) if b"envid" in options else None
-    if not (notify or returned or envelope_id):
+    notify = tuple(
+        parse_notify(its.get((index, b"its-notify"), b"")) or general or "" for index in recipients
+    )
+    original = tuple(
+        parse_orcpt(its.get((index, b"its-orcpt"), b"")) or b"" for index in recipients
+    )
+    if not (any(notify) or any(original) or returned or envelope_id):
         return None
-    return DSNRequest(returned or "", envelope_id or b"", (notify,) * recipients if notify else ())
+    return DSNRequest(
+        returned or "",
+        envelope_id or b"",
+        notify if any(notify) else (),
+        original if any(original) else (),
+    )
 
 
 def _qualify(header: bytes, origin: bytes) -> bytes:
@@ -239,7 +273,7 @@ def _qualify(header: bytes, origin: bytes) -> bytes:
 
 
 def _missing(
-    seen: set[bytes], message_id: bytes, submission: Submission, envelope: Envelope,
+    seen: set[bytes], message_id: bytes, submission: Submission, sender: bytes,
     rules: Rules, times: tuple[bytes, int, bytes],
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """(fields to add to those `seen`, the Message-Id then); of mail sent again, Resent- ones."""
@@ -255,7 +289,7 @@ def _missing(
     if (prefix + b"Date").lower() not in seen:
         added.append(b"%bDate: %b\r\n" % (prefix, date))
     if (prefix + b"From").lower() not in seen:
-        path = envelope.reverse_path or b"MAILER-DAEMON@" + rules.origin
+        path = sender or b"MAILER-DAEMON@" + rules.origin
         name = submission.options.get(b"name", b"").strip(b" \t")
         added.append(b"%bFrom: %b\r\n" % (prefix, _mailbox(name, path)))
     return b"".join(added), message_id

@@ -112,15 +112,21 @@ def _local_part(tokens: list[bytes]) -> bytes:
         return tokens[0]
     text = b""
     for token in tokens:
-        bare = _unquoted(token)
+        bare = unquoted(token)
         is_beside = text and b"." not in (token, text[-1:]) and b"@" not in (token, text[-1:])
         text += b" " + bare if is_beside else bare
+    return quoted(text)
+
+
+def quoted(text: bytes) -> bytes:
+    """`text` as a local part, in quotes if it needs them (RFC 5321 4.1.2)."""
     if not text or _PLAIN.fullmatch(text):
         return text
     return b'"' + re.sub(rb'(["\\])', rb"\\\1", text) + b'"'
 
 
-def _unquoted(token: bytes) -> bytes:
+def unquoted(token: bytes) -> bytes:
+    """What a local part, or a token of one, stands for."""
     if token.startswith(b'"'):
         token = token[1:-1] if _QUOTED.fullmatch(token) else token[1:]
     return re.sub(rb"\\(.)", rb"\1", token, flags=re.DOTALL)

@@ -11,19 +11,17 @@ _NEW_MODE = 0o3733
 _NEW_MODE_LEAST = 0o1733  # where set-group-id is forbidden
 _FACTS_OCTETS_MAX = 4096
 _MESSAGE_OCTETS = 25 * 1024 * 1024  # the schema's default; used where there are no facts yet
-_RECIPIENTS = 100  # the least that the schema allows
 
 
 class Facts:
     """What `sendmail` must know of the server's configuration, which it may not be able to read."""
 
-    __slots__ = ("free_share", "hostname", "message_octets", "origin", "recipients", "spool")
+    __slots__ = ("free_share", "hostname", "message_octets", "origin", "spool")
 
     def __init__(self) -> None:
         self.hostname = ""
         self.origin = ""
         self.message_octets = _MESSAGE_OCTETS  # the largest content
-        self.recipients = _RECIPIENTS  # of one message
         self.free_share = 0.03  # of the volume: nothing is taken below
         self.spool = ""  # where the control sockets are asked for
 
@@ -125,6 +123,17 @@ class Place:
         if volume.f_files and volume.f_favail < volume.f_files * free_share:
             return "there are not enough inodes on the volume"
         return ""
+
+    def is_served(self) -> bool | None:
+        """Whether a server looks after it just now; None: that cannot be seen."""
+        try:
+            fd = os.open(self.wake, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as problem:
+            return False if problem.errno == errno.ENXIO else None
+        try:
+            return stat.S_ISFIFO(os.fstat(fd).st_mode) or None
+        finally:
+            os.close(fd)
 
     def call(self) -> bool:
         """Wake the server up; False: nobody is there."""

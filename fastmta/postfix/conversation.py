@@ -26,8 +26,7 @@ def converse(request: Request) -> int:
 
     def keep(envelope: Envelope, content: bytes) -> None:
         try:
-            for submission in submissions_of(envelope):
-                send(place, submission, (content,))
+            send(place, submission_of(envelope), (content,))
         except Fatal as fatal:
             raise OSError(str(fatal)) from None
 
@@ -36,26 +35,28 @@ def converse(request: Request) -> int:
     return 0
 
 
-def submissions_of(envelope: Envelope) -> list[Submission]:
-    """One for each wish of reports among the recipients."""
+def submission_of(envelope: Envelope) -> Submission:
+    """One file, whatever the recipients wish."""
+    submission = Submission(envelope.reverse_path, list(envelope.forward_paths))
     dsn = envelope.dsn
-    by_notify: dict[str, Submission] = {}
-    for index, path in enumerate(envelope.forward_paths):
-        notify = "" if dsn is None else dsn.notify_of(index)
-        if notify not in by_notify:
-            submission = by_notify[notify] = Submission(envelope.reverse_path, [])
+    for word, value in (
+        (b"body", b"8BITMIME" if envelope.is_8bit else b""),
+        (b"ret", b"" if dsn is None else dsn.returned.encode("ascii")),
+        (b"envid", b"" if dsn is None else dsn.envelope_id),
+    ):
+        if value:
+            submission.options[word] = value
+    if envelope.is_utf8:
+        submission.options[b"smtputf8"] = b""
+    if dsn is not None:
+        for index in range(len(envelope.forward_paths)):
             for word, value in (
-                (b"body", b"8BITMIME" if envelope.is_8bit else b""),
-                (b"notify", notify.encode("ascii")),
-                (b"ret", b"" if dsn is None else dsn.returned.encode("ascii")),
-                (b"envid", b"" if dsn is None else dsn.envelope_id),
+                (b"its-notify", dsn.notify_of(index).encode("ascii")),
+                (b"its-orcpt", dsn.original_recipient_of(index)),
             ):
                 if value:
-                    submission.options[word] = value
-            if envelope.is_utf8:
-                submission.options[b"smtputf8"] = b""
-        by_notify[notify].recipients.append(path)
-    return list(by_notify.values())
+                    submission.its[index, word] = value
+    return submission
 
 
 def _write(octets: bytes) -> None:

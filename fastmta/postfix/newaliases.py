@@ -9,7 +9,7 @@ from typing import NoReturn
 from fastmta.drop.alias import FILE_OCTETS_MAX, Aliases
 
 from .file import config_file
-from .option import EX_UNAVAILABLE, EX_USAGE, BadOption, Fatal, read_options, run, warn
+from .option import EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE, BadOption, Fatal, read_options, run, warn
 
 NAME = "newaliases"
 
@@ -54,7 +54,8 @@ def _configured(chosen: str | None) -> str:
     from fastmta.config import ConfigError, load
 
     try:
-        return load(config_file(chosen, os.environ), os.environ).aliases.file
+        file = config_file(chosen, os.environ, EX_TEMPFAIL)
+        return load(file, os.environ).aliases.file
     except ConfigError as error:
         raise Fatal(f"bad configuration: {error.problems[0]}") from None
 

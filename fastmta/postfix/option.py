@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _INTERRUPTED, _BROKEN_PIPE = 130, 141  # as a shell has SIGINT and SIGPIPE
-EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_NOPERM = 64, 69, 70, 77  # sysexits.h
+# sysexits.h
+EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM = 64, 69, 70, 75, 77
 
 
 class Fatal(Exception):

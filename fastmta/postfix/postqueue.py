@@ -8,7 +8,17 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .option import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, BadOption, Fatal, read_options, run, warn
+from .option import (
+    EX_NOPERM,
+    EX_TEMPFAIL,
+    EX_UNAVAILABLE,
+    EX_USAGE,
+    BadOption,
+    Fatal,
+    read_options,
+    run,
+    warn,
+)
 from .showq import EMPTY, HEADER, as_json, footer, listed
 from .talk import PAGE, Closed, Down, Place, Queue, Refused, pages
 
@@ -56,7 +66,7 @@ def list_queue(arguments: Sequence[str]) -> int:
     for letter, value in options:
         if letter == "C":
             chosen = value
-    return _list(Place(chosen), False)
+    return _list(Place(chosen, EX_TEMPFAIL), False)
 
 
 def _list(place: Place, is_json: bool) -> int:

@@ -19,6 +19,7 @@ def probe(request: Request) -> None:
         raise Fatal("Recipient addresses must be specified on the command line", EX_USAGE)
     sender = sender_of(request.sender)
     submission = submission_of(request, sender)
+    submission.options.pop(b"verp", None)  # the report is for whoever asks
     submission.options[b"probe"] = b""
     submission.recipients = recipients
     send(find_place(request.config), submission, [_content(sender, recipients)])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _KNOWN = "A:B:C:F:GIL:N:O:R:UV:X:b:cde:f:h:imno:p:q:r:tvx"
 _ENVELOPE_ID_MAX = 100
-_VERP = "-=+"  # verp_delimiter_filter
+_VERP, _VERP_USUAL = "-=+", "+="  # verp_delimiter_filter, default_verp_delimiters
 _NOTIFY = ("SUCCESS", "FAILURE", "DELAY")
 _BODIES = ("7BIT", "8BITMIME")
 
@@ -48,7 +48,7 @@ class Request:
         self.verbosity = 0  # -v
         self.is_gateway = False
         self.is_utf8 = False
-        self.has_verp = False
+        self.verp = ""  # the delimiters of variable envelope return paths
         self.site = self.id = ""  # to flush
         self.interval = ""  # -q15m
         self.config: str | None = None
@@ -171,7 +171,7 @@ def _extra(request: Request, value: str) -> None:
         raise Fatal(f"unsupported: -X{value[:1]}", EX_USAGE)
     if len(value) not in (1, 3) or not set(value[1:]) <= set(_VERP):
         raise Fatal(f"-V requires two characters from {_VERP}", EX_USAGE)
-    request.has_verp = True
+    request.verp = value[1:] or _VERP_USUAL
 
 
 def _old(request: Request, value: str) -> None:

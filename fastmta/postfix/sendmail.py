@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from .option import EX_UNAVAILABLE, Fatal, run, warn
+from .file import config_file
+from .option import EX_TEMPFAIL, EX_UNAVAILABLE, Fatal, run, warn
 from .request import DAEMON, FLUSH, IGNORE, MAILQ, NEWALIASES, STDIO, Request, read_request
 from .submission import enqueue
 
@@ -38,8 +39,6 @@ def sendmail(arguments: Sequence[str]) -> int:
         return _ask_queue(request)
     if request.interval:
         return 0
-    if request.has_verp:
-        raise Fatal("-XV: variable envelope return paths are not supported", EX_UNAVAILABLE)
     if request.is_verifying:
         from .probe import probe
 
@@ -52,6 +51,7 @@ def sendmail(arguments: Sequence[str]) -> int:
 def _ask_queue(request: Request) -> int:
     from .postqueue import list_queue, postqueue
 
+    config_file(request.config, os.environ, EX_TEMPFAIL)  # ours is the status if it is missing
     where = [] if request.config is None else ["-C", request.config]
     if request.mode == MAILQ:
         return list_queue(where)

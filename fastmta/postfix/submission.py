@@ -1,4 +1,4 @@
-"""From standard input to files in the drop directory."""
+"""From standard input to a file in the drop directory."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import pwd
 from itertools import chain
 
-from fastmta.drop import DropFile, Facts, FormError, Place, Submission
+from fastmta.drop import DropFile, FormError, Place, Submission
 from fastmta.drop.address import parse_addresses
 from fastmta.drop.form import HEADER_FIELDS_MAX, HEADER_OCTETS_MAX
 
 from .file import config_file
-from .option import EX_USAGE, Fatal
+from .option import EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE, Fatal
 from .reading import Lines, count_fields, read_header, recipients_of
 from .request import Request
 from .whereabouts import drop_directory
@@ -20,7 +20,7 @@ TYPE_CHECKING = False  # as mypy knows it: importing `typing` takes as long as a
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-EX_DATAERR, EX_UNAVAILABLE, EX_OSERR, EX_TEMPFAIL = 65, 69, 71, 75
+EX_DATAERR, EX_OSERR = 65, 71
 _NOBODY = b"MAILER-DAEMON"  # who the null address is, as a recipient
 
 
@@ -29,7 +29,7 @@ def find_place(chosen: str | None) -> Place:
 
     One that may not be read names none: then it is the usual one.
     """
-    path = config_file(chosen, os.environ)
+    path = config_file(chosen, os.environ, EX_TEMPFAIL)
     if path is not None and not os.access(path, os.R_OK):
         path = None
     directory = drop_directory(path)
@@ -62,13 +62,9 @@ def login_name() -> str:
         raise Fatal(f"no login name found for user ID {user}", EX_OSERR) from None
 
 
-def _whose() -> str:
+def _whose(sender: bytes) -> str:
     """Begins what is fatal, as at Postfix."""
-    try:
-        login = login_name()
-    except Fatal:
-        login = "unknown"
-    return f"{login}({os.getuid()}): "
+    return f"{sender.decode('utf-8', 'replace')}({os.getuid()}): "
 
 
 def full_name() -> str:
@@ -126,6 +122,8 @@ def submission_of(request: Request, sender: bytes) -> Submission:
     ):
         if value:
             options[word] = value
+    if request.verp:
+        options[b"verp"] = request.verp.encode("ascii")
     if request.is_gateway:
         options[b"gateway"] = b""
     if request.is_utf8:
@@ -135,75 +133,60 @@ def submission_of(request: Request, sender: bytes) -> Submission:
 
 def enqueue(request: Request, read: Callable[[int], bytes]) -> None:
     """Take one message, durably. Raises Fatal."""
+    place = find_place(request.config)
     sender = sender_of(request.sender)
+    if request.verp and not sender:
+        text = "-V option requires non-null sender address"
+        raise Fatal(_whose(sender) + text, EX_USAGE)
     recipients = addresses_of(request.recipients)
     if not recipients and not request.takes_fields:
         text = "Recipient addresses must be specified on the command line or via the -t option"
-        raise Fatal(_whose() + text, EX_USAGE)
+        raise Fatal(_whose(sender) + text, EX_USAGE)
     blocks = iter(Lines(read, request.ends_at_dot))
     octets, end = read_header(blocks, HEADER_OCTETS_MAX)
     if end < 0 or end > HEADER_OCTETS_MAX or count_fields(octets[:end]) > HEADER_FIELDS_MAX:
-        raise Fatal(_whose() + "the header section of the message is too long", EX_DATAERR)
+        raise Fatal(_whose(sender) + "the header section of the message is too long", EX_DATAERR)
     if request.takes_fields:
         recipients += recipients_of(octets[:end])
         if not recipients:
-            raise Fatal(_whose() + "No recipient addresses found in message header", EX_USAGE)
+            text = "No recipient addresses found in message header"
+            raise Fatal(_whose(sender) + text, EX_USAGE)
     submission = submission_of(request, sender)
     submission.recipients = list(dict.fromkeys(recipients))
-    send(find_place(request.config), submission, chain((octets,), blocks))
+    send(place, submission, chain((octets,), blocks))
 
 
 def send(place: Place, submission: Submission, blocks: Iterable[bytes]) -> None:
-    """Leave a message with the server. Raises Fatal: there is nothing of it, then."""
-    files: list[DropFile] = []
+    """Leave a message with the server: one file, so it is there for all recipients or for none.
+
+    Raises Fatal: there is nothing of it, then.
+    """
+    whose = _whose(submission.sender)
+    file: DropFile | None = None
     try:
+        head = submission.encode()
         facts = place.read_facts()
-        files = _files(place, facts, submission)
+        refusal = place.refusal(0, facts.free_share)
+        if refusal:
+            raise Fatal(f"{whose}mail cannot be queued: {refusal}", EX_TEMPFAIL)
+        file = DropFile(place)
+        file.write(head)
         octets = 0
         for block in blocks:
             octets += len(block) + block.count(b"\n")
             if octets > facts.message_octets:
-                raise Fatal(
-                    _whose() + f"message is larger than {facts.message_octets} octets",
-                    EX_UNAVAILABLE,
-                )
-            for file in files:
-                file.write(block)
-        for file in files:
-            file.finish()
-        while files:
-            files[0].publish()
-            files.pop(0)
+                text = f"{whose}message is larger than {facts.message_octets} octets"
+                raise Fatal(text, EX_UNAVAILABLE)
+            file.write(block)
+        file.finish()
+        file.publish()
     except FormError as problem:
-        raise Fatal(_whose() + f"bad address or option: {problem}", EX_DATAERR) from None
+        raise Fatal(f"{whose}bad address or option: {problem}", EX_DATAERR) from None
     except OSError as problem:
         where = problem.filename or place.new
-        raise Fatal(
-            _whose() + f"mail cannot be queued: {where}: {problem.strerror}", EX_TEMPFAIL
-        ) from None
+        text = f"{whose}mail cannot be queued: {where}: {problem.strerror}"
+        raise Fatal(text, EX_TEMPFAIL) from None
     finally:
-        for file in files:
+        if file is not None:
             file.abandon()
     place.call()
-
-
-def _files(place: Place, facts: Facts, submission: Submission) -> list[DropFile]:
-    """One for each so many recipients, with their heads written."""
-    refusal = place.refusal(0, facts.free_share)
-    if refusal:
-        raise Fatal(_whose() + f"mail cannot be queued: {refusal}", EX_TEMPFAIL)
-    everybody = submission.recipients
-    heads = []
-    for at in range(0, len(everybody), facts.recipients):
-        submission.recipients = everybody[at : at + facts.recipients]
-        heads.append(submission.encode())
-    files: list[DropFile] = []
-    try:
-        for head in heads:
-            files.append(DropFile(place))
-            files[-1].write(head)
-    except BaseException:
-        for file in files:
-            file.abandon()
-        raise
-    return files

@@ -60,8 +60,9 @@ class Queue(Protocol):
 class Place:
     """Where the server is, by its configuration."""
 
-    def __init__(self, chosen: str | None) -> None:
-        self.file = config_file(chosen, os.environ)
+    def __init__(self, chosen: str | None, missing: int | None = None) -> None:
+        """Raises Fatal, with the status `missing`, if the file that is named is not there."""
+        self.file = config_file(chosen, os.environ, missing)
         self._config: Config | None = None
 
     def look(self) -> Glimpse:
@@ -108,6 +109,10 @@ class Place:
                 clients = _connected(socket_paths(directory, MAILQ_PREFIX)) if to_list else []
                 if not clients:
                     raise
+        except PermissionError as error:
+            if _is_down(where.drop_directory):
+                raise Down from None
+            raise Closed(f"{directory}: {error.strerror}") from None
         except (ClientError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise Closed(f"{directory}: {reason}") from None
@@ -137,6 +142,14 @@ def _connected(paths: Sequence[str]) -> list[Client]:
         except (ConnectionError, FileNotFoundError):
             continue  # of a worker that is gone
     return clients
+
+
+def _is_down(drop: str) -> bool:
+    """Whether no server runs, as far as anybody may see it: the spool may be closed to them, and
+    sockets that a killed server left, too."""
+    from fastmta.drop import Place as Drop
+
+    return Drop(drop).is_served() is False
 
 
 def _on_disk(spool: str) -> list[int]:

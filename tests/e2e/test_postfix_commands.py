@@ -345,7 +345,7 @@ def test_list_search_and_summary(world: Commands) -> None:
 
 _AS_NOBODY = """
 import os, pwd, sys, tomllib
-import fastmta.config.glimpse
+import fastmta.config.glimpse, fastmta.drop
 from fastmta.postfix.{module} import {function}
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 {function}()
@@ -436,9 +436,18 @@ def test_without_a_server(world: Commands) -> None:
     count = len(before)
     assert world.run("postsuper", "-d", "ALL")[1] == f"postsuper: Deleted: {count} messages\n"
     assert queue(server, "count") == "0\n"
-    for path in world.directory.parent.glob("control-*.sock"):  # as after a stop
-        path.unlink()
     code = _AS_NOBODY.format(module="postqueue", function="mailq")
-    assert world.run(sys.executable, "-c", code, status=69)[1] == (
-        "postqueue: fatal: Queue report unavailable - mail system is down\n"
-    )
+    closed = f"FASTMTA_CONTROL__DIRECTORY={server.directory}/spool"
+
+    def is_said_to_be_down(*words: str) -> None:
+        assert world.run(*words, sys.executable, "-c", code, status=69)[1] == (
+            "postqueue: fatal: Queue report unavailable - mail system is down\n"
+        )
+
+    sockets = list(world.directory.parent.glob("control-*.sock"))
+    assert sockets, "a killed server leaves them, and nobody else may connect"
+    is_said_to_be_down()
+    is_said_to_be_down("env", closed)
+    for path in sockets:  # as after a stop
+        path.unlink()
+    is_said_to_be_down()

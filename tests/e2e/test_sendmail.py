@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import signal
 import smtplib
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from fastmta.cli import main
 from fastmta.lab.loopback import wait_until
 from tests.support.daemon import Server, running
-from tests.support.mailbox import Mailbox, without_received
+from tests.support.mailbox import Mailbox, Received, without_received
 
 SIZE_MAX = 3_000_000
 ALIASES = """\
@@ -160,6 +161,30 @@ def test_large_contents_pass_through_a_file(server: Server, mailbox: Mailbox) ->
     send(server, "-i", "a@x.test", content=b"Subject: large\n\n" + lines)
     content = mailbox.wait_for(b"Subject: large").content
     assert content.endswith(b"\r\n\r\n" + lines.replace(b"\n", b"\r\n"))
+
+
+def test_variable_return_paths_and_their_reports(server: Server, mailbox: Mailbox) -> None:
+    """Each recipient by itself; a report goes to the path that names its recipient."""
+    recipients = ("one@x.test", "shop", "two@reply-550.test")
+    send(server, "-XV", "-f", "list@x.test", *recipients, content=b"Subject: verp\n\nx\n")
+    wanted = {
+        b"list+one=x.test@x.test": (b"one@x.test",),
+        b"list+shop@x.test": (b"postmaster@origin.test",),
+        b"": (b"list+two=reply-550.test@x.test",),
+    }
+    report = mailbox.wait_for(b"Final-Recipient: rfc822; two@reply-550.test")
+    wait_until(lambda: len(verp(mailbox)) == 3, 10, "all of them")
+    found = verp(mailbox)
+    assert {one.reverse_path: one.forward_paths for one in found} == wanted
+    assert report.reverse_path == b""
+    ids = {
+        re.search(rb"Message-Id: (\S+)", one.content.split(b"Subject: verp")[-1]) for one in found
+    }
+    assert len({match and match[1] for match in ids}) == 1
+
+
+def verp(mailbox: Mailbox) -> list[Received]:
+    return [one for one in mailbox.messages if b"Subject: verp\r\n" in one.content]
 
 
 def test_too_large_is_refused_at_once(server: Server) -> None:
@@ -351,6 +376,12 @@ def test_a_reload_and_a_drain_are_for_local_mail_too(mailbox: Mailbox, tmp_path:
         time.sleep(1.3)  # more than between two looks
         assert not is_empty(server)
         assert "to=<ann@two.test>" not in server.log_text()
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)  # who starts now drains, too, from the first moment
+        wait_until(lambda: server.workers() not in ([], [worker]), 10, "another worker")
+        wait_until(lambda: server.log_text().count("the server drains") == 2, 10, "its word")
+        time.sleep(1.3)
+        assert not is_empty(server)
         operate(server, "drain", "--undo")
         log_of(server, "to=<ann@two.test>")
 

@@ -5,8 +5,9 @@
     status                                                    on standard output
 
 The spool, and what picks up, are the real ones; a delivery is a line in the file `trace`:
-["delivered", subject], and then, when the spool has recorded it, ["marked", subject]. It ends when
-nothing is left: ["done"].
+["delivered", subject, Message-Id, queue id], and then, when the spool has recorded it, ["marked",
+subject]. Of a file that makes several messages, two are made at a time. It ends when nothing is
+left: ["done"].
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fastmta.config import Config, load
+from fastmta.daemon import localmail
 from fastmta.daemon.clock import QueueClock
 from fastmta.daemon.pickup import Pickup
 from fastmta.event import Event, Notice
@@ -89,8 +91,11 @@ class Stub:
         assert content is not None
         subject = content.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode()
         assert content.endswith(f"end of {subject}\r\n".encode())
+        if subject.startswith("parts"):  # of several messages: each has a name of its own
+            subject += f" to {message.envelope.reverse_path.decode()}"
         self.under_way += 1
-        self._say("delivered", subject)
+        message_id = content.partition(b"Message-Id: ")[2].partition(b"\r\n")[0].decode()
+        self._say("delivered", subject, message_id, message.id.decode())
         done = partial(self._marked, subject)
         self.spool.record(message, [RecipientState(0, RecipientStatus.DELIVERED, 1)], done)
 
@@ -110,6 +115,7 @@ class Gate:
 async def work(root: str, say: Any) -> None:
     """Until nothing is left."""
     config = make_config(root)
+    localmail.PORTION = 2
     loop = asyncio.get_running_loop()
 
     def emit(event: Event) -> None:

@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,6 +162,27 @@ CASES: dict[str, Case] = {
     "-qR -bp": Case(("-qRthere.test", "-bp")),
     "-XY": Case(("-XY", RCPT)),
     "-XV bad": Case(("-XVabc", RCPT)),
+    "-XV bad delimiters": Case(("-XVab", RCPT)),
+    "-XV": Case(("-XV", "-f", "me@here.test", RCPT)),
+    "-XV by name": Case(("-XV", RCPT)),
+    "-XV two": Case(("-XV", "-f", "me@here.test", RCPT, "other@x.test")),
+    "-XV delimiters": Case(("-XV-=", "-f", "me@here.test", RCPT)),
+    "-XV one delimiter": Case(("-XV==", "-f", "me@here.test", RCPT)),
+    "-XV null": Case(("-XV", "-f", "<>", RCPT)),
+    "-XV empty": Case(("-XV", "-f", "", RCPT)),
+    "-XV without a domain": Case(("-XV", "-f", "somebody", "other")),
+    "-XV quoted": Case(("-XV", "-f", '"m e"@here.test', '"a b"@there.test', '"c@d"@there.test')),
+    "-XV plus": Case(("-XV", "-f", "me+x=y@here.test", "a+b@there.test")),
+    "-XV upper case": Case(("-XV", "-f", "Me@here.test", "A.B@THERE.test")),
+    "-XV literal": Case(("-XV", "-f", "me@here.test", "a@[192.0.2.1]")),
+    "-XV source route": Case(("-XV", "-f", "me@here.test", "<@relay.test:a@there.test>")),
+    "-XV -t": Case(
+        ("-XV", "-t", "-f", "me@here.test"), _fields("To: a@there.test\nBcc: b@there.test")
+    ),
+    "-XV -t none": Case(("-XV", "-t", "-f", "me@here.test"), _fields("Subject: x")),
+    "-XV -N": Case(("-XV", "-N", "success", "-f", "me@here.test", RCPT)),
+    "-bh -XV": Case(("-bh", "-XV")),
+    "-q15m -XV": Case(("-q15m", "-XV", "-f", "<>")),
     "clustered": Case(("-tif", "me@here.test"), _fields("To: a@there.test")),
     "option behind a word": Case((RCPT, "-i")),
 }
@@ -182,6 +204,17 @@ def normalized(reverse_path: str, forward_paths: list[str], content: bytes) -> d
         "to": sorted(forward_paths),
         "content": content.decode("latin-1"),
     }
+
+
+def outcome(messages: Iterable[Any]) -> list[dict[str, Any]]:
+    """What a receiver has got of one call; with VERP these are several messages, in any order."""
+    found = [
+        normalized(
+            one.reverse_path.decode(), [path.decode() for path in one.forward_paths], one.content
+        )
+        for one in messages
+    ]
+    return sorted(found, key=lambda message: (str(message["from"]), str(message["to"])))
 
 
 def last_line(errors: bytes) -> str:
@@ -215,11 +248,7 @@ def _record() -> None:
                 while len(mailbox.messages) == before and time.monotonic() < deadline:
                     time.sleep(0.02)
                 time.sleep(0.2)
-                messages = [
-                    normalized(one.reverse_path.decode(), [p.decode() for p in one.forward_paths],
-                               one.content)
-                    for one in mailbox.messages[before:]
-                ]  # fmt: skip
+                messages = outcome(mailbox.messages[before:])
             outcomes[name] = {
                 "status": done.returncode,
                 "said": last_line(done.stderr),

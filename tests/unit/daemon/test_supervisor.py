@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,9 @@ def say(line: str) -> None:
 class Supervised:
     """A supervisor in a process of its own, with what it said."""
 
-    def __init__(self, directory: Path, count: int, start: WorkerMain) -> None:
+    def __init__(
+        self, directory: Path, count: int, start: WorkerMain, *, is_draining: bool = False
+    ) -> None:
         self.output = directory / "output"
         self.pid = os.fork()
         if self.pid:
@@ -50,7 +53,7 @@ class Supervised:
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             supervisor.say = say
-            code = Supervisor(count, [], start, 2.0).run()
+            code = Supervisor(count, [], start, 2.0, _is_draining=is_draining).run()
         finally:
             os._exit(code)
 
@@ -68,6 +71,25 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end_s, "waited in vain"
         time.sleep(0.02)
+
+
+def look_first(index: int, leash: Leash) -> int:
+    """Say what was ordered before this worker was there."""
+    is_there = select.select((leash.control_fd,), (), (), 0)[0]
+    say(f"first: {os.read(leash.control_fd, 2)!r}" if is_there else "first: nothing")
+    os.write(leash.ready_fd, bytes((index,)))
+    os.read(leash.control_fd, 2)
+    return 0
+
+
+@pytest.mark.parametrize(("is_draining", "said"), [(True, r"b'S\x00'"), (False, "nothing")])
+def test_a_worker_knows_that_the_server_drains_before_it_does_anything(
+    tmp_path: Path, is_draining: bool, said: str
+) -> None:
+    server = Supervised(tmp_path, 1, look_first, is_draining=is_draining)
+    wait_for(lambda: "ready" in server.said())
+    assert f"first: {said}\n" in server.said()
+    assert server.end() == 0
 
 
 def serve(index: int, leash: Leash, orders: Path) -> int:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from fastmta.drop import DropFile, Facts, Place, Submission
-from fastmta.drop.box import SCAN_MAX, UNFINISHED_S, Box
-from fastmta.drop.form import MAGIC, checksum, encode_trailer
+from fastmta.drop.box import SCAN_MAX, UNFINISHED_MANY_S, UNFINISHED_S, Box
+from fastmta.drop.form import MAGIC, FormError, checksum, encode_trailer
+from fastmta.drop.plan import PORTION_MAX, Plan
 
 ID = b"0123456789abcdef"
 CONTENT = b"Subject: x\n\nbody\n"
@@ -118,6 +119,10 @@ def test_a_large_letter_stays_in_its_file(place: Place, box: Box) -> None:
         (sealed(MAGIC + b"to b\n\nbody"), "not complete"),
         (sealed(MAGIC + b"from a\nfrom c\nto b\n\nbody"), "does not know"),
         (sealed(MAGIC + b"from a\nto b\nfuture x\n\nbody"), "does not know"),
+        (sealed(MAGIC + b"from a\nits-notify NEVER\nto b\n\nbody"), "does not know"),
+        (sealed(MAGIC + b"from \nto b\nverp +=\n\nbody"), "return paths"),
+        (sealed(MAGIC + b"from a\nto b\nverp +\n\nbody"), "return paths"),
+        (sealed(MAGIC + b"from a\nto b\nverp ab\n\nbody"), "return paths"),
         (sealed(MAGIC + b"from a\nto b\0\n\nbody"), "not sound"),
         (sealed(MAGIC + b"from a\nto " + b"b" * 3000 + b"\n\nbody"), "not sound"),
         (sealed(MAGIC + b"from a\nto b\n\n" + b"x" * 6000).replace(b"xxx", b"xyx", 1), "damaged"),
@@ -205,6 +210,55 @@ def test_what_was_never_finished_is_removed_in_the_end(place: Place, box: Box) -
     assert not path.exists()
 
 
+def test_files_that_are_being_written_do_not_fill_the_directory(
+    place: Place, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may begin any number of them: they keep nobody else from leaving mail."""
+    monkeypatch.setattr("fastmta.drop.box.UNFINISHED_MAX", 3)
+    for at in range(5):
+        put_raw(place, b"half", f".half{at}")
+    path = put_raw(place, b"whole")
+    os.symlink("nowhere", Path(place.new, "link"))
+    now_ns = path.stat().st_mtime_ns
+    assert box.look(now_ns) == ["x"]
+    assert box.waiting == 1
+    later_ns = now_ns + (UNFINISHED_MANY_S + 1) * 10**9
+    for _ in range(2):
+        box.look(later_ns)
+        assert len(list(Path(place.new).glob(".half*"))) == 3
+    path = put_raw(place, b"half", ".half5")
+    os.utime(path, ns=(later_ns, later_ns))
+    box.look(later_ns)
+    assert path.exists(), "somebody may be writing it"
+
+
+def test_a_plan_is_there_or_not_and_goes_with_its_claim(place: Place, box: Box) -> None:
+    assert box.read_plan(ID) is None
+    plan = Plan(7, b"Thu, 01 Jan 2026 00:00:00 +0000 (UTC)", 1_767_225_600)
+    ids = [b"PART%012d" % number for number in range(PORTION_MAX)]
+    plan = plan.advance(set(), 5, 3, ids)
+    assert (plan.next, list(plan.ids)) == (3, [0, 1, 2])
+    plan = plan.advance({0, 2}, 5, 3, ids[5:])
+    assert (plan.next, plan.ids) == (5, {1: ids[5], 3: ids[6], 4: ids[7]})
+    put(place)
+    (id,) = take(box)
+    box.write_plan(id, plan)
+    Path(place.claimed, "ABCDEFGHIJ123456.plan.new").touch()  # a crash
+    assert (box.claims(), box.planned()) == ([id], [id])
+    found = box.read_plan(id)
+    assert found is not None
+    assert found.encode() == plan.encode()
+    assert found.advance({1, 3, 4}, 5, 3, ids).ids == {}
+    box.forget_plan(id)
+    assert box.planned() == [id], "the claim is there"
+    box.remove_planned(id)
+    box.remove_planned(id)
+    assert os.listdir(place.claimed) == []
+    Path(place.claimed, f"{id.decode()}.plan").write_bytes(plan.encode().replace(b"next 5", b"x"))
+    with pytest.raises(FormError, match="plan is damaged"):
+        box.read_plan(id)
+
+
 def test_a_file_that_its_owner_took_back_is_not_missed(place: Place, box: Box) -> None:
     assert box.claim([("gone", ID)]) == []
     assert box.claim_again([(ID, b"1" * 16)]) == []
@@ -218,15 +272,14 @@ def test_an_abandoned_file_leaves_nothing(place: Place) -> None:
 
 
 def test_facts_survive_and_what_is_unknown_does_not_matter(place: Place) -> None:
-    assert place.read_facts().recipients == 100
+    assert place.read_facts().free_share == 0.03
     facts = Facts()
     facts.hostname, facts.message_octets, facts.free_share = "mail.test", 123, 0.5
     place.write_facts(facts)
     with open(place.facts, "ab") as file:
-        file.write(b"future 1\nrecipients many\n")
+        file.write(b"future 1\nfree_share much\n")
     found = place.read_facts()
     assert (found.hostname, found.message_octets, found.free_share) == ("mail.test", 123, 0.5)
-    assert found.recipients == 100
 
 
 def test_a_full_directory_and_a_full_volume_refuse(place: Place) -> None:

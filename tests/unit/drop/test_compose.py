@@ -15,7 +15,7 @@ ID = b"ABCDEFGHIJ123456"
 
 
 def addressed(*recipients: bytes) -> tuple[Envelope, list[str]]:
-    envelope, remarks = address(
+    envelope, _, remarks = address(
         Submission(b"joe", list(recipients)), AUTHOR, RULES, Aliases.parse(b"")
     )
     return envelope, remarks
@@ -23,10 +23,11 @@ def addressed(*recipients: bytes) -> tuple[Envelope, list[str]]:
 
 def completed(header: bytes) -> bytes:
     trace = received(AUTHOR, ID, RULES, b"date")
-    envelope, _ = addressed(b"one")
     first = trace + header + b"\r\n\r\nhello\r\n"
     stamps = (b"date", 1, ID)
-    return complete(first, len(trace), Submission(b"joe", [b"one"]), envelope, RULES, stamps).octets
+    return complete(
+        first, len(trace), Submission(b"joe", [b"one"]), b"joe@x.test", RULES, stamps
+    ).octets
 
 
 def test_each_address_of_a_field_gets_the_origin() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from hypothesis import strategies as st
 
 from fastmta.config import ConfigError, load
 from fastmta.config.glimpse import glimpse, glimpse_of
+from fastmta.postfix.__main__ import main
+from fastmta.postfix.file import config_file
 from fastmta.postfix.option import Fatal
 from fastmta.postfix.submission import find_place
 from fastmta.postfix.talk import Place
@@ -56,6 +61,43 @@ def test_without_a_file_it_is_the_usual_place() -> None:
     seen = glimpse(None, {})
     assert seen is not None
     assert drop_directory(None) == seen.drop_directory
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        *((command, 75) for command in ("sendmail", "mailq", "newaliases")),
+        ("postqueue -p", 69),
+        *((command, 1) for command in ("postsuper -d ALL", "postcat -q X", "qshape")),
+    ],
+)
+def test_a_file_that_is_named_and_missing_is_not_replaced_by_another(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str, status: int
+) -> None:
+    """With the statuses with which Postfix ends where there is no main.cf."""
+    name, *arguments = command.split()
+    for value in (str(tmp_path / "none.toml"), str(tmp_path), str(tmp_path / "none" / "x.toml")):
+        pid = os.fork()
+        if not pid:
+            os.environ.update(FASTMTA_CONFIG=value, MAIL_CONFIG="/nowhere")
+            sys.argv[:] = ["fastmta.postfix", name, *arguments]
+            main()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status
+        path = f"{value}/fastmta.toml" if value == str(tmp_path) else value
+        said = capfd.readouterr().err
+        assert re.fullmatch(rf"\w+: fatal: open {path}: No such file or directory\n", said), said
+
+
+def test_a_file_that_may_not_be_seen_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users of the machine: mail goes to the usual place, then."""
+
+    def deny(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "stat", deny)
+    assert config_file(None, {"FASTMTA_CONFIG": "/closed/x.toml"}) == "/closed/x.toml"
 
 
 def test_a_variable_leaves_it_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
