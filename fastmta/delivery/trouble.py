@@ -185,7 +185,7 @@ def tls_refused(peer: Peer, reply: Reply, is_required: bool) -> Outcome:
         text = f"TLS is required, but {text}"
     return Outcome(
         DEFERRED,
-        "4.7.4",
+        "4" + reply.enhanced_status[1:] if reply.enhanced_status else "4.7.4",
         text,
         Scope.HOST,
         peer.relay,

@@ -45,12 +45,14 @@ def auth(session: Session) -> Reply | None:
     if len(words) == 2:  # RFC 4954 4: "=" is an initial response of no octets
         initial = b"" if words[1] == b"=" else _decode(words[1])
         if initial is None:
+            _not_begun(session, name, "Invalid base64 data in initial response")
             return replies.R501_BAD_RESPONSE
     if not session.spend(Use.AUTH) or not _wager(session):
         return session.refused("AUTH", replies.r450_too_many_auth(session.client))
     exchange = authenticate.begin(name, session.identity.address, session.tls is not None)
     if exchange is None:
         _withdraw(session)
+        _not_begun(session, name, "Invalid authentication mechanism")
         return replies.R535_BAD_MECHANISM
     session.exchange = exchange
     session.mechanism = name
@@ -98,10 +100,13 @@ def respond(session: Session) -> Reply | None:
         return session.last(replies.R554_SYNCHRONIZATION)
     if line == b"*":  # RFC 4954 4: the client gives up
         cancel(session)
+        text = f"{session.client}: SASL {session.mechanism} authentication aborted"
+        session.ports.emit(Notice("smtpd", text, Severity.WARNING))
         return replies.R501_AUTH_ABORTED
     response = _decode(line)
     if response is None:
         cancel(session)
+        _not_begun(session, session.mechanism, "Invalid base64 data in continued response")
         return replies.R501_BAD_RESPONSE
     exchange.step(response, partial(_stepped, session, exchange))
     return None
@@ -163,6 +168,12 @@ def _told(session: Session, step: SaslStep) -> None:
     reason = step.log_reason or step.reason
     service = session.ports.settings.service
     session.ports.emit(LoginRefused(session.client, session.mechanism, step.login, reason, service))
+
+
+def _not_begun(session: Session, mechanism: str, reason: str) -> None:
+    """What log readers ban clients for as well, though nobody's password was tried."""
+    service = session.ports.settings.service
+    session.ports.emit(LoginRefused(session.client, mechanism, "", reason, service))
 
 
 def cancel(session: Session) -> None:

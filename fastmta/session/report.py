@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastmta.event import ClientDisconnected, CommandRefused, Notice, Severity
 from fastmta.smtp import Reply, Verb
 
+from .score import uncount
 from .state import State
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def end_of_session(
     session: Session, totals: list[int], reason: str, octets: int
 ) -> ClientDisconnected:
     """The connection is gone; commands by verb: of `totals` so many were accepted."""
+    if session.is_starting_tls:  # accepted, and nothing came of it
+        uncount(session, Verb.STARTTLS)
     accepted = session.accepted
     verbs = {}
     for verb, total in enumerate(totals):

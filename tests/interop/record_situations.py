@@ -8,15 +8,21 @@ Once more after each change of situations.toml; `test_situations.py` says so whe
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from fastmta.lab.loopback import free_port
 from fastmta.lab.postfix import Postfix, remove
+from tests.support.certificates import Certificates
+from tests.support.dovecot import running_dovecot
 from tests.support.situation.compare import by_situation, comparable_replies
-from tests.support.situation.play import listening, talk
+from tests.support.situation.play import USERS, certified, listening, naming, talk
 from tests.support.situation.reports import by_situation as reports_by_situation
 from tests.support.situation.table import Situation, load
 
@@ -62,23 +68,47 @@ SETTINGS = {
         "maximal_backoff_time": "2s",
         "queue_run_delay": "1s",
     },
+    "secure": {
+        "smtpd_sasl_auth_enable": "yes",
+        "smtpd_sasl_type": "dovecot",
+        "smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated,"
+        " reject_unauth_destination",
+        "smtpd_tls_security_level": "may",
+        "smtpd_tls_loglevel": "1",
+        "smtp_tls_security_level": "may",
+        "smtp_tls_loglevel": "1",
+        "smtp_tls_session_cache_database": "",
+    },
 }
+RESOLVER = ("127.0.9.53", 53)
+_IN_NAMESPACE = "FASTMTA_SITUATIONS_NAMESPACE"
 
 
 def record(situations: Sequence[Situation], server: str) -> dict[str, dict[str, list[str]]]:
     """Lines and replies of Postfix, by the name of the situation."""
     receiver_port = free_port()
-    routes = " ".join(
-        f"{{ {one.domain} = smtp:"
-        + ", ".join(f"[{host}]:{receiver_port}" for host in one.hosts)
-        + " }"
-        for one in situations
-    )
-    settings = {**COMMON, **SETTINGS[server], "transport_maps": f"inline:{{ {routes} }}"}
+    hops = [(one, one.next_hop(receiver_port)) for one in situations]
+    settings = {
+        **COMMON,
+        **SETTINGS[server],
+        "transport_maps": _inline((one.domain, f"smtp:{hop}") for one, hop in hops),
+    }
     directory = Path(tempfile.mkdtemp(prefix="situations-", dir="/var/tmp"))
-    postfix = Postfix(directory, free_port(), settings=settings)
-    try:
-        with listening(situations, receiver_port) as receivers:
+    certificates = Certificates(directory, "mail.example", *certified(situations))
+    with ExitStack() as stack:
+        if server == "secure":
+            dovecot = stack.enter_context(running_dovecot(USERS, "plain login"))
+            stack.enter_context(naming(situations, *RESOLVER))
+            settings |= {
+                "smtpd_sasl_path": f"inet:127.0.0.1:{dovecot.port}",
+                "smtpd_tls_chain_files": certificates.right,
+                "smtp_tls_CAfile": certificates.trusted,
+                "smtp_tls_policy_maps": _inline((hop, one.level) for one, hop in hops),
+            }
+        postfix = Postfix(directory, free_port(), settings=settings)
+        stack.callback(remove, directory)
+        stack.callback(postfix.stop)
+        with listening(situations, receiver_port, certificates) as receivers:
             postfix.start()
             time.sleep(1)  # the look that start() takes at the port has logged its lines
             before = len(postfix.log_text())
@@ -86,9 +116,6 @@ def record(situations: Sequence[Situation], server: str) -> dict[str, dict[str, 
             _wait_for_quiet(postfix)
             log = postfix.log_text()[before:]
             reports = reports_by_situation(receivers, situations, receiver_port)
-    finally:
-        postfix.stop()
-        remove(directory)
     lines = by_situation(log, situations, receiver_port)
     return {
         one.name: {
@@ -98,6 +125,11 @@ def record(situations: Sequence[Situation], server: str) -> dict[str, dict[str, 
         }
         for one in situations
     }
+
+
+def _inline(rows: Iterable[tuple[str, str]]) -> str:
+    """A table within main.cf."""
+    return f"inline:{{ {' '.join(f'{{ {key} = {value} }}' for key, value in rows)} }}"
 
 
 def _wait_for_quiet(postfix: Postfix) -> None:
@@ -113,7 +145,19 @@ def _wait_for_quiet(postfix: Postfix) -> None:
 
 
 def main() -> None:
-    """Record all of them."""
+    """Record all of them, in a mount namespace whose name server is ours."""
+    if _IN_NAMESPACE not in os.environ:
+        command = ("unshare", "-m", sys.executable, "-m", "tests.interop.record_situations")
+        os.execvpe(command[0], command, {**os.environ, _IN_NAMESPACE: "1"})
+    with tempfile.NamedTemporaryFile("w", dir="/var/tmp") as resolver:
+        resolver.write(f"nameserver {RESOLVER[0]}\noptions timeout:2 attempts:1\n")
+        resolver.flush()
+        os.chmod(resolver.name, 0o644)
+        subprocess.run(["mount", "--bind", resolver.name, "/etc/resolv.conf"], check=True)
+        _record_all()
+
+
+def _record_all() -> None:
     everything = load()
     found: dict[str, dict[str, list[str]]] = {}
     for server in SETTINGS:

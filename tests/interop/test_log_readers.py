@@ -27,6 +27,9 @@ PFLOGSUMM = shutil.which("pflogsumm") or shutil.which("/usr/sbin/pflogsumm")
 LOGWATCH = Path("/usr/share/logwatch")
 FAIL2BAN = shutil.which("fail2ban-regex")
 SITUATIONS = load()
+BOUNCED_THERE = r"relay=[^,]*\[.*status=bounced \("
+UNREACHED = r"smtp\[[0-9]+\]: (?:connect to \S+: Connection|\w+: host \S+) refused"
+BOUNCED_HERE = r"relay=none,.*status=bounced \("
 
 
 def count(run: Run, pattern: str) -> int:
@@ -44,12 +47,17 @@ def test_the_log_itself_is_right(run: Run) -> None:
     assert count(run, r": client=") == run.accepted > 70
     assert count(run, r"status=sent \(") == run.delivered > 40
     assert count(run, r"smtpd\[[0-9]+\]: connect from ") == len(SITUATIONS) + probes(run)
-    assert count(run, r"status=bounced \(") == replied(run, "5")
+    assert count(run, BOUNCED_THERE) == replied(run, "5")
+    assert count(run, BOUNCED_HERE) > 4
 
 
 def probes(run: Run) -> int:
     """Whatever looked whether the port is open."""
     return count(run, r"smtpd\[[0-9]+\]: connect from \S+\[127\.0\.0\.1\]")
+
+
+def refused_logins(run: Run, login: str = r"\S+") -> int:
+    return count(run, rf"SASL \w+ authentication failed: .*, sasl_username={login}$")
 
 
 def replied(run: Run, first: str) -> int:
@@ -114,15 +122,20 @@ def test_logwatch(run: Run, log: Path) -> None:
     expected = {
         "Accepted": run.accepted,
         "Sent via SMTP": run.delivered,
-        "Bounced (remote)": count(run, "status=bounced"),
+        "Bounced (remote)": count(run, BOUNCED_THERE),
+        "Bounced (local)": count(run, BOUNCED_HERE),
         "Deferrals": count(run, "status=deferred"),
         "Removed from queue": count(run, ": removed$"),
         "Notifications sent": count(run, "notification: "),
         "Expired and returned to sender": count(run, "status=expired"),
         "Connections lost (inbound)": count(run, ": lost connection after "),
         "Timeouts (inbound)": count(run, ": timeout after "),
+        "TLS connections (server)": count(run, "TLS connection established from "),
+        "TLS connections (client)": count(run, "TLS connection established to "),
+        "SASL authenticated messages": count(run, "sasl_username=jo$") - refused_logins(run, "jo"),
+        "SASL authentication failed": refused_logins(run),
         "Disconnections": count(run, ": disconnect from "),
-        "Connection failures (outbound)": count(run, r": connect to \S+: Connection refused$"),
+        "Connection failures (outbound)": count(run, UNREACHED),
     }
     for name, number in expected.items():
         assert number, name
@@ -165,11 +178,12 @@ def test_fail2ban(run: Run, log: Path, mode: str) -> None:
 LINE = re.compile(r"[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d \S+ postfix/(\w+)\[\d+\]: (.*)")
 # An exporter of metrics asks of a line's text, by program:
 EXPORTER: dict[str, Callable[[Run], int]] = {
-    r"smtpd (?:NOQUEUE|\w+): client=\S+": lambda run: run.accepted,
+    r"smtpd (?:NOQUEUE|\w+): client=\S+(?:, sasl_\w+=\S+)*": lambda run: run.accepted,
     r"smtpd connect from \S+\[\S+\]": lambda run: len(SITUATIONS) + probes(run),
     r"smtpd lost connection after (\w+)(?: \(\d+ bytes\))? from \S+": lambda run: (
         sum(
-            "lost-after-" in one.name or one.name.startswith("reset-connection")
+            "lost-after-" in one.name
+            or one.name in ("reset-connection-after-mail", "starttls-then-no-tls")
             for one in SITUATIONS
         )
         - 2
@@ -218,7 +232,8 @@ def test_records_say_what_the_lines_say(run: Run) -> None:
         assert tuple(record) == HEAD + KEYS[kind], line
         found[kind if kind != "attempt" else f"attempt {record['status']}"] += 1
         if kind == "attempt":
-            assert record["from"] in ("", f"s@{record['to'].rpartition('@')[2]}")
+            domain = record["to"].rpartition("@")[2].removeprefix("nowhere.")
+            assert record["from"] in ("", f"s@{domain}")
             assert record["next"] is None or record["status"] == "deferred"
             waits += record["next"] is not None
             assert record["delay"] == pytest.approx(sum(record["delays"]), abs=0.003)

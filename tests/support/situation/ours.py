@@ -6,15 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastmta.lab.loopback import free_port
+from tests.support.certificates import Certificates
 from tests.support.daemon import Server, running
 
 from .compare import by_situation, comparable_replies
-from .play import listening, talk
+from .play import USERS, certified, listening, naming, talk
 from .reports import by_situation as reports_by_situation
 from .table import Situation
 
@@ -36,7 +38,7 @@ _COMMON: dict[str, str | float | int | list[str]] = {
         for name in ("connect", "greeting", "helo", "mail", "rcpt", "data", "block", "dot", "quit")
     },
 }
-_SETTINGS: dict[str, dict[str, float]] = {
+_SETTINGS: dict[str, dict[str, str | float | bool | list[str]]] = {
     "main": {},
     "expire": {
         "retry__first_s": 2.0,
@@ -46,6 +48,16 @@ _SETTINGS: dict[str, dict[str, float]] = {
         "retry__site_backoff_min_s": 0.5,
     },
     "delay": {"notify__delay_s": 1.0, "retry__first_s": 2.0, "retry__max_s": 2.0},
+    "secure": {
+        "listen__smtp__tls": "may",
+        "listen__smtp__login": "offered",
+        "auth__users": [f"{name}:{password}" for name, password in USERS.items()],
+        "auth__without_tls": True,
+        "delivery__tls": "may",
+        "delivery__log_tls": True,
+        "delivery__allow_addresses": ["127.0.0.0/8"],
+        "delivery__family": "ipv4-only",
+    },
 }
 
 Shown = Mapping[str, Mapping[str, list[str]]]
@@ -89,13 +101,23 @@ def play(directory: Path, situations: Sequence[Situation], server: str) -> Run:
     environment: dict[str, str] = {}
     for number, one in enumerate(situations, 1):
         relay = f"FASTMTA_RELAYS__S{one.number}__HOST"
-        environment[relay] = ", ".join(f"[{host}]:{port}" for host in one.hosts)
-        environment[f"FASTMTA_ROUTE__{number}__RECIPIENT"] = one.domain
+        environment[relay] = one.next_hop(port)
+        environment[f"FASTMTA_RELAYS__S{one.number}__TLS"] = one.level if one.tls else "auto"
+        environment[f"FASTMTA_ROUTE__{number}__RECIPIENT"] = one.domain  # not what is below it
         environment[f"FASTMTA_ROUTE__{number}__TO"] = f"s{one.number}"
     directory.mkdir()
     json_file = directory / "mail.json"
     settings = {**_COMMON, **_SETTINGS[server], "journal__json_file": str(json_file)}
-    with listening(situations, port) as receivers:
+    certificates = Certificates(directory, "mail.example", *certified(situations))
+    with ExitStack() as stack:
+        if server == "secure":
+            names = stack.enter_context(naming(situations))
+            settings |= {
+                "dns__servers": ["{}:{}".format(*names.endpoint)],
+                "tls__certificate": certificates.right,
+                "delivery__ca_file": certificates.trusted,
+            }
+        receivers = stack.enter_context(listening(situations, port, certificates))
         options: dict[str, Any] = {**settings, "environment": environment}
         with running(directory, **options) as fastmta:
             replies = talk(situations, fastmta.port)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-from tests.support.receiver import Receiver
+from tests.support.certificates import Certificates
+from tests.support.nameserver import Behaviour, NameServer
+from tests.support.receiver import Receiver, Script
+from tests.support.tls_receiver import TlsReceiver, TlsSide
 
 from .table import Situation
 
+USERS = {"jo": "secret"}  # of server "secure"
 _AT_A_TIME = 24
 _TIMEOUT_S = 30.0
 _LINE = b"0123456789" * 7 + b"\r\n"
@@ -21,15 +25,51 @@ _ID = b"Message-ID: <1@client.example>\r\n"
 
 
 @contextmanager
-def listening(situations: Sequence[Situation], port: int) -> Iterator[list[Receiver]]:
-    """The receivers of all of them."""
+def listening(
+    situations: Sequence[Situation], port: int, certificates: Certificates | None = None
+) -> Iterator[list[Receiver]]:
+    """The receivers of all of them; `certificates` for those with TLS."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(Receiver(list(scripts), host, port))
+            stack.enter_context(_receiver(situation, scripts, host, port, certificates))
             for situation in situations
             for host, scripts in zip(situation.hosts, situation.scripts, strict=True)
             if scripts
         ]
+
+
+def _receiver(
+    situation: Situation,
+    scripts: Sequence[Script],
+    host: str,
+    port: int,
+    certificates: Certificates | None,
+) -> Receiver:
+    if not situation.tls:
+        return Receiver(list(scripts), host, port)
+    assert certificates, "TLS is for server `secure`"
+    side = TlsSide(certificate=getattr(certificates, situation.tls))
+    return TlsReceiver(side, list(scripts), host, port)
+
+
+def certified(situations: Sequence[Situation]) -> list[str]:
+    """The hosts that a right certificate is for."""
+    return [f"mx.{one.domain}" for one in situations if one.tls]
+
+
+@contextmanager
+def naming(
+    situations: Sequence[Situation], address: str = "127.0.0.1", port: int = 0
+) -> Iterator[NameServer]:
+    """The name server that knows their records."""
+    with NameServer(address, port) as names:
+        for record in (one for situation in situations for one in situation.dns):
+            name, kind, *data = record.split(" ")
+            if kind == "SERVFAIL":
+                names.behave(name, Behaviour.SERVFAIL)
+            else:
+                names.add(name, kind, " ".join(data))
+        yield names
 
 
 def talk(situations: Sequence[Situation], port: int) -> dict[str, list[str]]:
@@ -49,13 +89,17 @@ class _Client:
         self._replies: list[str] = []
 
     def run(self) -> list[str]:
-        with self._socket, contextlib.suppress(ConnectionError):
+        try:
             self._hear()
             for line in self._lines:
                 if not self._say(line):
                     break
             else:
                 self._hear_end()
+        except ConnectionError:
+            pass
+        finally:
+            self._socket.close()
         return self._replies
 
     def _say(self, line: str) -> bool:
@@ -69,6 +113,9 @@ class _Client:
             return False
         if verb == "@hang":
             return True
+        if verb == "@starttls":
+            self._start_tls()
+            return True
         if verb == "@part":
             self._socket.sendall(_HEAD)
             return True
@@ -81,6 +128,15 @@ class _Client:
         if not line.startswith("+"):
             self._hear()
         return True
+
+    def _start_tls(self) -> None:
+        """Whoever the server is; its octets in the clear end where TLS begins."""
+        self._socket.sendall(b"STARTTLS\r\n")
+        self._hear()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self._socket = context.wrap_socket(self._socket)
 
     def _hear(self) -> None:
         lines: list[str] = []

@@ -12,6 +12,12 @@ or as a stranger from 127.0.3.n.
     receiver   by session, acts by stage (see tests.support.receiver): a reply, or a table with
                `say`, `then`, `after_octets`; the last one's are those of all that follow, except
                for stages like `RCPT/1`, which are once for all; "none": nobody listens
+    dns        records, `NAME TYPE DATA` or `NAME SERVFAIL`; the mail of s<n>.example goes where
+               they say, not to the receiver's address ({h}) by itself; for server "secure", where
+               nowhere.s<n>.example has no route: its mail is looked up and goes to port 25
+    tls        the certificate of a receiver that offers STARTTLS: "right", "self_signed",
+               "wrong_name"; "" offers none; for server "secure"
+    level      what is asked of the receiver's TLS: "may", "encrypt", "verify"
 """
 
 from __future__ import annotations
@@ -26,7 +32,10 @@ from tests.support.receiver import Act
 FILE = Path(__file__).parents[2] / "vectors" / "situations.toml"
 COUNT_MAX = 250
 _KEYS = frozenset(
-    ("name", "say", "to", "sender", "receiver", "stranger", "hosts", "server", "repeat")
+    (
+        *("name", "say", "to", "sender", "receiver", "stranger", "hosts", "server", "repeat"),
+        *("dns", "tls", "level"),
+    )
 )
 
 
@@ -39,7 +48,10 @@ class Situation:
     say: tuple[str, ...]
     scripts: tuple[tuple[dict[str, Act | list[Act]], ...], ...]  # of each host, by session
     is_stranger: bool
-    server: str  # which of the servers it is about: "main", "expire", "delay"
+    server: str  # which of the servers it is about: "main", "expire", "delay", "secure"
+    dns: tuple[str, ...] = ()
+    tls: str = ""
+    level: str = "may"
 
     @property
     def domain(self) -> str:
@@ -52,6 +64,12 @@ class Situation:
     @property
     def hosts(self) -> list[str]:
         return [f"127.0.{part}.{self.number}" for part in (2, 4)[: len(self.scripts)]]
+
+    def next_hop(self, port: int) -> str:
+        """Where its mail goes."""
+        if any(one.startswith(f"{self.domain} ") for one in self.dns):
+            return f"{self.domain}:{port}"
+        return ", ".join(f"[{host}]:{port}" for host in self.hosts)
 
     @property
     def is_heard(self) -> bool:
@@ -81,7 +99,10 @@ def _situation(number: int, row: dict[str, Any]) -> Situation:
     say = row.get("say") or _usual(sender, row.get("to", ["r"]))
     said = tuple(line.replace("{d}", domain) for line in say)
     stranger, server = row.get("stranger", False), row.get("server", "main")
-    return Situation(number, row["name"], said, scripts, stranger, server)
+    records = (one.replace("{d}", domain) for one in row.get("dns", ()))
+    dns = tuple(one.replace("{h}", f"127.0.2.{number}") for one in records)
+    tls, level = row.get("tls", ""), row.get("level", "may")
+    return Situation(number, row["name"], said, scripts, stranger, server, dns, tls, level)
 
 
 def _usual(sender: str, to: list[str]) -> list[str]:
