@@ -20,6 +20,7 @@ from .address import parse_addresses
 from .alias import Aliases
 from .form import HEADER_FIELDS_MAX, HEADER_OCTETS_MAX, FormError, Submission
 
+NAMED_OCTETS_MAX = 254  # of what is no address
 REMARKS_MAX = 20  # of one message: each is a line of the log
 # RFC 2606 2: mail to what is no address goes where it is refused, and its sender hears of it.
 _NOWHERE = b"@bad-address.invalid"
@@ -62,10 +63,10 @@ def address(submission: Submission, author: Author, rules: Rules, aliases: Alias
     """The envelope of a submission: each recipient is in it, in some form."""
     remarks: list[str] = []
     is_utf8 = b"smtputf8" in submission.options or not _is_ascii(submission)
-    paths: dict[bytes, None] = {}
+    paths: dict[bytes, bytes] = {}  # and what was named instead
     for recipient in submission.recipients:
         for path in _resolve(recipient, rules, aliases, remarks):
-            paths[path] = None
+            paths.setdefault(path, _named(recipient, path))
     sender = _sender(submission.sender, author, rules, remarks)
     if len(remarks) > REMARKS_MAX:
         remarks[REMARKS_MAX:] = [f"and {len(remarks) - REMARKS_MAX} more of the like"]
@@ -79,6 +80,7 @@ def address(submission: Submission, author: Author, rules: Rules, aliases: Alias
         login,
         is_utf8,
         _dsn(submission, len(paths)),
+        original_paths=tuple(paths.values()) if any(paths.values()) else (),
     )
     return Addressed(envelope, remarks)
 
@@ -161,6 +163,12 @@ def _resolve(recipient: bytes, rules: Rules, aliases: Aliases, remarks: list[str
         why = "a command, file or :include:, which is not supported" if is_lacking else "nobody"
         remarks.append(f"alias {shown} leads to {why}; the mail goes to the postmaster")
     return paths
+
+
+def _named(recipient: bytes, path: bytes) -> bytes:
+    """What a recipient was called, when that is not `path`; b"" when it is, but for its case."""
+    named = (_path(recipient) or recipient[:NAMED_OCTETS_MAX]).removesuffix(b"@")
+    return b"" if named.lower() == path.lower() else named
 
 
 def _path(text: bytes) -> bytes | None:

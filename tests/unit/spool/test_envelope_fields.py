@@ -43,6 +43,7 @@ RICH = Envelope(
     "tenant",
     True,
     DSN,
+    original_paths=(b"root", b"", b"ops@x"),
 )
 ONE_DONE = RecipientState(0, DELIVERED, 1)
 HOP = b"smtp:" + DOMAIN
@@ -206,9 +207,9 @@ def test_the_release_before_reads_a_record_with_them_and_sees_none() -> None:
     assert (seen.client.login, seen.is_8bit, seen.tenant) == ("jörg", True, "tenant")
 
 
-def test_a_plain_message_pays_four_octets() -> None:
+def test_a_plain_message_pays_five_octets() -> None:
     earlier = EarlierEnvelope(b"a@b", (b"c@d",), EarlierClient())
-    assert len(encode(Envelope(b"a@b", (b"c@d",), ClientIdentity()))) == len(encode(earlier)) + 4
+    assert len(encode(Envelope(b"a@b", (b"c@d",), ClientIdentity()))) == len(encode(earlier)) + 5
 
 
 TEXT = st.text(max_size=10)
@@ -228,6 +229,8 @@ ENVELOPES = st.builds(
     TEXT,
     st.booleans(),
     st.none() | REQUESTS,
+    st.booleans(),
+    st.lists(st.binary(max_size=10), max_size=3).map(tuple),
 )
 
 
