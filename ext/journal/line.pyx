@@ -261,6 +261,7 @@ cdef class Block:
 
     cdef int tried(self, object event) except -1:
         cdef str kind = event.kind
+        cdef bytes original_path = event.original_path
         cdef long long connection_use = event.connection_use
         if kind == "sent":
             self.delivered += 1
@@ -272,6 +273,9 @@ cdef class Block:
         self.put_octets(event.queue_id)
         self.put_literal(b": to=<", 6)
         self.put_octets(event.forward_path)
+        if original_path:
+            self.put_literal(b">, orig_to=<", 12)
+            self.put_octets(original_path)
         self.put_literal(b">, relay=", 9)
         self.put_text(event.remote)
         if connection_use > 1:

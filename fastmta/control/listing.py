@@ -238,6 +238,7 @@ def _envelope(station: Station, message: Message) -> Result:
                 "status": status.name.lower(),
                 "is_final": status.is_final,
                 "original": text_of(original),
+                "original_path": text_of(envelope.original_path_of(index)),
                 "notify": notify,
             }
         )

@@ -105,6 +105,7 @@ class Attempt:
                 envelope.is_utf8,
                 self.has_ascii_header,
                 envelope.is_tls_required,
+                original_paths=envelope.original_paths,
             )
         return transaction
 

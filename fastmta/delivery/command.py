@@ -109,10 +109,12 @@ def _encode_recipient(
     original = dsn.original_recipient_of(index)
     parameters = b" NOTIFY=" + _checked(_VALUE, notify.encode()) if notify else b""
     if notify and not original:
-        if forward_path.isascii():
-            original = b"rfc822;" + encode_xtext(forward_path)
+        known = extras.original_paths
+        given = (known[index] if index < len(known) else b"") or forward_path
+        if given.isascii():
+            original = b"rfc822;" + encode_xtext(given)
         else:
-            original = b"utf-8;" + encode_unitext(forward_path)
+            original = b"utf-8;" + encode_unitext(given)
         if len(original) > _ORCPT_OCTETS_MAX:
             return parameters
     if original:

@@ -21,6 +21,7 @@ class Extras(msgspec.Struct):
     has_ascii_header: bool | None  # of a large content; None: look at the content
     is_tls_required: bool = False  # RFC 8689 2
     withheld: dict[int, Outcome] | None = None  # by the place that they had
+    original_paths: Sequence[bytes] = ()  # as the envelope has them
 
 
 class Transaction:

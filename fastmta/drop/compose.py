@@ -22,6 +22,7 @@ from .form import HEADER_FIELDS_MAX, HEADER_OCTETS_MAX, FormError, Submission
 from .mailbox import Mailbox
 from .verp import return_path
 
+NAMED_OCTETS_MAX = 254  # of what is no address
 REMARKS_MAX = 20  # of one message: each is a line of the log
 # RFC 2606 2: mail to what is no address goes where it is refused, and its sender hears of it.
 _NOWHERE = b"@bad-address.invalid"
@@ -66,9 +67,12 @@ def address(submission: Submission, author: Author, rules: Rules, aliases: Alias
     remarks: list[str] = []
     is_utf8 = b"smtputf8" in submission.options or not _is_ascii(submission)
     paths: dict[bytes, int] = {}  # and which recipient each is of
+    originals: list[bytes] = []  # and what was named instead
     for index, recipient in enumerate(submission.recipients):
         for path in _resolve(recipient, rules, aliases, remarks):
-            paths.setdefault(path, index)
+            if path not in paths:
+                paths[path] = index
+                originals.append(_named(recipient, path))
     sender = reverse_path = _sender(submission.sender, author, rules, remarks)
     if sender and b"verp" in submission.options:
         reverse_path = _return_path(sender, submission, remarks)
@@ -85,6 +89,7 @@ def address(submission: Submission, author: Author, rules: Rules, aliases: Alias
         is_utf8,
         _dsn(submission, list(paths.values())),
         is_probe=b"probe" in submission.options,
+        original_paths=tuple(originals) if any(originals) else (),
     )
     return Addressed(envelope, sender, remarks)
 
@@ -167,6 +172,12 @@ def _resolve(recipient: bytes, rules: Rules, aliases: Aliases, remarks: list[str
         for why in lacks or ["nobody"]:
             remarks.append(f"alias {shown} leads to {why}; the mail goes to the postmaster")
     return paths
+
+
+def _named(recipient: bytes, path: bytes) -> bytes:
+    """What a recipient was called, when that is not `path`; b"" when it is, but for its case."""
+    named = (_path(recipient) or recipient[:NAMED_OCTETS_MAX]).removesuffix(b"@")
+    return b"" if named.lower() == path.lower() else named
 
 
 def _path(text: bytes) -> bytes | None:

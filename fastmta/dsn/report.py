@@ -68,7 +68,9 @@ def notification(story: Story) -> Part:
             lines.append(ALSO_DELIVERED)
         show = safe_address if story.form.is_global else plain_address
         text = plain(_reason(outcome))[: _text_octets(story)]
-        lines.append(wrap(f"<{show(paths[index])}>: {text}") + "\r\n")
+        given = story.message.envelope.original_path_of(index)
+        shown = f"<{show(paths[index])}>" + (f" (expanded from <{show(given)}>)" if given else "")
+        lines.append(wrap(f"{shown}: {text}") + "\r\n")
     left_out = len(story.facts) - NAMED_MAX
     if left_out > 0:
         lines.append(f"({left_out} more recipients are named in the next part only.)\r\n")
@@ -115,7 +117,10 @@ def _recipient_group(story: Story, index: int, outcome: Outcome) -> str:
     envelope, is_global = story.message.envelope, story.form.is_global
     final = typed_address(envelope.forward_paths[index], is_global=is_global)
     asked = b"" if envelope.dsn is None else envelope.dsn.original_recipient_of(index)
-    named = plain_original_recipient(asked, is_global=is_global) or final.replace("; ", ";", 1)
+    named = plain_original_recipient(asked, is_global=is_global)
+    if not named:
+        given = envelope.original_path_of(index) or envelope.forward_paths[index]
+        named = typed_address(given, is_global=is_global).replace("; ", ";", 1)
     lines = [
         f"Final-Recipient: {final}\r\n"
         f"Original-Recipient: {named}\r\n"

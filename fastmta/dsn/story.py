@@ -74,7 +74,7 @@ def form_of(
     dsn = envelope.dsn
     octets = [header_section(content, len(content)), envelope.reverse_path]
     for index, _ in facts:
-        octets.append(envelope.forward_paths[index])
+        octets += [envelope.forward_paths[index], envelope.original_path_of(index)]
         if dsn is not None:
             octets.append(dsn.original_recipient_of(index))
     return Form.ENCODED if any(map(is_international, octets)) else Form.CLASSIC

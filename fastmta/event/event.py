@@ -108,6 +108,7 @@ class RecipientTried(msgspec.Struct, frozen=True, gc=False):
     reverse_path: bytes = b""
     attempt: int = 1  # which one of this recipient
     due_at_ns: int = 0  # when the next one is, since the epoch; 0: there is none, or nobody knows
+    original_path: bytes = b""  # what the sender named, if that was another address
 
 
 class MessageExpired(msgspec.Struct, frozen=True, gc=False):

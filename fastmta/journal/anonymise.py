@@ -117,6 +117,7 @@ def _tried(event: RecipientTried, mask: Mask) -> Event:
         event,
         forward_path=mask.octets(event.forward_path),
         reverse_path=mask.octets(event.reverse_path),
+        original_path=event.original_path and mask.octets(event.original_path),
         text=mask.text(event.text, event.forward_path, event.reverse_path),
         reply=mask.text(event.reply, event.forward_path, event.reverse_path),
         next_hop=_next_hop(event.next_hop, mask),

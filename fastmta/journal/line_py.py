@@ -94,10 +94,11 @@ class Block:
             self.deferred += 1
         elif event.kind == "bounced":  # what is said of a probe is none of these
             self.bounced += 1
+        original = f", orig_to=<{_text(event.original_path)}>" if event.original_path else ""
         use = f", conn_use={event.connection_use}" if event.connection_use > 1 else ""
         self.add(
             f"{self._front(event.transport)}{_text(event.queue_id)}: "
-            f"to=<{_text(event.forward_path)}>, relay={event.remote}{use}, "
+            f"to=<{_text(event.forward_path)}>{original}, relay={event.remote}{use}, "
             f"{render_delays(event.delays_s)}, dsn={event.status}, status={event.kind} "
             f"({event.text})"
         )

@@ -50,7 +50,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "active": ("qid", "from", "size", "nrcpt"),
     "attempt": (
         *("qid", "from", "to", "dest", "relay", "transport", "status", "dsn", "code", "reply"),
-        *("category", "delay", "delays", "conn_use", "attempt", "next"),
+        *("category", "delay", "delays", "conn_use", "attempt", "next", "orig_to"),
     ),
     "pickup": ("qid", "uid", "from"),
     "held": ("qid", "from", "to", "reply", "category"),
@@ -194,6 +194,7 @@ def _attempt(event: RecipientTried) -> tuple[object, ...]:
         event.connection_use,
         event.attempt,
         round(due * _NS, 3) if due else None,
+        _decode(event.original_path),
     )
 
 

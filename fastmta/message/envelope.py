@@ -48,3 +48,11 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_tls_required: bool = False  # MAIL said REQUIRETLS (RFC 8689 2)
     # Its recipients are only asked about (`sendmail -bv`): the content goes to nobody.
     is_probe: bool = False
+    # By recipient index, what the sender named if we made another address of it; b"": the same.
+    # Shorter than forward_paths when the last ones are the same.
+    original_paths: tuple[bytes, ...] = ()
+
+    def original_path_of(self, index: int) -> bytes:
+        """What the sender named instead of this forward-path; b"": that itself."""
+        known = self.original_paths
+        return known[index] if index < len(known) else b""

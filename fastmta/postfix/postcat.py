@@ -185,13 +185,14 @@ def _envelope(found: Result) -> list[tuple[str, str, str]]:
     )
     for one in found["recipients"]:
         path = one["recipient"]
+        original_path = one.get("original_path") or path  # a server of before has no such key
         records += _named(
             {
-                "dsn_orig_rcpt": one["original"] or f"rfc822;{path}",
+                "dsn_orig_rcpt": one["original"] or f"rfc822;{original_path}",
                 "notify_flags": _notify(one["notify"]),
             }
         )
-        records.append((_ORIGINAL, "original_recipient", path))
+        records.append((_ORIGINAL, "original_recipient", original_path))
         if one["is_final"]:
             records.append((_DONE, "done_recipient", path))
         else:

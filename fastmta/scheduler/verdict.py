@@ -131,7 +131,7 @@ def tried(
     before_s = age_s - (now_s - job.entered_at_s)
     next_hop = job.next_hop  # never empty
     envelope = message.envelope
-    return RecipientTried(
+    event = RecipientTried(
         message.id,
         envelope.forward_paths[index],
         outcome.remote,
@@ -152,6 +152,10 @@ def tried(
         envelope.reverse_path,
         message.attempts_of(index) + 1 if message.states else 1,
     )
+    if envelope.original_paths:
+        original_path = envelope.original_path_of(index)
+        event = msgspec.structs.replace(event, original_path=original_path)
+    return event
 
 
 def _hold(verdict: Verdict, message: Message, index: int, outcome: Outcome) -> None:

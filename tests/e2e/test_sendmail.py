@@ -138,6 +138,11 @@ def test_local_names_go_by_aliases(server: Server, mailbox: Mailbox) -> None:
         *(b"admin@x.test", b"other@x.test", b"someone@origin.test"),
         b"postmaster@origin.test",  # notify.postmaster, instead of the command
     }
+    lines = (
+        "to=<admin@x.test>, orig_to=<postmaster>, relay=",
+        "to=<someone@origin.test>, orig_to=<someone>, relay=",
+    )
+    wait_until(lambda: all(one in server.log_text() for one in lines), 5, "the old names")
     words = ": alias shop leads to a command"
     wait_until(lambda: words in server.log_text(), 5, "the warning")
 

@@ -118,6 +118,14 @@ def test_notify_without_orcpt_gets_one(path: bytes, is_utf8: bool, original: byt
     ]
 
 
+def test_an_orcpt_of_ours_names_what_the_sender_named() -> None:
+    one = extras(DSNRequest(notify=("FAILURE", "FAILURE")), indices=(1,))
+    one.original_paths = (b"other", b"o+ps@x.test")
+    assert said(ehlo(), make_transaction([b"r@x.test"], extras=one))[1:] == [
+        b"RCPT TO:<r@x.test> NOTIFY=FAILURE ORCPT=rfc822;o+2Bps@x.test"
+    ]
+
+
 def test_an_orcpt_of_ours_that_would_be_too_long_is_left_out() -> None:
     path = b'"' + b"=" * 200 + b'"@example.org'
     one = extras(DSNRequest(notify=("FAILURE",)), indices=(0,))

@@ -30,6 +30,26 @@ def completed(header: bytes) -> bytes:
     ).octets
 
 
+def test_what_the_sender_named_is_kept_where_it_became_another_address() -> None:
+    aliases = Aliases.parse(b"ops: a@x.test, b@x.test\n")
+    named = [b"c@x.test", b"ops", b"D@X.test", b"someone", b"b@x.test", b"postmaster", b"a b"]
+    envelope, _ = address(Submission(b"joe", named), AUTHOR, RULES, aliases)
+    assert dict(zip(envelope.forward_paths, envelope.original_paths, strict=True)) == {
+        b"c@x.test": b"",
+        b"a@x.test": b"ops",
+        b"b@x.test": b"ops",
+        b"D@x.test": b"",
+        b"someone@origin.test": b"someone",
+        b"postmaster@host.test": b"postmaster",
+        b'"a b"@bad-address.invalid': b"a b",
+    }
+
+
+def test_nothing_is_kept_of_mail_whose_recipients_are_as_named() -> None:
+    envelope, _ = addressed(b"a@x.test", b"B@X.test")
+    assert envelope.original_paths == ()
+
+
 def test_each_address_of_a_field_gets_the_origin() -> None:
     made = completed(b"To: a, b@x.test,\r\n Full Name <c>, d\r\nSubject: e, f")
     assert (

@@ -1,5 +1,6 @@
 """What the sender asked for with DSN parameters (RFC 3461 4), and what nobody may make of that."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,6 +168,24 @@ def test_original_recipient_is_that_of_its_recipient() -> None:
         "rfc822;two@x",
         "rfc822;user1@example.com",
         "rfc822;user3@example.com",
+    ]
+
+
+def test_who_came_of_an_alias_is_told_by_both_names() -> None:
+    message = asked(DSNRequest(original_recipients=(b"", b"", b"rfc822;two@x")))
+    message.envelope = msgspec.structs.replace(
+        message.envelope, original_paths=(b"root\r\n", b"", b"ops")
+    )
+    content = report_of(message, (0, REFUSED), (1, REFUSED), (2, REFUSED)).content or b""
+    check_octets(content)
+    text, status = parts_of(parse(content))[:2]
+    shown = str(text.get_payload())
+    assert "<user0@example.com> (expanded from <root??>): " in shown
+    assert "<user1@example.com>: " in shown
+    assert [group["Original-Recipient"] for group in parts_of(status)[1:]] == [
+        "rfc822;root??",
+        "rfc822;user1@example.com",
+        "rfc822;two@x",
     ]
 
 

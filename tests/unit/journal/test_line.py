@@ -67,6 +67,13 @@ def tried(text: str = "250 2.0.0 Ok", **changes: object) -> RecipientTried:
     return RecipientTried(**(fields | changes))  # type: ignore[arg-type]  # a test's short form
 
 
+def test_an_alias_is_behind_its_address(renderer: LineRenderer) -> None:
+    (line,) = lines_of(renderer, tried(original_path=b"r\xc3\xb6ot\n"))
+    assert line.startswith(
+        "smtp[42]: 0001abcdEFGH0007: to=<r@example.org>, orig_to=<r??ot?>, relay=mx.example"
+    )
+
+
 def test_life_of_a_message(renderer: LineRenderer) -> None:
     assert lines_of(
         renderer,

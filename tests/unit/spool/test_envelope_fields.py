@@ -44,6 +44,7 @@ RICH = Envelope(
     True,
     DSN,
     is_probe=True,
+    original_paths=(b"root", b"", b"ops@x"),
 )
 ONE_DONE = RecipientState(0, DELIVERED, 1)
 HOP = b"smtp:" + DOMAIN
@@ -233,6 +234,7 @@ ENVELOPES = st.builds(
     st.none() | REQUESTS,
     st.booleans(),
     st.booleans(),
+    st.lists(st.binary(max_size=10), max_size=3).map(tuple),
 )
 
 
