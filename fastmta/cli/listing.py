@@ -198,10 +198,11 @@ def added(results: Sequence[Result]) -> Result:
     ]
     oldest = [result["oldest_arrived_at_ns"] for result in results]
     total["oldest_arrived_at_ns"] = min((one for one in oldest if one), default=None)
-    by_queue = [result["oldest_by_queue_ns"] for result in results]
-    total["oldest_by_queue_ns"] = {
-        queue: min((one[queue] for one in by_queue if one[queue]), default=None) for queue in QUEUES
-    }
+    by_queue: dict[str, int] = {}
+    for result in results:
+        for queue, at_ns in result["oldest_by_queue_ns"].items():
+            by_queue[queue] = min(at_ns, by_queue.get(queue, at_ns))
+    total["oldest_by_queue_ns"] = by_queue
     return total
 
 

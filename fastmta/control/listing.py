@@ -89,7 +89,7 @@ class Listing:
             "recipients": counts,
             "ages": [{"below_s": below_s, "messages": count} for below_s, count in ages],
             "oldest_arrived_at_ns": min((at for at in oldest.values() if at), default=None),
-            "oldest_by_queue_ns": {queue: at or None for queue, at in oldest.items()},
+            "oldest_by_queue_ns": {queue: at for queue, at in oldest.items() if at},
             "now_ns": now_ns,
         }
 
