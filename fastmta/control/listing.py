@@ -43,7 +43,8 @@ class Listing:
         self.pace = Pace(stations)
 
     async def list(self, ticket: Ticket) -> Result:
-        """One page of one shard, by id, which is by arrival: `after` is `SHARD/ID`."""
+        """One page of one shard, by id, which is by arrival: `after` is `SHARD/ID`; `newest`:
+        from the end on, and before that id."""
         request = ticket.request
         number, _, id = request.after.partition("/")
         station = self._station(number)
@@ -57,6 +58,7 @@ class Listing:
             id.encode(),
             request.limit,
             True,
+            is_backward=request.newest,
         )
         page: Page = sound(await wait_for(start))
         entries = await _entries(station, page.ids)
