@@ -124,16 +124,21 @@ cdef inline bint tree_at_leaf(const TreeCursor *cursor) noexcept nogil:
     return tree16(cursor.pages[cursor.depth] + 10) & TREE_LEAF != 0
 
 
+cdef inline int tree_step_down(TreeCursor *cursor) noexcept nogil:
+    """From a branch to the page below where the cursor stands."""
+    cdef const unsigned char *node
+    node = tree_node(&cursor.file, cursor.pages[cursor.depth], cursor.at[cursor.depth])
+    if node == NULL:
+        return TREE_DAMAGED
+    return tree_push(
+        cursor, tree16(node) | <uint64_t>tree16(node + 2) << 16 | <uint64_t>tree16(node + 4) << 32
+    )
+
+
 cdef inline int tree_down(TreeCursor *cursor) noexcept nogil:
     """From where the cursor stands to the first leaf below."""
-    cdef const unsigned char *node
-    cdef uint64_t child
     while not tree_at_leaf(cursor):
-        node = tree_node(&cursor.file, cursor.pages[cursor.depth], cursor.at[cursor.depth])
-        if node == NULL:
-            return TREE_DAMAGED
-        child = tree16(node) | <uint64_t>tree16(node + 2) << 16 | <uint64_t>tree16(node + 4) << 32
-        if tree_push(cursor, child):
+        if tree_step_down(cursor):
             return TREE_DAMAGED
     return TREE_OK
 
@@ -176,6 +181,22 @@ cdef inline int tree_load(TreeCursor *cursor) noexcept nogil:
 cdef inline int tree_next(TreeCursor *cursor) noexcept nogil:
     """On to the next row."""
     cursor.at[cursor.depth] += 1
+    return tree_load(cursor)
+
+
+cdef inline int tree_previous(TreeCursor *cursor) noexcept nogil:
+    """Back to the row before; from beyond the last row to that."""
+    if cursor.depth < 0:
+        return TREE_OVER
+    while cursor.at[cursor.depth] == 0:
+        if cursor.depth == 0:
+            return TREE_OVER
+        cursor.depth -= 1
+    cursor.at[cursor.depth] -= 1
+    while not tree_at_leaf(cursor):
+        if tree_step_down(cursor):
+            return TREE_DAMAGED
+        cursor.at[cursor.depth] = cursor.counts[cursor.depth] - 1
     return tree_load(cursor)
 
 

@@ -45,6 +45,7 @@ from btree cimport (
     tree_find,
     tree_next,
     tree_open,
+    tree_previous,
     tree_seek,
 )
 
@@ -121,6 +122,7 @@ cdef struct Look:  # one walk
     int64_t skipped_count
     unsigned char last[ID_OCTETS]  # where it begins, and how far it came
     bint is_beyond  # not at, but beyond `last`
+    bint is_backward  # from the end, or from before `last`, towards the beginning
     int64_t rows
     bint is_end
     int64_t found
@@ -193,6 +195,22 @@ cdef int judge_people(
     return status
 
 
+cdef int begin(Look *look, TreeCursor *rows) noexcept nogil:
+    """To the first row of a walk."""
+    cdef int status
+    if look.is_backward:
+        if not look.is_beyond:
+            memset(look.last, 255, ID_OCTETS)  # beyond every id
+        status = tree_seek(rows, look.messages, look.last, ID_OCTETS)
+        return status if status == TREE_DAMAGED else tree_previous(rows)
+    status = tree_seek(rows, look.messages, look.last, ID_OCTETS if look.is_beyond else 0)
+    if status == TREE_OK and rows.key_octets != ID_OCTETS:
+        return TREE_DAMAGED
+    if status == TREE_OK and look.is_beyond and memcmp(rows.key, look.last, ID_OCTETS) == 0:
+        status = tree_next(rows)
+    return status
+
+
 cdef int walk(Look *look, const Terms *terms, Totals *totals) noexcept nogil:
     """From beyond `look.last` on, until enough is found or looked at."""
     cdef TreeCursor rows, people
@@ -200,12 +218,10 @@ cdef int walk(Look *look, const Terms *terms, Totals *totals) noexcept nogil:
     cdef int verdict, of_people, status, people_status = TREE_OVER
     cdef bint needs_people = terms.has_recipients or totals != NULL
     rows.file = people.file = look.file
-    status = tree_seek(&rows, look.messages, look.last, ID_OCTETS if look.is_beyond else 0)
-    if status == TREE_OK and rows.key_octets != ID_OCTETS:
-        return TREE_DAMAGED
-    if status == TREE_OK and look.is_beyond and memcmp(rows.key, look.last, ID_OCTETS) == 0:
-        status = tree_next(&rows)
+    status = begin(look, &rows)
     if status == TREE_OK and needs_people:
+        if rows.key_octets != ID_OCTETS:
+            return TREE_DAMAGED
         people_status = tree_seek(&people, look.recipients, rows.key, ID_OCTETS)
     while status == TREE_OK:
         if look.rows >= look.rows_max or look.found >= look.limit:
@@ -220,7 +236,9 @@ cdef int walk(Look *look, const Terms *terms, Totals *totals) noexcept nogil:
         if verdict and needs_people:
             memset(statuses, 0, sizeof(statuses))
             of_people = SIEVE_NO
-            if people_status == TREE_OK:
+            if look.is_backward:
+                people_status = tree_seek(&people, look.recipients, rows.key, ID_OCTETS)
+            elif people_status == TREE_OK:
                 people_status = catch_up(&people, look.recipients, rows.key)
             if people_status == TREE_OK:
                 people_status = judge_people(&people, terms, &rows, statuses, &of_people)
@@ -236,7 +254,7 @@ cdef int walk(Look *look, const Terms *terms, Totals *totals) noexcept nogil:
             memcpy(look.ids + look.found * ID_OCTETS, rows.key, ID_OCTETS)
             look.certain[look.found] = verdict == SIEVE_YES
             look.found += 1
-        status = tree_next(&rows)
+        status = tree_previous(&rows) if look.is_backward else tree_next(&rows)
     look.is_end = status == TREE_OVER
     return TREE_OK if look.is_end else TREE_DAMAGED
 
@@ -394,8 +412,9 @@ cdef class Rows:
         return 0
 
     def find(self, Sieve sieve not None, bytes after not None, Py_ssize_t limit,
-             Py_ssize_t rows_max):
-        """At most `limit` ids beyond `after` of messages that are meant, or may be.
+             Py_ssize_t rows_max, bint is_backward=False):
+        """At most `limit` ids beyond `after` of messages that are meant, or may be; backward:
+        before it, from the end if it is empty.
 
         Returns them, whether each is certain, the last id looked at, and whether that was all.
         Raises ValueError: the file is damaged.
@@ -403,6 +422,7 @@ cdef class Rows:
         cdef Look look
         cdef int status = TREE_DAMAGED
         self.prepare(&look, after, limit, rows_max)
+        look.is_backward = is_backward
         try:
             with nogil:
                 status = walk(&look, &sieve.terms, NULL)

@@ -17,13 +17,14 @@ from .talk import EXIT_PARTLY, EXIT_TEMPORARY, duration, hop_text, moment, reque
 PAGE = 200
 SHOWN = 100  # by default
 TOP = 10
+_NEWEST = "newest/"  # what a place in a list that begins with the newest message begins with
 QUEUES = ("active", "incoming", "deferred", "hold")  # in the order of Postfix
 _NS = 1_000_000_000
 _UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
 
 def _checked_place(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    if value and not value.partition("/")[0].isdecimal():
+    if value and not value.startswith(_NEWEST) and not value.partition("/")[0].isdecimal():
         raise click.BadParameter("SHARD/ID is expected, as the page before says")
     return value
 
@@ -44,41 +45,37 @@ with_page = [
         metavar="PLACE",
         help="What `next` of the last page says.",
     ),
+    click.option("--newest", is_flag=True, help="The newest first, of all shards together."),
 ]
 
 
 @click.command("list")
 @click.option("--filter", metavar="EXPR", default="", help="Messages that match: docs/queue.md.")
+@with_page[2]
 @with_page[0]
 @with_page[1]
 @with_output
 @config_options
-def list_(
-    filter: str, limit: int, after: str, path: str | None, overrides: tuple[str, ...], output: str
-) -> None:
-    """List messages, shard by shard, the oldest first."""
+def list_(filter: str, path: str | None, overrides: tuple[str, ...], **options: Any) -> None:
+    """List messages, shard by shard, the oldest first; or the newest of all shards first."""
     with talk(path, overrides) as exchange:
-        found = _show(exchange, filter, after, limit, output)
+        found = _show(exchange, filter, **options)
         sys.exit(_status(exchange, found > 0 or not filter))
 
 
 @click.command()
 @click.argument("terms", nargs=-1, required=True, metavar="EXPR")
+@with_page[2]
 @with_page[0]
 @with_page[1]
 @with_output
 @config_options
 def search(
-    terms: tuple[str, ...],
-    limit: int,
-    after: str,
-    path: str | None,
-    overrides: tuple[str, ...],
-    output: str,
+    terms: tuple[str, ...], path: str | None, overrides: tuple[str, ...], **options: Any
 ) -> None:
     """List messages that match: `to:@example.com status:deferred code:4.7.*`; docs/queue.md."""
     with talk(path, overrides) as exchange:
-        found = _show(exchange, " ".join(terms), after, limit, output)
+        found = _show(exchange, " ".join(terms), **options)
         sys.exit(_status(exchange, found > 0))
 
 
@@ -111,12 +108,17 @@ def _status(exchange: Exchange, is_found: bool) -> int:
 # Lists
 
 
-def _show(exchange: Exchange, filter: str, after: str, limit: int, output: str) -> int:
+def _show(
+    exchange: Exchange, filter: str, *, after: str, limit: int, output: str, newest: bool
+) -> int:
     """Print a list as it comes; how many messages it has."""
+    if bool(after) and newest is not after.startswith(_NEWEST):
+        raise click.UsageError("--after is of a list in the other order: --newest, or not")
     count = 0
     kept: list[Result] = []
     following: str | None = after or ""
-    for page, place in _pages(exchange, filter, after, limit):
+    pages = _newest_pages if newest else _pages
+    for page, place in pages(exchange, filter, after, limit):
         following = place
         if output == "jsonl":
             for message in page:
@@ -159,6 +161,60 @@ def _pages(
             return
 
 
+def _newest_pages(
+    exchange: Exchange, filter: str, after: str, limit: int
+) -> Iterator[tuple[list[Result], str | None]]:
+    """The same from the newest message on, of all shards together."""
+    behind = _places(exchange.shards, after)
+    waiting: dict[int, list[Result]] = {shard: [] for shard in exchange.shards}
+    left = limit
+    while True:
+        size = min(left, PAGE) if limit else PAGE
+        page: list[Result] = []
+        while len(page) < size:
+            for shard, found in waiting.items():
+                while not found and (id := behind[shard]) is not None:
+                    place = f"{shard}/{id}"
+                    asked = request("list", filter=filter, after=place, limit=size, newest=True)
+                    result = exchange.ask_shard(shard, asked)
+                    found += result["messages"]
+                    place = result["next"]
+                    behind[shard] = None if place is None else place.partition("/")[2]
+            rest = [found for found in waiting.values() if found]
+            if not rest:
+                break
+            page.append(max(rest, key=lambda found: int(found[0]["arrived_at_ns"])).pop(0))
+        left -= len(page)
+        following = _place(behind, waiting)
+        yield page, following
+        if following is None or (limit and left <= 0):
+            return
+
+
+def _places(shards: Sequence[int], after: str) -> dict[int, str | None]:
+    """Before which id to go on in each shard; "": at the end, None: nothing is left."""
+    if not after:
+        return dict.fromkeys(shards, "")
+    found: dict[int, str | None] = dict.fromkeys(shards)
+    for part in after.removeprefix(_NEWEST).split(","):
+        number, _, id = part.partition(":")
+        if number.isdecimal() and int(number) in found:
+            found[int(number)] = id
+    return found
+
+
+def _place(behind: dict[int, str | None], waiting: dict[int, list[Result]]) -> str | None:
+    """As `_places` reads it; None: nothing is left anywhere."""
+    parts = []
+    for shard, id in behind.items():
+        if waiting[shard]:
+            first = str(waiting[shard][0]["id"])
+            id = first[:-1] + chr(ord(first[-1]) + 1)  # right above it
+        if id is not None:
+            parts.append(f"{shard}:{id}")
+    return _NEWEST + ",".join(parts) if parts else None
+
+
 def _row(id: str, age: str, size: str, queue: str, sender: str, recipients: str) -> str:
     return f"{id:<16} {age:>13} {size:>8} {queue:<8} {sender}  {recipients}"
 
@@ -198,10 +254,11 @@ def added(results: Sequence[Result]) -> Result:
     ]
     oldest = [result["oldest_arrived_at_ns"] for result in results]
     total["oldest_arrived_at_ns"] = min((one for one in oldest if one), default=None)
-    by_queue = [result["oldest_by_queue_ns"] for result in results]
-    total["oldest_by_queue_ns"] = {
-        queue: min((one[queue] for one in by_queue if one[queue]), default=None) for queue in QUEUES
-    }
+    by_queue: dict[str, int] = {}
+    for result in results:
+        for queue, at_ns in result["oldest_by_queue_ns"].items():
+            by_queue[queue] = min(at_ns, by_queue.get(queue, at_ns))
+    total["oldest_by_queue_ns"] = by_queue
     return total
 
 

@@ -248,7 +248,7 @@ def _queue_lines(census: Result | None) -> Iterator[str]:
         return
     parts = []
     for name in QUEUES:
-        oldest_ns = census["oldest_by_queue_ns"][name]
+        oldest_ns = census["oldest_by_queue_ns"].get(name)
         age = f" (oldest {duration(time.time() - oldest_ns / _NS)})" if oldest_ns else ""
         parts.append(f"{name} {census['queues'][name]:,}{age}")
     yield f"            {', '.join(parts)}"

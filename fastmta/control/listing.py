@@ -43,7 +43,8 @@ class Listing:
         self.pace = Pace(stations)
 
     async def list(self, ticket: Ticket) -> Result:
-        """One page of one shard, by id, which is by arrival: `after` is `SHARD/ID`."""
+        """One page of one shard, by id, which is by arrival: `after` is `SHARD/ID`; `newest`:
+        from the end on, and before that id."""
         request = ticket.request
         number, _, id = request.after.partition("/")
         station = self._station(number)
@@ -57,6 +58,7 @@ class Listing:
             id.encode(),
             request.limit,
             True,
+            is_backward=request.newest,
         )
         page: Page = sound(await wait_for(start))
         entries = await _entries(station, page.ids)
@@ -89,7 +91,7 @@ class Listing:
             "recipients": counts,
             "ages": [{"below_s": below_s, "messages": count} for below_s, count in ages],
             "oldest_arrived_at_ns": min((at for at in oldest.values() if at), default=None),
-            "oldest_by_queue_ns": {queue: at or None for queue, at in oldest.items()},
+            "oldest_by_queue_ns": {queue: at for queue, at in oldest.items() if at},
             "now_ns": now_ns,
         }
 

@@ -83,6 +83,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     is_detached: bool = False  # flush: answer at once, and go on
     wait_s: float = 10.0  # for the end of an attempt that is under way
     limit: int = 100  # search, count, sites
+    newest: bool = False  # list: pages from the newest message to the oldest
     # search: the page behind this id; list: behind `SHARD/ID`; sites: behind this `order`
     after: str = ""
     next_hop: str = ""  # count, next-due

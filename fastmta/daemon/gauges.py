@@ -137,7 +137,8 @@ class Gauges:
         counts = [shard.scheduler.counts for shard in self._shards]
         live = sum(shard.spool.live_count for shard in self._shards)
         active = sum(one.in_flight for one in counts)
-        ready = max(0, sum(one.ram_jobs for one in counts) - active)
+        stands = [shard.scheduler.standing.situation for shard in self._shards]
+        ready = max(0, sum(len(one.active) for one in stands) - active)
         held = sum(one.held for one in self._census.values())
         scheduled = max(0, live - active - ready - held)
         states = {"active": active, "ready": ready, "held": held, "scheduled": scheduled}

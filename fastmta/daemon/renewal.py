@@ -30,7 +30,7 @@ from .clients import Refresher, make_authenticator, make_limits
 from .inbound import Inbound, renew_inbound
 from .intake import Intake
 from .order import Answer, Place, Plan
-from .outbound import courier_ports
+from .outbound import courier_ports, rules
 from .pickup import Pickup
 from .pressure import Pressure
 from .reception import Common, Reception, Terms
@@ -233,7 +233,10 @@ class Renewal:
         if _touches(keys, _OF_OURSELVES):
             addresses = [each.sockets[0].getsockname()[:2] for each in bound if not each.is_local]
             own = await common.loop.run_in_executor(None, own_hosts, config, addresses)
-        is_reachable = config.delivery.reply_rules or _touches(keys, _OF_THE_WAY_OUT)
+        is_reachable = _touches(keys, _OF_THE_WAY_OUT)
+        if config.delivery.reply_rules and not is_reachable:  # what is in the file may have changed
+            known = now.shards[0].courier.rules
+            is_reachable = known is None or not rules(config).is_like(known)
         return _Change(
             generation,
             config,

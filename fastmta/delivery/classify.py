@@ -72,6 +72,10 @@ class Rules:
         }
         self._cache: dict[tuple[int, str, str, str, str], Verdict] = {}
 
+    def is_like(self, other: Rules) -> bool:
+        """Whether both say the same of every reply."""
+        return self.rules == other.rules and self._hosts == other._hosts
+
     def provider_of(self, host: str, label: str = "") -> str:
         """Whose server `host` is; `label`, a relay's name or preset, decides if it is known."""
         if label in self._known:

@@ -25,6 +25,7 @@ from . import trouble
 from .account import Account
 from .alarm import Alarm
 from .attempt import Attempt, Done
+from .classify import Rules
 from .connection import Connection
 from .content import Contents
 from .large import LargeContents
@@ -92,6 +93,11 @@ class Courier:
     def running_count(self) -> int:
         """Attempts whose `done` is still owed."""
         return self._account.owed_count
+
+    @property
+    def rules(self) -> Rules | None:
+        """What refusals mean to it; None: what their codes say."""
+        return self._ports.rules
 
     def renew(self, options: DeliveryOptions, ports: CourierPorts) -> None:
         """Open sessions by these from now on; those that are open end when they idle."""

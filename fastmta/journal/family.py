@@ -167,8 +167,9 @@ UNCOUNTED = Family(
 # The queue.
 QUEUE_MESSAGES = Family(
     "queue_messages", _G, ("state",),
-    "Messages that are not final: `active` (an attempt is under way), `ready` (in memory), "
-    "`held`, `scheduled` (all others).",
+    "Messages that are not final: `active` (an attempt is under way), `ready` (in memory, "
+    "goes as soon as its site lets it: with `active` the queue `active` of `mailq`), `held`, "
+    "`scheduled` (all others).",
 )  # fmt: skip
 QUEUE_RECIPIENTS = Family(
     "queue_recipients", _G, (), "Recipients that wait; those on hold are not among them."

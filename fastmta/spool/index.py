@@ -238,6 +238,18 @@ class Index:
                 more = cursor.next()
         return rows
 
+    def page_before(self, before: bytes, limit: int) -> list[tuple[bytes, MessageRow]]:
+        """At most `limit` message rows, the last first, from before `before`; empty: the end."""
+        rows: list[tuple[bytes, MessageRow]] = []
+        with self._env.begin(db=self._dbs["message"]) as txn, txn.cursor() as cursor:
+            is_there = bool(before) and cursor.set_range(before)
+            more = cursor.prev() if is_there else cursor.last()
+            while more and len(rows) < limit:
+                id, value = cursor.item()
+                rows.append((bytes(id), MessageRow(*unpack_message(bytes(value)))))
+                more = cursor.prev()
+        return rows
+
     def find_at(self, ids: Iterable[bytes], start: int, end: int) -> list[IndexedMessage]:
         """Of the messages of `ids`, those whose record stands between these positions."""
         found = []

@@ -7,7 +7,7 @@ accepted before it: what the index does not have yet is taken from memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -28,7 +28,7 @@ from .problem import SpoolError
 from .reading import ReadBack, Reading
 from .reckoning import Reckoning, Sliced, Slicing
 from .rows import RowMaker
-from .sample import Sampled, Sampling
+from .sample import FirstDue, FirstRow, Sampled, Sampling
 from .walking import sieve_of
 
 ROWS_AT_ONCE = 200  # of messages looked at in one turn of the index thread
@@ -82,7 +82,6 @@ class Page(msgspec.Struct):
 Taken: TypeAlias = Callable[[list[Message]], None]
 Paged: TypeAlias = Callable[[Page], None]
 Counted: TypeAlias = Callable[[list[HopCount] | SpoolError], None]
-FirstDue: TypeAlias = Callable[[int | None], None]
 
 
 class Search:
@@ -101,14 +100,24 @@ class Search:
         self._take(_possible(ids), with_content, [], done)
 
     def page(
-        self, filter: Filter, now_ns: int, after: bytes, limit: int, ids_only: bool, done: Paged
+        self,
+        filter: Filter,
+        now_ns: int,
+        after: bytes,
+        limit: int,
+        ids_only: bool,
+        done: Paged,
+        is_backward: bool = False,
     ) -> None:
         """Call `done` with messages beyond id `after` that `filter` means, at most `limit`.
 
-        One bounded step: a page may be empty and yet not be the last.
+        One bounded step: a page may be empty and yet not be the last. Backward, pages go from the
+        newest message, or what is before `after`, to the oldest.
         """
-        what = (filter, now_ns, after[:_ID_OCTETS], max(1, limit), ids_only)
-        page = _Paging(self, what, done)
+        if after:  # people may give anything
+            after = after[:_ID_OCTETS].ljust(_ID_OCTETS, b"\0")
+        what = (filter, now_ns, after, max(1, limit), ids_only)
+        page = _Paging(self, what, done, is_backward=is_backward)
         self._clerk.ask(page, page.refused)
 
     def find(self, ids: Sequence[bytes], done: Paged) -> None:
@@ -127,7 +136,7 @@ class Search:
     def first_due(self, next_hop: bytes, done: FirstDue) -> None:
         """Call `done` with the earliest due time of mail for `next_hop` (that it arrived, for
         what had no attempt yet), None when there is none."""
-        looking = _FirstDue(self, next_hop, done)
+        looking = FirstRow(self, next_hop, done)
         self._clerk.ask(looking, looking.refused)
 
     def sample(self, next_hop: bytes, limit: int, done: Sampled) -> None:
@@ -290,8 +299,10 @@ class _Paging:
         what: tuple[Filter, int, bytes, int, bool],
         done: Paged,
         ids: tuple[bytes, ...] | None = None,
+        is_backward: bool = False,
     ) -> None:
         self._search = search
+        self._is_backward = is_backward
         self._ids = ids  # nothing but these
         self._filter, self._now_ns, self._after, self._limit, self._ids_only = what
         self._done = done
@@ -313,7 +324,11 @@ class _Paging:
         if ids is not None:
             self._unwritten = ledger.unwritten_of(ids)
         else:
-            self._unwritten = self._search.in_memory(self._filter, after)
+            known = self._search.in_memory(self._filter, b"" if self._is_backward else after)
+            is_within = self._is_backward and after
+            self._unwritten = {
+                id: message for id, message in known.items() if not is_within or id < after
+            }
         self._ended = ledger.ended()
 
     def look(self, indexer: Indexer) -> None:
@@ -348,12 +363,13 @@ class _Paging:
                 limit = min(self._limit, ROWS_AT_ONCE)
                 sieve = sieve_of(filter, self._now_ns)
                 *found, self._last, self._is_end = rows.find(
-                    sieve, self._after, limit, WALKED_AT_ONCE
+                    sieve, self._after, limit, WALKED_AT_ONCE, self._is_backward
                 )
                 return list(zip(*found, strict=True))
             except ValueError:
                 index.walking.is_off = True
-        slice = index.page(self._after, ROWS_AT_ONCE)
+        page = index.page_before if self._is_backward else index.page
+        slice = page(self._after, ROWS_AT_ONCE)
         self._is_end = len(slice) < ROWS_AT_ONCE
         self._last = slice[-1][0] if slice else self._after
         is_certain = not (filter.needs_states or filter.needs_envelope)
@@ -386,13 +402,13 @@ class _Paging:
             self.refused()
             return
         ledger, unwritten = self._search.ledger, self._unwritten
-        here = sorted(id for id in unwritten if self._is_end or id <= self._last)
+        here = self._in_order(id for id in unwritten if self._is_end or not self._is_past(id))
         if len(here) > IN_MEMORY_AT_ONCE:  # the rest is of the next page, whatever was found
             here = here[:IN_MEMORY_AT_ONCE]
             self._is_end, self._last = False, here[-1]
         found: dict[bytes, Message | None] = {}
         for id, message in self._found:
-            if not self._is_end and id > self._last:
+            if not self._is_end and self._is_past(id):
                 break
             if not (id in unwritten or id in self._ended or ledger.departed(id)):
                 found[id] = message
@@ -404,7 +420,7 @@ class _Paging:
                 found[held.id] = held
             else:
                 found.pop(held.id, None)
-        ids = sorted(found)
+        ids = self._in_order(found)
         end: bytes | None = None if self._is_end else self._last
         if len(ids) > self._limit:
             ids = ids[: self._limit]
@@ -412,6 +428,13 @@ class _Paging:
         messages = [message for message in map(found.get, ids) if message is not None]
         shown = [] if self._ids_only else messages
         self._done(Page(ids, shown, end, spent_s=self._spent_s))
+
+    def _in_order(self, ids: Iterable[bytes]) -> list[bytes]:
+        return sorted(ids, reverse=self._is_backward)
+
+    def _is_past(self, id: bytes) -> bool:
+        """Whether `id` comes behind the last one that was looked at."""
+        return id < self._last if self._is_backward else id > self._last
 
 
 class _Counting:
@@ -458,37 +481,3 @@ class _Counting:
             had = found.get(name, (0, 0))
             found[name] = (had[0] + messages, had[1] + recipients)
         self._done([HopCount(name, *count) for name, count in found.items() if count[0]])
-
-
-class _FirstDue:
-    """When the next mail of one next hop is due."""
-
-    needs_commit = True
-
-    def __init__(self, search: Search, next_hop: bytes, done: FirstDue) -> None:
-        self._search = search
-        self._next_hop = next_hop
-        self._done = done
-        self._fresh: list[int] = []
-        self._due_at_ns: int | None = None
-
-    def refused(self, *_: object) -> None:
-        """The spool has failed."""
-        self._done(None)
-
-    def begin(self) -> None:
-        """Look at what the index will not have."""
-        search, next_hop = self._search, self._next_hop
-        for message in search.ledger.fresh():
-            if next_hop in search.waiting(message):
-                key = search.ledger.order_key(message, next_hop)
-                self._fresh.append(int.from_bytes(key[:8], "big"))
-
-    def look(self, indexer: Indexer) -> None:
-        """Read the first row."""
-        self._due_at_ns = indexer.index.first_due(self._next_hop)
-
-    def answer(self) -> None:
-        """The earlier of both."""
-        due = self._fresh if self._due_at_ns is None else [*self._fresh, self._due_at_ns]
-        self._done(min(due, default=None))

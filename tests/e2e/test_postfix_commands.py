@@ -288,6 +288,29 @@ def test_postcat_shows_what_was_sent(world: Commands) -> None:
         )
 
 
+def _listed_from_the_newest_on(server: Server, ids: list[str]) -> None:
+    """Page by page, over both shards; mail that comes meanwhile moves nothing."""
+    words = ["--filter", "domain:six.example", "--newest", "-o", "json"]
+    whole = json.loads(queue(server, "list", *words))
+    assert whole["next"] is None
+    assert [one["id"] for one in whole["messages"]] == ids[::-1]
+    pages: list[str] = []
+    after: list[str] = []
+    while True:
+        page = json.loads(queue(server, "list", *words, "--limit", "2", *after))
+        pages += [one["id"] for one in page["messages"]]
+        if page["next"] is None:
+            break
+        after = ["--after", page["next"]]
+        if len(pages) == 2:
+            meanwhile = [send(server, "l@b.example", f"m{at}@six.example") for at in range(2)]
+    assert pages == ids[::-1]
+    assert queue(server, "list", "--after", after[1], status=2) == ""
+    queue(server, "list", "--newest", "--after", "0/x", status=2)
+    queue(server, "list", "--after", "0/x")
+    queue(server, "delete", *meanwhile, "--yes", "--wait", "30")
+
+
 def test_list_search_and_summary(world: Commands) -> None:
     server = world.server
     ids = [send(server, "l@b.example", f"n{number}@six.example") for number in range(5)]
@@ -319,6 +342,7 @@ def test_list_search_and_summary(world: Commands) -> None:
             break
         after = ["--after", page["next"]]
     assert sorted(pages) == sorted(ids)
+    _listed_from_the_newest_on(server, ids)
     assert queue(server, "search", "to:@six.example code:5.*", status=1) == ""
     assert "said: 450 4.2.0 later" in queue(server, "list", "--limit", "0")
     summary = json.loads(queue(server, "summary", "-o", "json"))

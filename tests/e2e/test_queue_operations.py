@@ -163,7 +163,7 @@ def test_expire_requeue_show_and_what_is_asked_first(tmp_path: Path) -> None:
         Receiver() as willing,
         running(tmp_path, relay_host=relay(willing), **SLOW) as server,
     ):
-        assert queue(server, "expire", ids[0]) == "Expired: 1 messages\n"
+        assert queue(server, "expire", ids[0]) == "Expired: 1 message\n"
         queue(server, "requeue", "-", stdin=f"{ids[1]}*  1234 Mon\n\n{ids[2]}\n")
         until(lambda: server.log_text().count(": removed") >= 4)  # with the notification
         queue(server, "hold", "--all", status=1)  # nothing matches

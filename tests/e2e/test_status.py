@@ -193,6 +193,10 @@ def _every_view_says_deferred(server: Server, count: int) -> None:
         assert command(server, "queue", "count", "--filter", filter).stdout == "0\n"
     told = json.loads(command(server, "queue", "show", listed[0]["id"], "-o", "json").stdout)
     assert (told[0]["queue"], told[0]["recipients"][0]["status"]) == ("deferred", "deferred")
+    for message in listed:  # some in memory, some in the spool only
+        why = command(server, "trace", message["id"]).stdout
+        assert "\n    waits for   " in why
+        assert ("the next start" if not server.is_running else "the end of a pause") in why
 
 
 def test_online_commands_start_quickly(tmp_path: Path) -> None:

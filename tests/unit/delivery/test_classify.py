@@ -319,3 +319,12 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"#" * (1024 * 1024 + 1))
     with pytest.raises(RuleProblem, match="larger than"):
         load_rules(str(path))
+
+
+def test_a_file_that_is_read_again_is_like_it_was_until_it_changes(tmp_path: Path) -> None:
+    before = load_rules(write(tmp_path, OWN))
+    assert load_rules(write(tmp_path, OWN)).is_like(before)
+    assert not load_rules(write(tmp_path, OWN.replace('scope = "site"', 'scope = "host"'))).is_like(
+        before
+    )
+    assert not load_rules().is_like(before)

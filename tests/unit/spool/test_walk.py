@@ -210,14 +210,16 @@ def test_queues_are_counted_as_every_view_has_them(
     assert [bool(one) for one in reckoning.oldest_ns] == [True, True, True, False]
 
 
-def paged(shard: Shard, text: str, situation: Situation) -> list[bytes]:
+def paged(
+    shard: Shard, text: str, situation: Situation, *, is_backward: bool = False, size: int = 100
+) -> list[bytes]:
     """All ids that a filter means, page by page."""
     ids: list[bytes] = []
     after: bytes | None = b""
     while after is not None:
         (page,) = shard.wait(
             lambda done, at=after: shard.spool.search.page(
-                parse_filter(text).at(situation), NOW_NS, at, 100, True, done
+                parse_filter(text).at(situation), NOW_NS, at, size, True, done, is_backward
             )
         )
         assert isinstance(page, search.Page)
@@ -234,6 +236,16 @@ def test_both_ways_to_look_find_the_same(
     quick = paged(shard, text, situation)
     monkeypatch.setattr(shard.spool._indexer._index.walking, "is_off", True)
     assert paged(shard, text, situation) == quick
+    assert paged(shard, text, situation, is_backward=True) == quick[::-1]
+
+
+@pytest.mark.parametrize("text", FILTERS[::3])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_pages_from_the_newest_on_are_the_others_reversed(
+    shard: Shard, text: str, size: int
+) -> None:
+    wanted = paged(shard, text, SITUATIONS[1])
+    assert paged(shard, text, SITUATIONS[1], is_backward=True, size=size) == wanted[::-1]
 
 
 def test_damage_is_an_error_and_nothing_worse(shard: Shard) -> None:
