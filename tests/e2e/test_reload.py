@@ -248,6 +248,55 @@ def test_a_worker_that_dies_starts_with_what_is_new(tmp_path: Path) -> None:
                 assert recipients_max(client) == "333"
 
 
+def test_a_trial_dies_with_the_supervisor(tmp_path: Path) -> None:
+    """It would keep the ports for two minutes, and the next start would fail."""
+    (tmp_path / "slow.py").write_text(
+        f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}}\\n')\n"
+        "time.sleep(60)\n"
+    )
+    with running(tmp_path, relay_host="[127.0.0.1]:1") as server:
+        edit(server, hooks__aiosmtpd="slow:Handler", hooks__directories=[str(tmp_path)])
+        os.kill(server.pid, signal.SIGHUP)
+        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), 10)
+        child = int((tmp_path / "pid").read_text())
+        trial = _parent(child)
+        assert _parent(trial) == server.pid
+        assert not _sockets(trial) & _sockets(server.pid), "it has none of the supervisor's"
+        os.kill(server.pid, signal.SIGKILL)
+        until(lambda: not any(map(_is_there, (child, trial))), 10)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split(" ")[1])
+
+
+def _is_there(pid: int) -> bool:
+    """And no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def _sockets(pid: int) -> set[str]:
+    found = (os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
+    return {name for name in found if name.startswith("socket:")}
+
+
+def test_a_listener_that_goes_while_workers_are_replaced_is_closed_by_all(tmp_path: Path) -> None:
+    with running(tmp_path, relay_host="[127.0.0.1]:1", workers=2) as server:
+        old, new = server.port, free_port()
+        told = reload(
+            server, listen__smtp__bind=[f"127.0.0.1:{new}"], tenant__acme__clients=["192.0.2.1"]
+        )
+        assert told["replaced_workers"]
+        with socket.create_connection(("127.0.0.1", new), timeout=10) as client:
+            assert client.recv(3) == b"220"
+        for _ in range(4):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", old), timeout=10)
+
+
 def _stage(server: Server) -> str:
     from fastmta.cli.asking import ask, supervisor
 
