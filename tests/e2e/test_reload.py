@@ -17,9 +17,11 @@ from click.testing import CliRunner, Result
 
 from fastmta.cli import main
 from fastmta.lab import Server, free_port
+from tests.support.certificates import Certificates
 from tests.support.client import Client, until
 from tests.support.daemon import running
 from tests.support.receiver import Act, Receiver
+from tests.support.tls_receiver import TlsReceiver, TlsSide
 
 LATER = {"RCPT": Act(b"450 4.2.0 later\r\n")}
 SLOW = {"retry__first_s": 3_000.0, "retry__site_backoff_min_s": 0.2}
@@ -295,6 +297,37 @@ def test_a_listener_that_goes_while_workers_are_replaced_is_closed_by_all(tmp_pa
         for _ in range(4):
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", old), timeout=10)
+
+
+def test_other_authorities_in_the_same_file_end_what_the_old_ones_vouched_for(
+    tmp_path: Path,
+) -> None:
+    shown = Certificates(tmp_path, "relay.test")
+    trusted = tmp_path / "ca.pem"
+    trusted.write_text(Path(shown.trusted).read_text())
+    with (
+        TlsReceiver(TlsSide(certificate=shown.right)) as receiver,
+        running(
+            tmp_path,
+            relay_host=relay(receiver),
+            relay__tls="secure",
+            relay__tls_names=["relay.test"],
+            relay__ca_file=str(trusted),
+            delivery__idle_s=60.0,
+            **SLOW,
+        ) as server,
+        Client(server.port) as client,
+    ):
+        for name in ("one", "two"):
+            assert client.send(f"{name}@dest.example").startswith("250")
+            receiver.wait_for_transactions(1 if name == "one" else 2)
+        assert len(receiver.sessions) == 1  # the second message went over the same connection
+        trusted.write_text(Path(shown.self_signed).read_text())
+        assert reload(server)["changed"] == []
+        assert client.send("three@dest.example").startswith("250")
+        until(lambda: "to=<three@dest.example>" in server.log_text(), 10)
+        assert "certificate" in server.log_text().rpartition("to=<three@dest.example>")[2]
+        assert len(receiver.transactions) == 2
 
 
 def _stage(server: Server) -> str:
