@@ -77,6 +77,7 @@ class Office:
     def forked(self) -> None:
         """In a new process: close what is not for it."""
         self._hatch.forked()
+        self.reloading.forked()
 
     def close(self) -> None:
         """The server stops."""

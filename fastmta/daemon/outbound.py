@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from fastmta.config import Config
 from fastmta.config.relay import AnyRelay
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _TOKEN_THREADS = 2
 Emit = Callable[[Event], None]
+Authorities: TypeAlias = dict[str, tuple[int, int, int] | None]
 
 
 class Contexts:
@@ -158,6 +160,19 @@ def try_tls(config: Config) -> list[str]:
     if wrong:
         raise BadStart("\n".join(dict.fromkeys(wrong)))
     return []
+
+
+def authorities(config: Config) -> Authorities:
+    """The files of CAs that count, as they are now: their paths and what changes with them."""
+    found: Authorities = {}
+    for path in {policy.ca_file for _, policy in _policies(config) if policy.ca_file}:
+        try:
+            status = os.stat(path)
+        except OSError:
+            found[path] = None
+        else:
+            found[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+    return found
 
 
 def _blamed(config: Config, section: str, policy: TlsPolicy, text: str) -> str:

@@ -24,6 +24,12 @@ class Present:
     inbound: Inbound
     count: int  # workers, until the next start
     again: Callable[[], Config]  # reads the configuration anew; raises ConfigError
+    inherited: tuple[Bound, ...] = ()  # of the service manager: open as long as we live
+
+    @property
+    def kept(self) -> list[Bound]:
+        """What another configuration may go on with: also what this one has no section for."""
+        return [*self.inherited, *(each for each in self.bound if not each.is_inherited)]
 
     def after(self, config: Config) -> Present:
         """The same with another configuration, yet without what has to be made for it.
@@ -47,5 +53,7 @@ class Present:
                     set_mode(each.path, int(each.mode, 8), each.identity)
 
     def leave(self, other: Present) -> None:
-        """Close the sockets that only we have, and not the other one."""
-        close_sockets(fresh_of(self.bound, other.bound))
+        """Close the sockets that only we have, and not the other one. The service manager's stay:
+        nobody could open them again."""
+        gone = fresh_of(self.bound, other.bound)
+        close_sockets(each for each in gone if not each.is_inherited)

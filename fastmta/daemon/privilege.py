@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import signal
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ DEFAULT_USER = "fastmta"
 ROOT = 0
 _NUMBER_DIGITS_MAX = 9
 # <linux/prctl.h>, <linux/capability.h>
+_PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -130,6 +132,13 @@ def renounce() -> None:
     if os.geteuid() != ROOT and _permitted():
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
         _set_capabilities(0)
+
+
+def die_with(parent: int) -> None:
+    """In a process that `parent` has just forked: be killed when that ends, however it does."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _identity(user: str, group: str) -> Identity:

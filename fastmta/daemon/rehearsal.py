@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from fastmta.config import Config, ConfigError
 
+from .privilege import die_with
 from .sockets import BadStart
 from .trial import try_start
 
@@ -23,19 +24,21 @@ class Rehearsal:
     """One reading. `verdict` is there when its process has ended."""
 
     def __init__(self, again: Again, forked: Callable[[], None]) -> None:
-        """`forked` closes in the new process what is not for it."""
+        """`forked` closes in the new process what is not for it. It dies with us."""
+        parent = os.getpid()
         self._result_fd = os.memfd_create("fastmta-rehearsal", os.MFD_CLOEXEC)
         self._until_s = time.monotonic() + LIMIT_S
         self.pid = os.fork()
         if not self.pid:
-            self._rehearse(again, forked)
+            self._rehearse(parent, again, forked)
 
-    def _rehearse(self, again: Again, forked: Callable[[], None]) -> None:
+    def _rehearse(self, parent: int, again: Again, forked: Callable[[], None]) -> None:
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             for signo in (signal.SIGHUP, signal.SIGUSR1, signal.SIGIO):
                 signal.signal(signo, signal.SIG_IGN)
             forked()
+            die_with(parent)  # else it would go on for a while, and what it has open with it
             with open(self._result_fd, "wb", closefd=False) as file:
                 pickle.dump(judge(again), file)
         finally:

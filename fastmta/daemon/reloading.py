@@ -70,7 +70,7 @@ class Staff(Protocol):
         """Let this one end, and start it again at once."""
 
     def forked(self) -> None:
-        """In a new process that is no worker: close what is not for it."""
+        """In a new process that only tries: close what is not for it."""
 
     def renewed(self) -> None:
         """`Present` is another one: there may be other sockets."""
@@ -90,6 +90,7 @@ class Reloading:
         self._rehearsal: Rehearsal | None = None
         self._generation = 0
         self._next: Present | None = None
+        self._old: Present | None = None  # while workers are replaced
         self._keys: list[str] = []
         self._warnings: list[str] = []
         self._waiting: dict[int, int] = {}  # who has not answered yet: index to pid
@@ -114,6 +115,18 @@ class Reloading:
             told({"problems": ["the server stops"], "changed": []})
         self._told, self._asking = [], []
         self.stage = Stage.IDLE
+
+    def forked(self) -> None:
+        """In a new process: close listening sockets that are not in use, or not any more.
+
+        Else they would go on to listen when everybody else has closed them, and nobody would answer
+        who connects.
+        """
+        others = [one.bound for one in (self._next, self._old) if one is not None]
+        for bound in (self._present.inherited, *others):
+            for each in fresh_of(bound, self._present.bound):
+                for one in each.sockets:
+                    one.close()
 
     def wait_s(self) -> float:
         """How long the next `look` may be put off if nothing happens."""
@@ -172,7 +185,7 @@ class Reloading:
         """Everything of it is there, and every worker agrees, before anything is changed."""
         old = self._present
         try:
-            new.bound = open_sockets(new.config.listen, new.count, old.bound)
+            new.bound = open_sockets(new.config.listen, new.count, old.kept)
         except BadStart as error:
             self._fail([new.config.located(line) for line in str(error).split("\n")])
             return
@@ -287,7 +300,9 @@ class Reloading:
             self._replaced = None
             self._tell({"replaced": len(members) - len(self._rest), "of": len(members)})
         if not self._rest:
+            assert self._old is not None
             self._old.leave(self._present)
+            self._old = None
             if self._failure:
                 problems, self._failure = self._failure, []
                 self._fail(problems)
@@ -302,6 +317,7 @@ class Reloading:
         """What the trial could not find, a worker has: what was is present again."""
         self._failure = [f"worker {index} {why}"]
         not_begun = {*self._rest, index}
+        assert self._old is not None
         new = self._present.copy()
         self._present.become(self._old)
         self._old = new

@@ -30,7 +30,7 @@ from .clients import Refresher, make_authenticator, make_limits
 from .inbound import Inbound, renew_inbound
 from .intake import Intake
 from .order import Answer, Place, Plan
-from .outbound import courier_ports, rules
+from .outbound import Authorities, authorities, courier_ports, rules
 from .pickup import Pickup
 from .pressure import Pressure
 from .reception import Common, Reception, Terms
@@ -90,6 +90,7 @@ class _Change:
     ways: Ways
     own: OwnHosts
     ports: CourierPorts | None  # None: those we have
+    authorities: Authorities
 
     def abandon(self) -> None:
         """It is not to be used."""
@@ -110,6 +111,7 @@ class Renewal:
         self._on_failed = on_failed
         self._sockets: list[int] = []
         self._change: _Change | None = None
+        self._authorities = authorities(running.config)
         self._retired: list[Authenticator] = []
         self._queue: list[tuple[bytes, bytes, list[int]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -233,10 +235,12 @@ class Renewal:
         if _touches(keys, _OF_OURSELVES):
             addresses = [each.sockets[0].getsockname()[:2] for each in bound if not each.is_local]
             own = await common.loop.run_in_executor(None, own_hosts, config, addresses)
-        is_reachable = _touches(keys, _OF_THE_WAY_OUT)
-        if config.delivery.reply_rules and not is_reachable:  # what is in the file may have changed
+        trusted = authorities(config)
+        # A connection that is kept was trusted by the files as they were.
+        is_new = trusted != self._authorities or _touches(keys, _OF_THE_WAY_OUT)
+        if config.delivery.reply_rules and not is_new:  # what is in the file may have changed
             known = now.shards[0].courier.rules
-            is_reachable = known is None or not rules(config).is_like(known)
+            is_new = known is None or not rules(config).is_like(known)
         return _Change(
             generation,
             config,
@@ -248,7 +252,8 @@ class Renewal:
             route_table(config),
             ways(config),
             own,
-            courier_ports(config, own, common.emit, common.loop) if is_reachable else None,
+            courier_ports(config, own, common.emit, common.loop) if is_new else None,
+            trusted,
         )
 
     # After
@@ -258,6 +263,7 @@ class Renewal:
         now, config, keys = self._now, change.config, change.keys
         old = now.terms
         now.config, now.inbound, now.terms = config, change.inbound, change.terms
+        self._authorities = change.authorities
         now.intake.renew(
             message_octets_max=config.limits.message_octets, large_octets=config.spool.big_octets
         )

@@ -116,7 +116,7 @@ def run(config: Config, again: Callable[[], Config] | None = None) -> int:
     if standing.says:
         say(f"fastmta: {standing.says}")
 
-    present = Present(config, bound, inbound, count, again or (lambda: config))
+    present = Present(config, bound, inbound, count, again or (lambda: config), tuple(kept))
 
     def start(index: int, leash: Leash) -> int:
         now = present

@@ -146,7 +146,7 @@ class Supervisor:
             return
         code = 70  # EX_SOFTWARE, if even the report of an exception fails
         try:
-            self.forked()
+            self._let_go()
             if self._brokerage is not None:
                 self._brokerage.keep_only(worker.index)
             if self.counting is not None:
@@ -169,6 +169,12 @@ class Supervisor:
             os._exit(code)
 
     def forked(self) -> None:
+        """In a new process that only tries a configuration: nothing of ours is for it."""
+        if self.counting is not None:
+            self.counting.close_front()
+        self._become_front()
+
+    def _let_go(self) -> None:
         """In a new process: else our siblings would not see the supervisor's end."""
         renounce()
         for each in self._workers:
@@ -193,7 +199,7 @@ class Supervisor:
 
     def _become_attendant(self) -> None:
         """It has no sockets of clients, and is not what keeps a worker alive."""
-        self.forked()
+        self._let_go()
         for each in self.bound:  # their paths, if they have any, are the supervisor's
             for one in each.sockets:
                 one.close()

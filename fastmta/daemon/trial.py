@@ -19,7 +19,7 @@ from fastmta.config import Config
 from .credentials import try_logins
 from .foresight import try_access, try_reading
 from .outbound import has_tls_options, rules, try_tls
-from .privilege import renounce, try_process
+from .privilege import die_with, renounce, try_process
 from .reshaping import try_overrides
 from .routing import missing_directories, route_table
 from .sockets import BadStart
@@ -117,9 +117,10 @@ def in_child(action: Callable[[], str], limit_s: float = LIMIT_S) -> str:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
     sys.stderr.flush()
+    parent = os.getpid()
     pid = os.fork()
     if not pid:
-        _child(action, write_fd)
+        _child(parent, action, write_fd)
     os.close(write_fd)
     try:
         octets = _read(read_fd, pid, time.monotonic() + limit_s)
@@ -166,8 +167,9 @@ def _read(read_fd: int, pid: int, until_s: float) -> bytes | None:
         os.close(process_fd)
 
 
-def _child(action: Callable[[], str], write_fd: int) -> None:
+def _child(parent: int, action: Callable[[], str], write_fd: int) -> None:
     renounce()
+    die_with(parent)
     code = 0
     try:
         text = action()

@@ -258,6 +258,7 @@ def _answers(server: Server) -> bool:
         return False
 
 
+NEITHER = "neither in control.users nor in control.readers"
 _AS_NOBODY = """
 import os, socket, sys
 os.fchdir(int(sys.argv[1]))
@@ -268,7 +269,10 @@ try:
     client.connect(sys.argv[2])
 except PermissionError:
     sys.exit("not permitted")
-sys.exit("told something" if client.recv(100) else "closed")
+said = b""
+while octets := client.recv(1000):
+    said += octets
+sys.exit(said.decode())
 """
 
 
@@ -276,7 +280,9 @@ sys.exit("told something" if client.recv(100) else "closed")
 def test_nobody_else_gets_an_answer(tmp_path: Path) -> None:
     with Receiver() as receiver, running(tmp_path, relay_host=relay(receiver)) as server:
         (path,) = (tmp_path / "spool").glob("control-*.sock")
-        for mode, wanted in ((0o600, "not permitted\n"), (0o666, "closed\n")):
+        told = {"code": "denied", "text": f"uid 65534 is {NEITHER}"}
+        refusal = json.dumps({"id": 0, "error": told}) + "\n\n"
+        for mode, wanted in ((0o600, "not permitted\n"), (0o666, refusal)):
             path.chmod(mode)  # the mode is one fence, the peer's credentials are the other
             path.parent.chmod(0o755)
             fd = os.open(path.parent, os.O_RDONLY)

@@ -17,9 +17,11 @@ from click.testing import CliRunner, Result
 
 from fastmta.cli import main
 from fastmta.lab import Server, free_port
+from tests.support.certificates import Certificates
 from tests.support.client import Client, until
 from tests.support.daemon import running
 from tests.support.receiver import Act, Receiver
+from tests.support.tls_receiver import TlsReceiver, TlsSide
 
 LATER = {"RCPT": Act(b"450 4.2.0 later\r\n")}
 SLOW = {"retry__first_s": 3_000.0, "retry__site_backoff_min_s": 0.2}
@@ -246,6 +248,86 @@ def test_a_worker_that_dies_starts_with_what_is_new(tmp_path: Path) -> None:
         for _ in range(8):  # whichever worker it is
             with Client(server.port) as client:
                 assert recipients_max(client) == "333"
+
+
+def test_a_trial_dies_with_the_supervisor(tmp_path: Path) -> None:
+    """It would keep the ports for two minutes, and the next start would fail."""
+    (tmp_path / "slow.py").write_text(
+        f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}}\\n')\n"
+        "time.sleep(60)\n"
+    )
+    with running(tmp_path, relay_host="[127.0.0.1]:1") as server:
+        edit(server, hooks__aiosmtpd="slow:Handler", hooks__directories=[str(tmp_path)])
+        os.kill(server.pid, signal.SIGHUP)
+        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), 10)
+        child = int((tmp_path / "pid").read_text())
+        trial = _parent(child)
+        assert _parent(trial) == server.pid
+        assert not _sockets(trial) & _sockets(server.pid), "it has none of the supervisor's"
+        os.kill(server.pid, signal.SIGKILL)
+        until(lambda: not any(map(_is_there, (child, trial))), 10)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split(" ")[1])
+
+
+def _is_there(pid: int) -> bool:
+    """And no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def _sockets(pid: int) -> set[str]:
+    found = (os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
+    return {name for name in found if name.startswith("socket:")}
+
+
+def test_a_listener_that_goes_while_workers_are_replaced_is_closed_by_all(tmp_path: Path) -> None:
+    with running(tmp_path, relay_host="[127.0.0.1]:1", workers=2) as server:
+        old, new = server.port, free_port()
+        told = reload(
+            server, listen__smtp__bind=[f"127.0.0.1:{new}"], tenant__acme__clients=["192.0.2.1"]
+        )
+        assert told["replaced_workers"]
+        with socket.create_connection(("127.0.0.1", new), timeout=10) as client:
+            assert client.recv(3) == b"220"
+        for _ in range(4):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", old), timeout=10)
+
+
+def test_other_authorities_in_the_same_file_end_what_the_old_ones_vouched_for(
+    tmp_path: Path,
+) -> None:
+    shown = Certificates(tmp_path, "relay.test")
+    trusted = tmp_path / "ca.pem"
+    trusted.write_text(Path(shown.trusted).read_text())
+    with (
+        TlsReceiver(TlsSide(certificate=shown.right)) as receiver,
+        running(
+            tmp_path,
+            relay_host=relay(receiver),
+            relay__tls="secure",
+            relay__tls_names=["relay.test"],
+            relay__ca_file=str(trusted),
+            delivery__idle_s=60.0,
+            **SLOW,
+        ) as server,
+        Client(server.port) as client,
+    ):
+        for name in ("one", "two"):
+            assert client.send(f"{name}@dest.example").startswith("250")
+            receiver.wait_for_transactions(1 if name == "one" else 2)
+        assert len(receiver.sessions) == 1  # the second message went over the same connection
+        trusted.write_text(Path(shown.self_signed).read_text())
+        assert reload(server)["changed"] == []
+        assert client.send("three@dest.example").startswith("250")
+        until(lambda: "to=<three@dest.example>" in server.log_text(), 10)
+        assert "certificate" in server.log_text().rpartition("to=<three@dest.example>")[2]
+        assert len(receiver.transactions) == 2
 
 
 def _stage(server: Server) -> str:

@@ -146,6 +146,36 @@ def test_a_reload_is_told_and_keeps_the_inherited_socket(service: Service) -> No
     assert "nobody listens" not in service.output.read_text()
 
 
+def test_an_inherited_socket_outlives_its_section(service: Service) -> None:
+    """Nobody but the manager could open it again, and it thinks that we have it."""
+    path = service.output.parent / "fastmta.toml"
+    with_both = path.read_text()
+    section = '[listen.smtp]\nbind = "127.0.0.1:1"\n'
+    assert section in with_both
+
+    def reload(text: str) -> None:
+        path.write_text(text)
+        service.process.send_signal(signal.SIGHUP)
+        service.manager.wait_for("RELOADING")
+        service.manager.wait_for("READY")
+
+    reload(with_both.replace(section, ""))
+    assert "nobody listens" in service.output.read_text()
+    with socket.create_connection(("127.0.0.1", service.ports[0]), timeout=20) as waiting:
+        victim = service.workers()[0]
+        os.kill(victim, signal.SIGKILL)  # one that starts meanwhile does not have it either
+        service.manager.wait_for("STATUS", "2 of 2 workers serve")
+        waiting.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            waiting.recv(3)
+        reload(with_both)
+        waiting.settimeout(10)
+        assert waiting.recv(3) == b"220"
+    for _ in range(8):
+        with smtplib.SMTP("127.0.0.1", service.ports[0], timeout=10) as client:
+            assert client.noop()[0] == 250
+
+
 def test_a_stop_is_told_and_clean(service: Service) -> None:
     service.process.terminate()
     service.manager.wait_for("STOPPING")
