@@ -8,15 +8,21 @@ file written again. So, per pass:
 2. the cold log is copied: it has whatever was live in the segments dropped (or missed) above;
 3. what has come to the hot log meanwhile is copied: no FOLD of the cold log is ahead of it.
 
-A pass in which no segment was voided under our hands in 2, and none was missed in 3, is whole;
-until then there is another one, of what is new. A segment is copied up to the end that the next
-header states, or that recovery would find in it; its header is looked at again afterwards. Large
-contents come last, because they go last: one that a record of the copy refers to and that is gone
-by then belongs to a message that has become final, so the logs are copied on to where they say so.
+A pass is whole when nothing was voided under our hands in 2, and the copies after 3 are one piece
+of the hot log, without a gap, from a segment that was there before 2 to one that was there after 3.
+Until then there is another one, of what is new. See `survey.py` for what a listing of the files of
+a log in use is worth. A segment is copied up to the end that the next header states, or that
+recovery would find in it; its header is looked at again afterwards.
+
+Large contents come last, because they go last: one that a record of the copy refers to and that is
+gone by then belongs to a message that has become final, so the logs are copied on to where they say
+so. Most are copied before the logs, and the rest is opened before any of it is copied: else more
+would come and go while that is done than can be caught up with.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -26,12 +32,15 @@ from typing import NamedTuple
 from .layout import DIRECTORY_MODE, FILE_MODE, Layout, read_whole, sync_directory, write_file
 from .problem import SpoolError
 from .segment import LogKind, Segment
-from .survey import is_same, opened, survey
+from .survey import Survey, is_same, is_there, opened, survey
 from .verdict import Report
 from .verify import read_and_judge, verify_shard
 
 _PASSES_MAX = 50
-_LOST_CONTENT_TRIES = 3
+_LOST_CONTENT_TRIES = 5
+_BIG_PASSES_MAX = 5
+_FEW = 10  # large contents
+_OPEN_MAX = 256
 _PIECE_OCTETS = 1024 * 1024
 
 Tell = Callable[[str], None]
@@ -44,6 +53,7 @@ class _Copy(NamedTuple):
     base: int
     end: int
     octets: int  # of the log in it
+    previous_end: int  # where the log ended before it
 
 
 class _LogCopy:
@@ -56,24 +66,57 @@ class _LogCopy:
         self._copies: dict[int, _Copy] = {}  # by epoch
         self._number = 0
 
-    def follow(self, *, is_dropping: bool) -> bool:
-        """Copy what is new; False when something was voided before it could be copied.
+    def refresh(self) -> bool:
+        """Copy what there is, and drop the copies of what has been voided.
 
-        `is_dropping`: copies of what has been voided are not wanted any more.
+        False when something that was there, or was moved on meanwhile, may not be among them.
         """
         found = survey(self._source, self._kind)
         listed = {segment.epoch for segment in found.segments}
-        if is_dropping:
-            for epoch in [epoch for epoch in self._copies if epoch not in listed]:
-                os.unlink(self._copies.pop(epoch).path)
+        for epoch in [epoch for epoch in self._copies if epoch not in listed]:
+            os.unlink(self._copies.pop(epoch).path)
+        if not self._copy_all(found):
+            return False
+        if found.is_settled:
+            return True
+        oldest = next(iter(found.segments), None)  # when it stays, nothing was voided
+        if oldest is None or oldest.epoch not in found.known or not is_there(oldest):
+            return False
+        return self._is_in_one_piece(found)
+
+    def extend(self) -> bool:
+        """Copy what has come, and keep the copies of what has been voided.
+
+        False when they do not reach from where they began to where the log is now.
+        """
+        has_begun = bool(self._copies)
+        found = survey(self._source, self._kind)
+        if not self._copy_all(found):
+            return False
+        if not (has_begun and found.segments):
+            return found.is_settled and not self._copies
+        return is_there(found.segments[-1]) and self._is_in_one_piece(found)
+
+    def _copy_all(self, found: Survey) -> bool:
         is_whole = True
         for segment, proven, limit in found.extents(0):
             is_whole &= self._copy(segment, proven, limit)
+        return is_whole
+
+    def _is_in_one_piece(self, found: Survey) -> bool:
+        """Whether each copy goes to where the next one says, but for gaps of the log itself."""
+        listed = {segment.epoch: segment for segment in found.segments}
         copies = sorted(self._copies.items(), key=lambda item: item[1].base)
-        pairs = itertools.pairwise(copies)
-        return is_whole and all(
-            epoch in listed or one.end == two.base for (epoch, one), (_, two) in pairs
-        )
+        for (first, one), (second, two) in itertools.pairwise(copies):
+            if one.end == two.base:
+                is_good = two.previous_end - one.base <= one.octets  # or it went on after that
+            elif first in listed and second in listed:
+                is_good = found.is_gap(listed[first], listed[second])
+            else:
+                is_good = False
+            if not is_good:
+                return False
+        return True
 
     def _copy(self, segment: Segment, proven: int, limit: int) -> bool:
         known = self._copies.get(segment.epoch)
@@ -89,7 +132,7 @@ class _LogCopy:
                 if known is None or known.octets < end:
                     path = known.path if known is not None else self._new_path()
                     _copy_octets(fd, path, end, segment.size_octets)
-                    known = _Copy(path, segment.base, segment.end, end)
+                    known = _Copy(path, segment.base, segment.end, end, segment.previous_end)
                 is_good = is_same(fd, segment)
         except FileNotFoundError:
             is_good = False
@@ -106,6 +149,43 @@ class _LogCopy:
         return os.path.join(self._directory, f"{self._number:016x}.seg")
 
 
+class _BigCopy:
+    """The copies of large contents, which never change once a record refers to them."""
+
+    def __init__(self, source: Layout, target: Layout) -> None:
+        self._source, self._target = source.big, target.big
+        self._sizes: dict[str, int] = {}  # of the copies
+
+    def follow(self) -> int:
+        """Copy what is not there yet; how many."""
+        if not os.path.isdir(self._source):
+            return 0
+        names = [entry.name for entry in os.scandir(self._source) if self._is_new(entry)]
+        return sum(
+            self._copy(names[begin : begin + _OPEN_MAX])
+            for begin in range(0, len(names), _OPEN_MAX)
+        )
+
+    def _is_new(self, entry: os.DirEntry[str]) -> bool:
+        try:
+            return self._sizes.get(entry.name) != entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return False  # its message has become final
+
+    def _copy(self, names: list[str]) -> int:
+        with contextlib.ExitStack() as stack:
+            held: dict[str, int] = {}
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    path = os.path.join(self._source, name)
+                    held[name] = stack.enter_context(opened(path))
+            for name, fd in held.items():
+                size = os.fstat(fd).st_size
+                _copy_octets(fd, os.path.join(self._target, name), size, size)
+                self._sizes[name] = size
+            return len(held)
+
+
 def back_up(source: Layout, target_root: str, tell: Tell) -> Report:
     """Copy a shard below `target_root`, which must exist; the copy, verified.
 
@@ -120,9 +200,13 @@ def back_up(source: Layout, target_root: str, tell: Tell) -> Report:
             write_file(os.path.join(target.shard, "boot"), read_whole(fd, 32, 0))
     hot = _LogCopy(source, target, LogKind.HOT)
     cold = _LogCopy(source, target, LogKind.COLD)
+    big = _BigCopy(source, target)
     for attempt in range(_LOST_CONTENT_TRIES):
+        for _ in range(_BIG_PASSES_MAX):
+            if big.follow() <= _FEW:
+                break
         passes = _follow(hot, cold)
-        _copy_big(source, target)
+        big.follow()
         for path in (target.hot, target.cold, target.big, target.shard):
             sync_directory(path)
         report = verify_shard(target)
@@ -137,28 +221,13 @@ def back_up(source: Layout, target_root: str, tell: Tell) -> Report:
 def _follow(hot: _LogCopy, cold: _LogCopy) -> int:
     """Copy both logs; how many passes it took."""
     for number in range(1, _PASSES_MAX + 1):
-        hot.follow(is_dropping=True)
-        is_whole = cold.follow(is_dropping=True)
-        if hot.follow(is_dropping=False) and is_whole:
+        hot.refresh()
+        is_whole = cold.refresh()
+        if hot.extend() and is_whole:
             return number
     raise SpoolError(
         f"the logs were rewritten faster than they could be copied {_PASSES_MAX} times"
     )
-
-
-def _copy_big(source: Layout, target: Layout) -> None:
-    """Copy the large contents that are not there yet; they never change once a record says so."""
-    if not os.path.isdir(source.big):
-        return
-    for entry in os.scandir(source.big):
-        path = os.path.join(target.big, entry.name)
-        try:
-            with opened(entry.path) as fd:
-                size = os.fstat(fd).st_size
-                if not os.path.exists(path) or os.stat(path).st_size != size:
-                    _copy_octets(fd, path, size, size)
-        except FileNotFoundError:
-            continue  # its message has become final
 
 
 def _copy_octets(fd: int, path: str, count: int, size: int) -> None:

@@ -4,6 +4,14 @@ In a shard in use the oldest segments are voided and taken into use again at any
 last one grows. A header is written before the first group that counts and voided before anything
 is overwritten. So whoever has read something of a segment looks at its header again: the same
 epoch says that all that was read belongs to one life of the file.
+
+A listing takes its time too. A file that was read as a spare may hold a segment a moment later, so
+a listing can lack a segment between two that it has. What can be said of it for sure:
+
+- it has every segment that the log had when it began, but for those voided before their turn; and
+  the oldest are voided first: if it has one that is still there, it has all younger ones of then;
+- when two in a row say the same of all files, the log was like that at the moment between them;
+- a gap before a segment that an earlier listing had is one, if what is before it is still there.
 """
 
 from __future__ import annotations
@@ -33,16 +41,27 @@ class Survey(NamedTuple):
     segments: list[Segment]  # in the order of the log
     spares: list[str]
     suspects: list[str]  # their headers are neither valid nor void
+    stamps: list[tuple[str, int]]  # what tells one state of the files from another
+    known: frozenset[int] = frozenset()  # epochs that an earlier listing had
+    is_settled: bool = False  # this is how the log was at one moment
 
     def extents(self, proof: int) -> list[tuple[Segment, int, int]]:
         """Each segment; below which offset all must be there; from which on nothing counts."""
         segments = self.segments
         return [(each, *extent(segments, at, proof)) for at, each in enumerate(segments)]
 
-    def gaps(self, checkpoint: int) -> list[tuple[int, int]]:
-        """Positions between which the log is missing, as far as recovery would miss it."""
+    def gaps(self, checkpoint: int) -> list[tuple[Segment, Segment]]:
+        """Segments between which the log is missing, as far as recovery would miss it.
+
+        Not those of which only this listing may not have seen what is between them.
+        """
         pairs = itertools.pairwise(self.segments)
-        return [(one.end, two.base) for one, two in pairs if one.end != two.base > checkpoint]
+        wide = [(one, two) for one, two in pairs if one.end != two.base > checkpoint]
+        return [(one, two) for one, two in wide if self.is_gap(one, two)]
+
+    def is_gap(self, one: Segment, two: Segment) -> bool:
+        """Whether nothing of the log is between these, which stand side by side in this listing."""
+        return self.is_settled or (two.epoch in self.known and is_there(one))
 
 
 def survey(layout: Layout, kind: LogKind) -> Survey:
@@ -50,35 +69,38 @@ def survey(layout: Layout, kind: LogKind) -> Survey:
     found = _survey(layout, kind)
     for _ in range(_TRIES):
         again = _survey(layout, kind)
-        if _identity(found) == _identity(again):
-            break
-        found = again  # while the first was read, files changed their places
+        found = again._replace(
+            known=frozenset(segment.epoch for segment in found.segments),
+            is_settled=found.stamps == again.stamps,
+        )
+        if found.is_settled:
+            break  # else files changed their places while they were read
     return found
 
 
-def _identity(found: Survey) -> list[tuple[str, int]]:
-    return [(segment.path, segment.epoch) for segment in found.segments]
-
-
 def _survey(layout: Layout, kind: LogKind) -> Survey:
-    found = Survey([], [], [])
+    found = Survey([], [], [], [])
     directory = layout.hot if kind is LogKind.HOT else layout.cold
     if not os.path.isdir(directory):
         return found  # a spool of the first format has no cold log
+    found.stamps.append(("", os.stat(directory).st_mtime_ns))
     for name in sorted(os.listdir(directory)):
         if not name.endswith(".seg"):
             continue
         path = os.path.join(directory, name)
         try:
             with opened(path) as fd:
-                segment = Segment(path, -1, os.fstat(fd).st_size, kind)
+                status = os.fstat(fd)
+                segment = Segment(path, -1, status.st_size, kind)
                 block = read_whole(fd, HEADER_OCTETS, 0)
         except FileNotFoundError:
             continue  # a spare that was not needed
         if segment.parse_header(block):
             found.segments.append(segment)
+            found.stamps.append((name, segment.epoch))
         else:
             (found.suspects if any(block) else found.spares).append(path)
+            found.stamps.append((name, status.st_mtime_ns))
     found.segments.sort(key=_base)
     return found
 
@@ -102,6 +124,15 @@ def is_same(fd: int, segment: Segment) -> bool:
     """Whether the file is still in the life in which `segment` was listed."""
     again = Segment(segment.path, -1, segment.size_octets, segment.kind)
     return again.parse_header(read_whole(fd, HEADER_OCTETS, 0)) and again.epoch == segment.epoch
+
+
+def is_there(segment: Segment) -> bool:
+    """Whether its file is still part of the log."""
+    try:
+        with opened(segment.path) as fd:
+            return is_same(fd, segment)
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -102,6 +102,7 @@ def _adopt_headless(found: Survey, checkpoint: int, report: Report) -> set[str]:
                 with opened(path) as segment.fd:
                     segment.size_octets = os.fstat(segment.fd).st_size
                     is_part = _salvage_header(segment, found.segments, checkpoint, is_spare)
+                    is_part = is_part and _is_lost(found, segment)
             except FileNotFoundError:
                 continue
             if is_part:
@@ -119,12 +120,22 @@ def _adopt_headless(found: Survey, checkpoint: int, report: Report) -> set[str]:
     return adopted
 
 
+def _is_lost(found: Survey, segment: Segment) -> bool:
+    """Whether the log has a gap where this segment without a header belongs: it was not begun, nor
+    given back, while the others were listed."""
+    before = next((each for each in reversed(found.segments) if each.base < segment.base), None)
+    after = next((each for each in found.segments if each.base > segment.base), None)
+    if is_same(segment.fd, segment):
+        return False
+    return before is None or after is None or found.is_gap(before, after)
+
+
 def _note_gaps(found: Survey, checkpoint: int, report: Report) -> None:
-    for start, end in found.gaps(checkpoint):
-        text = f"the log between position {start} and {end} is missing"
+    for one, two in found.gaps(checkpoint):
+        text = f"the log between position {one.end} and {two.base} is missing"
         advice = "look for the segment's file; without it the mail in it is lost"
         directory = os.path.dirname(found.segments[0].path)
-        problem = Problem(file=directory, text=text, advice=advice, position=start)
+        problem = Problem(file=directory, text=text, advice=advice, position=one.end)
         report.damage.append(problem)
 
 

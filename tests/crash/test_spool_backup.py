@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from click.testing import CliRunner
 
 from fastmta.cli import main
 from fastmta.message import RecipientStatus
+from fastmta.spool import SpoolOptions, backup, survey
 from fastmta.spool.backup import Target, back_up
 from fastmta.spool.layout import Layout
+from fastmta.spool.segment import HEADER_OCTETS
 from fastmta.spool.verify import verify_shard
 from tests.support.spool import SMALL, Shard
 from tests.support.spool_child import DOMAINS, content_of
@@ -114,6 +118,39 @@ def test_backup_under_load(tmp_path: Path) -> None:
     assert sure > 100, "nothing waited while the backups were made: this proves nothing"
 
 
+@pytest.mark.parametrize("listings", [6, 12, 13, 20])
+def test_segments_begun_while_they_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listings: int
+) -> None:
+    """A listing reads a spare, and has then the segment after the one that the spare became."""
+    true_opened, met = survey.opened, 0
+    with Shard(tmp_path / "spool", SpoolOptions(segment_octets=64 * 1024)) as shard:
+        kept = [shard.accept_new(content=b"k" * 40_000) for _ in range(4)]
+
+        @contextlib.contextmanager
+        def opened(path: str) -> Iterator[int]:
+            nonlocal met
+            spares = shard.spool._keeper._spares
+            is_next = bool(spares) and spares[0].path == path
+            with true_opened(path) as fd:
+                header = os.pread(fd, HEADER_OCTETS, 0)
+                yield fd
+            if is_next and met < listings and not any(header):
+                met += 1
+                kept.extend(shard.accept_new(content=b"k" * 40_000) for _ in range(2))
+                while len(spares) < 2:
+                    shard.turn()
+
+        monkeypatch.setattr(survey, "opened", opened)
+        place = tmp_path / "copy"
+        place.mkdir()
+        report = back_up(Layout(str(shard.root), 0), str(place), lambda text: None)
+        assert met == listings
+        assert report.is_sound, report
+    with Shard(place) as opened_copy:
+        assert sorted(opened_copy.recovered) == sorted(message.id for message in kept)
+
+
 def test_backup_of_large_contents(tmp_path: Path) -> None:
     with Shard(tmp_path / "spool") as shard:
         kept = shard.accept_big(b"k" * 700_000)
@@ -132,6 +169,31 @@ def test_backup_of_large_contents(tmp_path: Path) -> None:
         assert opened.spool.new_id() != kept.id
         fresh = opened.accept_new()
     assert fresh.id > kept.id
+
+
+def test_large_contents_that_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is copied, all others that are not kept go and as many come."""
+    true_copy, met = backup._copy_octets, 0
+    with Shard(tmp_path / "spool") as shard:
+        kept = shard.accept_big(b"k" * 600_000)
+        passing = [shard.accept_big(b"p" * 600_000) for _ in range(2)]
+
+        def copy_octets(fd: int, path: str, count: int, size: int) -> None:
+            nonlocal met
+            true_copy(fd, path, count, size)
+            if "/big/" in path and met < 30:
+                met += 1
+                for message in list(passing):
+                    shard.deliver(message)
+                passing[:] = [shard.accept_big(b"p" * 600_000) for _ in range(2)]
+
+        monkeypatch.setattr(backup, "_copy_octets", copy_octets)
+        place = tmp_path / "copy"
+        place.mkdir()
+        report = back_up(Layout(str(shard.root), 0), str(place), lambda text: None)
+        assert report.is_sound, report
+    with Shard(place) as opened:
+        assert kept.id in opened.recovered
 
 
 def test_damage_is_copied_and_told(tmp_path: Path) -> None:
