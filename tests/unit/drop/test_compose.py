@@ -33,7 +33,7 @@ def completed(header: bytes) -> bytes:
 def test_what_the_sender_named_is_kept_where_it_became_another_address() -> None:
     aliases = Aliases.parse(b"ops: a@x.test, b@x.test\n")
     named = [b"c@x.test", b"ops", b"D@X.test", b"someone", b"b@x.test", b"postmaster", b"a b"]
-    envelope, _ = address(Submission(b"joe", named), AUTHOR, RULES, aliases)
+    envelope, _, _ = address(Submission(b"joe", named), AUTHOR, RULES, aliases)
     assert dict(zip(envelope.forward_paths, envelope.original_paths, strict=True)) == {
         b"c@x.test": b"",
         b"a@x.test": b"ops",
@@ -73,7 +73,7 @@ def test_a_probe_is_told_by_a_word_of_its_file() -> None:
             submission.options[b"probe"] = b""
         decoded, _ = Submission.decode(submission.encode())
         assert (b"probe" in decoded.options) is is_probe
-        envelope, _ = address(decoded, AUTHOR, RULES, Aliases.parse(b""))
+        envelope, _, _ = address(decoded, AUTHOR, RULES, Aliases.parse(b""))
         assert envelope.is_probe is is_probe
         assert envelope.forward_paths == (b"one@origin.test", b"two@x.test")
 

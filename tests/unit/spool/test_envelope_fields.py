@@ -210,9 +210,9 @@ def test_the_release_before_reads_a_record_with_them_and_sees_none() -> None:
     assert (seen.client.login, seen.is_8bit, seen.tenant) == ("jörg", True, "tenant")
 
 
-def test_a_plain_message_pays_five_octets() -> None:
+def test_a_plain_message_pays_six_octets() -> None:
     earlier = EarlierEnvelope(b"a@b", (b"c@d",), EarlierClient())
-    assert len(encode(Envelope(b"a@b", (b"c@d",), ClientIdentity()))) == len(encode(earlier)) + 5
+    assert len(encode(Envelope(b"a@b", (b"c@d",), ClientIdentity()))) == len(encode(earlier)) + 6
 
 
 TEXT = st.text(max_size=10)
