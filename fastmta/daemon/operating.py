@@ -58,7 +58,7 @@ def open_control(
         "pid": os.getpid(),
         "supervisor": os.getppid(),
     }
-    server = Server(Desk(stations, clock, reshape, tell), hello, loop, emit)
+    server = Server(Desk(stations, clock, reshape, tell, emit), hello, loop, emit)
     directory = control_directory(config)
     try:
         server.start(directory, index)
@@ -111,7 +111,7 @@ class Offline:
         except BaseException:
             self._close()
             raise
-        self._desk = Desk(self._stations, self._clock)
+        self._desk = Desk(self._stations, self._clock, emit=self._journal.emit)
         return self
 
     def __exit__(self, *_: object) -> None:
