@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
+from fastmta.event import Event, Notice
 from fastmta.message import Message
 from fastmta.message.situation import NOWHERE, QUEUES, queue_of
 from fastmta.scheduler import Clock
@@ -27,6 +28,15 @@ HOPS_SHOWN = 10_000
 RECIPIENTS_LISTED = 20  # of each message of a search
 UNDER_WAY_SHOWN = 100
 FLUSHES_MAX = 4  # that nobody waits for
+
+# What the log says of an operation behind the lines of its messages; not of FLUSH.
+_TOTALS = {
+    Kind.HOLD: "Placed on hold",
+    Kind.RELEASE: "Released from hold",
+    Kind.DELETE: "Deleted",
+    Kind.REQUEUE: "Requeued",
+    Kind.EXPIRE: "Force-expired",
+}
 
 Handler: TypeAlias = Callable[[Ticket], Awaitable[Result]]
 
@@ -64,14 +74,16 @@ class Desk:
         clock: Clock,
         reshape: Callable[[], int] | None = None,
         tell: Callable[[], Result] | None = None,
+        emit: Callable[[Event], None] | None = None,
     ) -> None:
         """`reshape` takes up the overrides of the file, and says how many are in force; `tell` says
-        how the worker is. None: there is no worker."""
+        how the worker is. None: there is no worker. `emit` hears what operations came to."""
         self.stations = stations
         self._clock = clock
         self._wall_ns = clock.wall_ns
         self._reshape = reshape
         self._tell = tell
+        self._emit = emit
         inquiry = Inquiry(stations, clock)
         self._listing = listing = Listing(stations, clock)
         # Those that nobody waits for, and whether they are for all mail.
@@ -118,6 +130,14 @@ class Desk:
         if request.with_failed and kind is not Kind.REQUEUE:
             raise Refusal(ErrorCode.USAGE, "only a requeue takes failed recipients")
         order = Order(kind, request.with_failed, request.wait_s)
+        result = await self._carry_out(order, ticket)
+        if result["done"] and self._emit is not None and kind in _TOTALS:
+            messages = "1 message" if result["done"] == 1 else f"{result['done']} messages"
+            self._emit(Notice("postsuper", f"{_TOTALS[kind]}: {messages}"))
+        return result
+
+    async def _carry_out(self, order: Order, ticket: Ticket) -> Result:
+        request = ticket.request
         if request.ids:
             return await self._operate_ids(order, ticket)
         filter = self._parse(request.filter or "")

@@ -55,10 +55,18 @@ def files_of(config: Config) -> list[tuple[str, str]]:
 
 def started(config: Config) -> Notice:
     """What Postfix's master says when it begins."""
+    return Notice("master", f"daemon started -- {_version(config)}")
+
+
+def reloaded(config: Config) -> str:
+    """What it says when it has read its configuration again."""
+    return f"reload -- {_version(config)}"
+
+
+def _version(config: Config) -> str:
     files = [place for place in config.places.values() if place.startswith("/")]
     directory = os.path.dirname(files[0].rpartition(":")[0]) if files else "-"
-    text = f"daemon started -- version {fastmta.__version__}, configuration {directory}"
-    return Notice("master", text)
+    return f"version {fastmta.__version__}, configuration {directory}"
 
 
 def _origin(config: Config, index: int) -> Origin:

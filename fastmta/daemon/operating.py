@@ -60,7 +60,7 @@ def open_control(
         "supervisor": os.getppid(),
     }
     access = Access(config.control.users, config.control.readers)
-    server = Server(Desk(stations, clock, reshape, tell), hello, loop, emit, access)
+    server = Server(Desk(stations, clock, reshape, tell, emit), hello, loop, emit, access)
     directory = control_directory(config)
     try:
         server.start(directory, index)
@@ -113,7 +113,7 @@ class Offline:
         except BaseException:
             self._close()
             raise
-        self._desk = Desk(self._stations, self._clock)
+        self._desk = Desk(self._stations, self._clock, emit=self._journal.emit)
         return self
 
     def __exit__(self, *_: object) -> None:

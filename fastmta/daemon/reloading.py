@@ -29,6 +29,7 @@ from fastmta.config.difference import difference
 from . import order
 from .effect import Effect, for_start, worst
 from .inbound import renew_inbound
+from .mail_log import reloaded
 from .order import Answer, Place, Plan
 from .present import Present
 from .rehearsal import Rehearsal
@@ -354,6 +355,7 @@ class Reloading:
         waiting = for_start(self._keys)
         for warning in self._warnings:
             self._say(f"reload: warning: {warning}", is_bad=True)
+        self._log(reloaded(self._present.config))
         what = ", ".join(self._keys[:20]) or "no key"
         self._say(f"reload: done, {what} changed" + (", ..." if len(self._keys) > 20 else ""))
         if waiting:
@@ -386,6 +388,9 @@ class Reloading:
         """On standard error, and in the log, by a worker that lives."""
         sys.stderr.write(f"fastmta: {text}\n")
         sys.stderr.flush()
+        self._log(text, is_bad)
+
+    def _log(self, text: str, is_bad: bool = False) -> None:
         for member in self._staff.members():
             if member.is_ready and member.orders is not None:
                 body = msgspec.json.encode([text, is_bad])

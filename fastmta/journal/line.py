@@ -20,6 +20,7 @@ from fastmta.event.security import LoginRefused, TlsStarted
 from fastmta.smtp.tls import TlsFacts
 from fastmta.smtp.twin import IS_PURE
 
+from .anvil import Anvil
 from .concern import concern_of
 from .counter import Counters
 
@@ -68,6 +69,7 @@ class LineRenderer:
     """
 
     __slots__ = (
+        "_anvil",
         "_block",
         "_counters",
         "_heed",
@@ -87,6 +89,7 @@ class LineRenderer:
         self._second = -1
         self._stamp = self._smtpd = ""
         self._counters = Counters()
+        self._anvil = Anvil()
         self._block = Block()
         # Any: each entry takes the type of its key
         self._other: dict[type[Any], Callable[[Any], None]] = {
@@ -107,6 +110,8 @@ class LineRenderer:
         if second != self._second:
             self._set_second(second)
         self._block.render(events, self._render, self._broken)
+        for text, at in self._anvil.take(second):
+            self._block.add(f"{self._front('anvil')}statistics: {text} at {_time(at)}")
         line_count = self._block.line_count
         return self._block.take(), line_count
 
@@ -142,13 +147,8 @@ class LineRenderer:
 
     def _set_second(self, second: int) -> None:
         """Make the constant fronts of the lines anew; local time, as syslog does."""
-        moment = time.localtime(second)
         self._second = second
-        self._stamp = (
-            f"{_MONTHS[moment.tm_mon - 1]} {moment.tm_mday:2d} "
-            f"{moment.tm_hour:02d}:{moment.tm_min:02d}:{moment.tm_sec:02d} "
-            f"{self._origin.hostname} {self._origin.syslog_name}/"
-        )
+        self._stamp = f"{_time(second)} {self._origin.hostname} {self._origin.syslog_name}/"
         self._smtpd = self._front("smtpd")
         self._block.set_front(self._front)
 
@@ -160,10 +160,12 @@ class LineRenderer:
 
     def _connected(self, event: ClientConnected) -> None:
         self._counters.connections += 1
+        self._anvil.connected(event.service, event.client, self._second)
         self._block.add(f"{self._smtpd_of(event.service)}connect from {event.client}")
 
     def _disconnected(self, event: ClientDisconnected) -> None:
         front = self._smtpd_of(event.service)
+        self._anvil.disconnected(event.service, event.client)
         if event.reason:
             self._counters.connections_lost += 1
             octets = f" ({event.content_octets} bytes)" if event.content_octets >= 0 else ""
@@ -247,6 +249,15 @@ class LineRenderer:
         queue_id = f"{_text(event.queue_id)}: " if event.queue_id else ""
         front = self._front(event.program)
         self._add(f"{front}{event.severity.value}{queue_id}{event.text}")
+
+
+def _time(second: int) -> str:
+    """Local time, as syslog has it."""
+    moment = time.localtime(second)
+    return (
+        f"{_MONTHS[moment.tm_mon - 1]} {moment.tm_mday:2d} "
+        f"{moment.tm_hour:02d}:{moment.tm_min:02d}:{moment.tm_sec:02d}"
+    )
 
 
 def trust_of(facts: TlsFacts) -> str:

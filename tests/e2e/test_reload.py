@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -85,6 +86,8 @@ def test_new_sessions_get_what_is_new_and_open_ones_live_on(tmp_path: Path) -> N
         assert server.workers() == pids
         assert "reload: done, limits.recipients, headers.drop changed" in server.said()
         until(lambda: "reload: done, limits.recipients" in server.log_text())
+        line = r"postfix/master\[\d+\]: reload -- version \S+, configuration /\S+\n"
+        assert re.search(line, server.log_text())
 
 
 def test_a_bad_file_changes_nothing_and_every_problem_is_said(tmp_path: Path) -> None:

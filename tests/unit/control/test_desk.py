@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from fastmta.config import Config
 from fastmta.config import Spool as SpoolSection
+from fastmta.config.operating import Journal
 from fastmta.control import Refusal, Request, Verb, desk, inquiry
 from fastmta.control.wire import IDS_MAX, LIMIT_MAX, decode_request, encode_line
 from fastmta.daemon.operating import Offline
@@ -102,6 +104,24 @@ def test_what_is_held_is_held_for_the_next_who_opens_it(config: Config) -> None:
         assert ids_of(again, "status:held") == held
         assert ask(again, Verb.RELEASE, all=True)["done"] == 2
         assert ask(again, Verb.NEXT_DUE)["next_due_ns"] == 0
+
+
+def test_the_log_has_a_line_for_each_message_and_their_number(root: Path, tmp_path: Path) -> None:
+    spool = SpoolSection(directory=str(root), segment_octets=SEGMENT_OCTETS)
+    journal = Journal(file=str(tmp_path / "log"))
+    config = Config(hostname="test.example", spool=spool, journal=journal)
+    with Offline(config) as offline:
+        (one, other) = ids_of(offline, "to:n7@*")
+        ask(offline, Verb.DELETE, ids=[one, "nonsense"])
+        ask(offline, Verb.HOLD, filter="domain:d1.example", dry_run=True)
+        ask(offline, Verb.HOLD, filter="domain:d1.example")
+        ask(offline, Verb.RELEASE, ids=[one])
+        ask(offline, Verb.FLUSH, ids=[other])
+    log = Path(config.journal.file).read_text()
+    assert re.search(rf"postfix/postsuper\[\d+\]: {one}: removed\n", log)
+    totals = re.findall(r"postfix/postsuper\[\d+\]: ([A-Z].*)", log)
+    assert totals == ["Deleted: 1 message", "Placed on hold: 10 messages"]
+    assert len(re.findall(r": placed on hold\n", log)) == 10
 
 
 def test_a_dry_run_counts_and_changes_nothing(offline: Offline) -> None:

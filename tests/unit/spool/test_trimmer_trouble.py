@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -155,10 +156,11 @@ def test_cold_log_that_fails_once_does_not_end_the_trimming(
     monkeypatch.setattr(ColdLog, "commit", fail)
     contents = old_mail(shard, 60)
     settle(shard)
-    turn(shard, 50)
-    settle(shard)
+    logs, deadline_s = shard.spool._logs, time.monotonic() + 10
+    while logs.octets() > logs.live_octets() / 0.25 + 8 * OPTIONS.segment_octets:
+        assert time.monotonic() < deadline_s, "trimming does not go on"
+        turn(shard, 5)
+        settle(shard)
     assert failed
-    logs = shard.spool._logs
-    assert logs.octets() <= logs.live_octets() / 0.25 + 8 * OPTIONS.segment_octets
     assert shard.spool.statistics.segments_trimmed > 0
     check_all(shard, contents)
