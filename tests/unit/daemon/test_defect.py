@@ -46,7 +46,7 @@ def halts_after(start: Callable[[asyncio.AbstractEventLoop], None]) -> list[str]
 
 def test_a_timer_of_the_scheduler_that_raises_halts() -> None:
     def start(loop: asyncio.AbstractEventLoop) -> None:
-        hop: Any = type("Hop", (), {"due_at_ns": None})()
+        hop: Any = type("Hop", (), {"due_at_ns": None, "mail_due_ns": None})()
         DueTimes(Clock(), loop, broken).note(hop, 0)
 
     assert halts_after(start) == ["internal error in the scheduler: RuntimeError('broken')"]
