@@ -16,6 +16,7 @@ RATES: Final = (  # label, and the counter that it is of
     ("bounced", "bounced"),
 )
 BARS: Final = "▁▂▃▄▅▆▇█"
+WIDE: Final = 110  # columns from which on there is room for all that is known of a site
 PLAIN_BARS: Final = "_.-=+*%#"
 _TOTALS: Final = (
     *(("in", "accepted"), ("out", "delivered"), ("deferred", "deferred"), ("bounced", "bounced")),
@@ -65,12 +66,14 @@ class Board:
     rates: dict[str, deque[float]] = field(
         default_factory=lambda: {name: deque([0.0] * POINTS, POINTS) for _, name in RATES}
     )
+    _past: dict[str, deque[tuple[float, int, int]]] = field(default_factory=dict)  # of sites
 
     def add(self, sample: Sample | None) -> None:
         """The next sample; None: nobody answered."""
         before, self.sample = self.sample, sample
         if sample is None:
             return
+        self._judge(sample)
         was: dict[tuple[int, int], Result] = {}
         for one in before.workers if before else ():
             was[_key(one)] = one["counters"]
@@ -84,6 +87,23 @@ class Board:
                 grown += max(0, one["counters"][name] - old[name])
             if before is not None:
                 self.rates[name].append(grown / length_s if length_s > 0 else 0.0)
+
+    def _judge(self, sample: Sample) -> None:
+        """Give each site its rate since the last sample, and how many of the attempts of the last
+        minute met no trouble of it."""
+        past, self._past = self._past, {}
+        for site in sample.sites:
+            now = (sample.at_s, site.get("attempts", 0), site.get("troubles", 0))
+            order = str(site.get("order", site["label"]))
+            known = self._past[order] = past.get(order, deque(maxlen=POINTS))
+            if known and now[1] < known[-1][1]:
+                known.clear()  # of another process
+            known.append(now)
+            first, last = known[0], known[-2] if len(known) > 1 else now
+            length_s = now[0] - last[0]
+            site["rate_per_s"] = round((now[1] - last[1]) / length_s, 3) if length_s > 0 else 0.0
+            ended = now[1] - first[1]
+            site["ok_share"] = round(1 - (now[2] - first[2]) / ended, 4) if ended else None
 
     def total(self, name: str) -> int:
         """A counter over all workers."""
@@ -121,7 +141,7 @@ def screen(board: Board, view: View, size: tuple[int, int], clock: str) -> list[
     """The lines of a screen of (columns, rows); at most that many, none longer."""
     columns, height = size
     lines = list(_head(board, view, columns, clock))
-    body = list(_body(board, view, max(0, height - len(lines) - 1)))
+    body = list(_body(board, view, columns, max(0, height - len(lines) - 1)))
     shown = [*lines, *body][: height - 1]
     if view.is_plain:
         return [_fit(line, columns).rstrip() for line in shown]
@@ -171,15 +191,18 @@ def _workers(sample: Sample) -> Iterator[str]:
         yield f"and {count - 8} more workers"
 
 
-def _body(board: Board, view: View, height: int) -> Iterator[str]:
+def _body(board: Board, view: View, columns: int, height: int) -> Iterator[str]:
     if board.sample is None or height < 2:
         return
     rows = board.rows(view)
     view.chosen = max(0, min(view.chosen, len(rows) - 1))
     shown = height - 1
     first = max(0, min(view.chosen - shown // 2, len(rows) - shown))
-    yield _HOP_HEAD if view.is_by_next_hop else _SITE_HEAD
     line = _hop_line if view.is_by_next_hop else _site_line
+    head = _HOP_HEAD if view.is_by_next_hop else _SITE_HEAD
+    if columns >= WIDE and not view.is_by_next_hop:
+        line, head = _wide_line, _WIDE_HEAD
+    yield head
     for number, row in enumerate(rows[first : first + shown], first):
         is_chosen = number == view.chosen and not view.is_plain
         yield f"{'>' if is_chosen else ' '}{line(row)}"
@@ -187,6 +210,10 @@ def _body(board: Board, view: View, height: int) -> Iterator[str]:
 
 _SITE_HEAD: Final = (
     " DEST                     READY CONN/NOW/MAX STATE     NEXT     WHY, LAST REPLY"
+)
+_WIDE_HEAD: Final = (
+    " DEST                     READY   SCHED CONN/NOW/MAX    RATE  OK% STATE     NEXT     "
+    "WHY, LAST REPLY"
 )
 _HOP_HEAD: Final = " NEXT HOP                               MESSAGES RECIPIENTS"
 
@@ -197,16 +224,33 @@ def _state(row: Result) -> str:
 
 
 def _site_line(row: Result) -> str:
-    window = f"{row['in_flight']}/{row['window']}/{row['window_max']}"
+    return f"{_front(row)} {_window(row):>12} {_rest(row)}"
+
+
+def _wide_line(row: Result) -> str:
+    scheduled, ok = row.get("scheduled"), row["ok_share"]
+    shown = "-" if scheduled is None else str(scheduled)
+    share = "-" if ok is None else f"{ok * 100:.0f}"
+    rate = amount(row["rate_per_s"])
+    return f"{_front(row)} {shown:>7} {_window(row):>12} {rate:>7} {share:>4} {_rest(row)}"
+
+
+def _front(row: Result) -> str:
+    label = _plain(row["label"])
+    label = label if len(label) <= 22 else label[:21] + ">"
+    return f"{label:<22} {row['waiting']:>7}"
+
+
+def _window(row: Result) -> str:
+    return f"{row['in_flight']}/{row['window']}/{row['window_max']}"
+
+
+def _rest(row: Result) -> str:
     why = "" if row["waits_on"] in ("nothing", "final") else row["text"]
     reply = row["last_reply"]["text"] if row["last_reply"] else ""
     said = ": ".join(part for part in (why, reply) if part)
     after = _moment(row["next_attempt"])
-    label = _plain(row["label"])
-    label = label if len(label) <= 22 else label[:21] + ">"
-    return (
-        f"{label:<22} {row['waiting']:>7} {window:>12} {_state(row):<9} {after:<8} {_plain(said)}"
-    )
+    return f"{_state(row):<9} {after:<8} {_plain(said)}"
 
 
 def _hop_line(row: Result) -> str:

@@ -19,6 +19,7 @@ from fastmta.message.situation import NOWHERE, Situation
 from fastmta.scheduler import Clock, Explanation, Waiting
 from fastmta.scheduler.explain import PathView
 from fastmta.spool import SpoolError
+from fastmta.spool.census import Census
 from fastmta.spool.filter import FilterError, parse_filter
 from fastmta.spool.search import HopCount, Page
 
@@ -32,6 +33,7 @@ MESSAGES_SHOWN = 20  # of a recipient
 RECIPIENTS_SHOWN = 20  # of a message
 HOPS_AT_ONCE = 500  # looked at in one turn of the loop
 NAMES_MAX = 1_000  # of those who are concerned; beyond them there is only a count
+COUNTED_MAX = 2_000  # next hops whose mail is counted for a list of the busiest sites
 HELD_PAGES = 5  # looked at for held mail, which waits for no next hop
 _ID: Final = re.compile(r"[0-9A-Za-z]{16}")
 
@@ -88,7 +90,15 @@ class Inquiry:
             for found in station.scheduler.explain.busiest(limit):
                 views = found
                 await asyncio.sleep(0)  # mail goes on between
-            sites += [{"shard": station.number, **describe(one, self._clock)} for one in views]
+            scheduled = await _scheduled(station, views)
+            sites += [
+                {
+                    "shard": station.number,
+                    **describe(one, self._clock),
+                    "scheduled": scheduled.get(one.order),
+                }
+                for one in views
+            ]
         return {"sites": sites, "next": None}
 
     async def concern(self, ticket: Ticket) -> Result:
@@ -297,6 +307,23 @@ def _as_it_stands(
     """With the status that lists show."""
     status = situation.of(state, next_hop).status.name.lower()
     return msgspec.structs.replace(one, facts={**one.facts, "status": status})
+
+
+async def _scheduled(station: Station, views: Sequence[PathView]) -> dict[str, int]:
+    """About how many recipients wait in the spool, by path; nothing when that are too many next
+    hops to count."""
+    hops = station.scheduler.explain.hops_of({one.order for one in views}, COUNTED_MAX)
+    names = [name for found in hops.values() for name in found]
+    census: Census | None = None
+    if names:
+        census = await wait_for(partial(station.spool.search.census, names))
+    if census is None:
+        return {}
+    in_memory = {one.order: one.in_flight + one.waiting for one in views}
+    return {
+        order: max(0, sum(census.waiting.get(name, 0) for name in found) - in_memory[order])
+        for order, found in hops.items()
+    }
 
 
 def _urgency(explanation: Explanation) -> tuple[bool, bool, float]:

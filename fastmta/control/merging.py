@@ -11,6 +11,8 @@ _SUMMED: Final = frozenset(
     {"in_flight", "window", "window_max", "waiting", "next_hops", "in_memory", "queued"}
 )
 
+_COUNTS: Final = ("attempts", "troubles")
+
 
 def merge(nodes: Sequence[Result]) -> list[Result]:
     """One node for each thing that several know; its shards are below it when they differ."""
@@ -83,8 +85,12 @@ def merge_pages(pages: Sequence[Result], limit: int) -> tuple[list[Result], str 
 def _row(group: list[Result]) -> Result:
     soonest = min(group, key=_soonness)
     row: Result = {**soonest}
-    for name in ("in_flight", "window", "window_max", "waiting", "next_hops"):
-        row[name] = sum(one[name] for one in group)
+    for name in ("in_flight", "window", "window_max", "waiting", "next_hops", *_COUNTS):
+        if name in row:
+            row[name] = sum(one[name] for one in group)
+    if "scheduled" in row:
+        counts = [one["scheduled"] for one in group]
+        row["scheduled"] = None if None in counts else sum(counts)
     replies = [one["last_reply"] for one in group if one["last_reply"]]
     row["last_reply"] = replies[0] if replies else None
     states = {one["state"] for one in group}

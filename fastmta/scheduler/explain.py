@@ -7,7 +7,7 @@ many paths may have go over the paths once, and over no mail.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -53,6 +53,8 @@ class PathView(msgspec.Struct, frozen=True):
     window_max: int
     waiting: int
     next_hops: int
+    attempts: int  # that have ended since the path is known
+    troubles: int  # ... of these with trouble of the site
     why: Explanation
 
 
@@ -224,6 +226,19 @@ class Explainer:
         behind = self._behind([path for _, _, path in found])
         yield [self._view(order, path, behind.get(path)) for _, order, path in found]
 
+    def hops_of(self, orders: Collection[str], most: int) -> dict[str, list[bytes]]:
+        """The next hops of these paths; empty when there are more than `most`."""
+        wanted = {
+            path: order for path in self._table.paths.values() if (order := _order(path)) in orders
+        }
+        if sum(path.hop_count for path in wanted) > most:
+            return {}
+        found: dict[str, list[bytes]] = {order: [] for order in wanted.values()}
+        for next_hop, hop in self._table.hops.items():
+            if hop.path in wanted:
+                found[wanted[hop.path]].append(next_hop)
+        return found
+
     def _behind(self, paths: Sequence[Path]) -> dict[Path, Hop]:
         """Of each of `paths` the next hop whose mail in the spool is due first."""
         shown = dict.fromkeys(paths)
@@ -392,6 +407,8 @@ class Explainer:
             health.window.limit,
             len(path.ready),
             path.hop_count,
+            health.clean_count + health.trouble_count,
+            health.trouble_count,
             gather(
                 "site",
                 site.label,

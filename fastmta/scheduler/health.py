@@ -76,17 +76,18 @@ class Health:
 
     __slots__ = (
         "_backoff",
-        "_clean_count",
         "_pause_s",
         "_refusal",
         "_refusal_count",
         "_suspects",
         "cause",
+        "clean_count",
         "limit",
         "reached_at_s",
         "resume_at_s",
         "since_s",
         "state",
+        "trouble_count",
         "window",
     )
 
@@ -100,14 +101,15 @@ class Health:
         self.resume_at_s = 0.0  # when BACKING_OFF
         self._backoff = backoff
         self._pause_s = 0.0  # the last one
-        self._clean_count = 0
+        self.clean_count = 0  # attempts without trouble, and with it, since the path is known
+        self.trouble_count = 0
         self._refusal = ""  # the kind of those that came last, without a clean attempt since
         self._refusal_count = 0
         self._suspects: dict[bytes, tuple[int, int]] = {}  # id: strikes, clean count then
 
     def clean(self, job: Job, in_flight: int) -> None:
         """An attempt of an open path met no trouble; `in_flight` counts it."""
-        self._clean_count += 1
+        self.clean_count += 1
         self._refusal_count = 0
         self.reached_at_s = job.started_at_s
         if self._suspects:
@@ -122,7 +124,7 @@ class Health:
 
     def reopen(self, now_s: float) -> None:
         """An attempt of a path that was not open met no trouble: it works again."""
-        self._clean_count += 1
+        self.clean_count += 1
         self._refusal_count = 0
         self.reached_at_s = now_s
         self._suspects.clear()
@@ -141,19 +143,20 @@ class Health:
             return False
         id = job.message.id
         strikes, clean_count = self._suspects.get(id, (0, -1))
-        if clean_count < self._clean_count:
+        if clean_count < self.clean_count:
             strikes += 1
         if strikes >= STRIKES_MAX:
             del self._suspects[id]
             return True
         if len(self._suspects) >= SUSPECTS_MAX:
             self._suspects.clear()
-        self._suspects[id] = (strikes, self._clean_count)
+        self._suspects[id] = (strikes, self.clean_count)
         return False
 
     def trouble(self, job: Job, trouble: Outcome, others: int, now_s: float) -> bool:
         """An attempt met `trouble`; `others` are still under way. True: the path is dead."""
         self.cause = trouble
+        self.trouble_count += 1
         if trouble.remote != NOBODY:
             self.reached_at_s = job.started_at_s
         if self.state is PathState.BACKING_OFF or job.started_at_s < self.since_s:

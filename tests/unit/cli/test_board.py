@@ -87,3 +87,24 @@ def test_figures_are_short() -> None:
     ]
     assert spark([0, 1, 50, 100], BARS) == " ▁▅█"
     assert spark([], BARS) == ""
+
+
+def test_a_wide_screen_shows_what_waits_how_fast_it_goes_and_how_well() -> None:
+    board = Board()
+    counts = ((0.0, 10, 0), (1.0, 30, 5), (3.0, 110, 15), (4.0, 4, 0))
+    shown = []
+    for at_s, attempts, troubles in counts:
+        row = site("a.example", 2, attempts=attempts, troubles=troubles, scheduled=1_234)
+        board.add(sample(at_s, worker(0, 1), sites=[row, site("b.example", scheduled=None)]))
+        shown.append((row["rate_per_s"], row["ok_share"]))
+    assert shown == [(0.0, None), (20.0, 0.75), (40.0, 0.85), (0.0, None)], "the last is another"
+    row = site("a.example", 2, attempts=8, troubles=1, scheduled=1_234)
+    board.add(sample(5.0, worker(0, 1), sites=[row, site("b.example", scheduled=None)]))
+    wide = [line.split() for line in screen(board, View(sort="name"), (120, 24), "")]
+    assert ["DEST", "READY", "SCHED", "CONN/NOW/MAX", "RATE", "OK%", "STATE"] in [
+        line[:7] for line in wide
+    ]
+    assert [">a.example", "2", "1234", "0/5/20", "4.0", "75", "open", "-"] in wide
+    assert ["b.example", "0", "-", "0/5/20", "0.0", "-", "open", "-"] in wide
+    narrow = "".join(screen(board, View(), (109, 24), ""))
+    assert "SCHED" not in narrow

@@ -230,8 +230,9 @@ def test_those_who_may_not_are_told_so(
     def closed(*arguments: object) -> list[str]:
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
 
-    monkeypatch.setattr("fastmta.control.place.socket_paths", closed)
+    # This one first: it may only now be imported, with what the other one has then.
     monkeypatch.setattr("fastmta.cli.live.socket_paths", closed)
+    monkeypatch.setattr("fastmta.control.place.socket_paths", closed)
     result = runner.invoke(main, [*words, "--set", f"spool.directory={tmp_path}"])
     text = f"{tmp_path}: Permission denied: be root, the server's user, or one of control.users"
     assert (result.exit_code, result.output) == (77, f"fastmta: {text}\n")
