@@ -20,6 +20,7 @@ from fastmta.journal.book import Book
 from fastmta.journal.family import Bounds, Family
 from fastmta.journal.tally import Tally
 from fastmta.listener import Listener
+from fastmta.route import DnsCache
 from fastmta.spool.census import Census
 
 from .pressure import Pressure
@@ -69,6 +70,10 @@ class Meter:
         """How late the loop was."""
         self.tally.observe(self.book.slot(f.LOOP_LAG), Bounds.SHORT, seconds)
 
+    def count_tls(self, policy: str, version: str, result: str) -> None:
+        """A handshake with a receiver ended."""
+        self.tally.add(self.book.slot(f.TLS_SESSIONS, "out", version, policy, result), 1)
+
     def _provider_of(self, next_hop: bytes) -> str | None:
         for shard in self._shards:
             load = shard.scheduler.explain.load(next_hop)
@@ -86,13 +91,14 @@ class Gauges:
         shards: Sequence[Shard],
         pressure: Pressure,
         dns: DnsClient,
+        cache: DnsCache,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._meter, self._block = meter, meter.block
         self._put, self._add, self._slot = meter.tally.put, meter.tally.add, meter.book.slot
         self._shards = shards
         self._pressure = pressure
-        self._dns = dns
+        self._dns, self._cache = dns, cache
         self._loop = loop
         self._listeners: Sequence[Listener] = ()
         self._beats = 0
@@ -162,6 +168,8 @@ class Gauges:
         self._count(f.CPU, time.process_time_ns())
         self._count(f.DNS_QUERIES, self._dns.query_count)
         self._count(f.DNS_FAILURES, self._dns.failure_count)
+        self._count(f.DNS_CACHE_HITS, self._cache.hit_count)
+        self._count(f.DNS_CACHE_MISSES, self._cache.miss_count)
 
     def _write_sites(self) -> None:
         """Of the destinations that have series of their own; those that are idle have no value."""
@@ -176,6 +184,9 @@ class Gauges:
                 _add(found, (f.SITE_CONNECTIONS, labels), load.in_flight)
                 _add(found, (f.SITE_LIMIT, labels), load.limit)
                 _add(found, (f.SITE_BACKOFF, labels), not load.is_open)
+                if load.rate_per_s:
+                    slowest = found.get((f.SITE_RATE, labels), math.inf)
+                    found[f.SITE_RATE, labels] = min(slowest, load.rate_per_s)
         for family, labels in self._shown - found.keys():
             self._put(self._slot(family, *labels), math.nan)
         for (family, labels), value in found.items():

@@ -13,7 +13,7 @@ from fastmta.config import Config
 from fastmta.config.relay import AnyRelay
 from fastmta.config.relaycheck import has_login, relays_of
 from fastmta.delivery.classify import Rules, load_rules
-from fastmta.delivery.ports import CourierPorts
+from fastmta.delivery.ports import CountTls, CourierPorts
 from fastmta.delivery.rulefile import RuleProblem
 from fastmta.event import Event, Notice, Severity
 from fastmta.route import OwnHosts
@@ -67,7 +67,11 @@ def tls_options(policy: TlsPolicy) -> ClientTlsOptions:
 
 
 def courier_ports(
-    config: Config, own: OwnHosts, emit: Emit, loop: asyncio.AbstractEventLoop
+    config: Config,
+    own: OwnHosts,
+    emit: Emit,
+    loop: asyncio.AbstractEventLoop,
+    count_tls: CountTls | None = None,
 ) -> CourierPorts:
     """The ports of every courier of a worker. Raises BadStart, which names the key."""
     credentials, choose = None, None
@@ -86,6 +90,7 @@ def courier_ports(
         choose=choose,
         rules=rules(config),
         why_not=address_filter(config, own).why_not,
+        count_tls=count_tls,
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from fastmta.config import Config
 from fastmta.config.difference import difference
-from fastmta.delivery.ports import CourierPorts
+from fastmta.delivery.ports import CountTls, CourierPorts
 from fastmta.event import Notice, Severity
 from fastmta.route import OwnHosts, Resolver, RouteTable
 from fastmta.route.owned import OwnedTable
@@ -73,6 +73,7 @@ class Running:
     resolver: Resolver
     reshaper: Reshaper
     refresher: Refresher
+    count_tls: CountTls
 
 
 @dataclass(slots=True)
@@ -252,7 +253,7 @@ class Renewal:
             route_table(config),
             ways(config),
             own,
-            courier_ports(config, own, common.emit, common.loop) if is_new else None,
+            courier_ports(config, own, common.emit, common.loop, now.count_tls) if is_new else None,
             trusted,
         )
 

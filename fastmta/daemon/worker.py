@@ -190,7 +190,7 @@ class Worker:
         self._meter.watch(self._shards)
         self._watchman = self._make_watchman(loop)
         self._condition = Condition(self._index, self._shards, self._watchman, loop)
-        self._gauges = Gauges(self._meter, self._shards, self._watchman.pressure, dns, loop)
+        self._gauges = Gauges(self._meter, self._shards, self._watchman.pressure, dns, cache, loop)
         self._room = ContentRoom(share(self._config.limits.content_octets, self._workers))
         self._intake = self._make_intake()
         self._reshaper = Reshaper(
@@ -256,7 +256,7 @@ class Worker:
             self._journal.emit,
             route_table(config),
             resolver,
-            courier_ports(config, own, self._journal.emit, loop),
+            courier_ports(config, own, self._journal.emit, loop, self._meter.count_tls),
             loop,
             self._fail,
             self._descriptors,
@@ -369,6 +369,7 @@ class Worker:
             resolver=self._resolver,
             reshaper=self._reshaper,
             refresher=self._refresher,
+            count_tls=self._meter.count_tls,
         )
         return Renewal(self._leash.orders, running, self._fail)
 

@@ -158,6 +158,8 @@ class Connection(asyncio.Protocol):
             elif self.dialog.state is _IDLE:
                 self.quit()
             else:
+                if self.dialog.state is State.TLS:
+                    self._count_tls()
                 self._follow(self.dialog.give_up(self._is_unsent))
                 self.abort()
         except Exception as error:
@@ -191,12 +193,14 @@ class Connection(asyncio.Protocol):
     def secured(self, tls: TlsSession) -> None:
         """The handshake is done."""
         step = self.dialog.secured(tls)
+        self._count_tls(tls.facts.protocol, "ok" if self.dialog.is_secure else "failed")
         self._owner.session_secured(self, tls)
         self._follow(step)
 
     def tls_failed(self, detail: str) -> None:
         """It cannot be done."""
         if self.dialog.state is State.TLS:
+            self._count_tls()
             self._follow(self.dialog.tls_failed(detail))
 
     def broke(self, error: Exception) -> None:
@@ -224,6 +228,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         try:
             if self.dialog.state is not _CLOSED:
+                if self.dialog.state is State.TLS:
+                    self._count_tls()
                 self._follow(self.dialog.lose(self._is_unsent))
         except Exception as error:
             self._owner.session_broke(self, error)
@@ -262,6 +268,10 @@ class Connection(asyncio.Protocol):
         link = SecureLink(self, cast(asyncio.Transport, transport), tls, scratch)
         self._transport = link
         link.start()
+
+    def _count_tls(self, version: str = "none", result: str = "failed") -> None:
+        if self._ports.count_tls is not None:
+            self._ports.count_tls(self.way.tls.level.name.lower(), version, result)
 
     def _find_login(self) -> None:
         credentials = self._ports.credentials

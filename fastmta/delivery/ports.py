@@ -88,6 +88,13 @@ class Credentials(Protocol):
         """
 
 
+class CountTls(Protocol):
+    """Counts a handshake."""
+
+    def __call__(self, policy: str, version: str, result: str) -> None:
+        """`policy` is the level of the way; `version` is "none" where there is none."""
+
+
 class CourierPorts(msgspec.Struct, frozen=True):
     """All of them. Without `contexts` there is no TLS, without the next two no login."""
 
@@ -96,6 +103,7 @@ class CourierPorts(msgspec.Struct, frozen=True):
     choose: Choose | None = None
     rules: Rules | None = None  # what refusals mean; None: what their codes say
     why_not: Callable[[str], str] | None = None  # what is wrong with an address; "": nothing
+    count_tls: CountTls | None = None
 
 
 NO_PORTS = CourierPorts()

@@ -180,7 +180,7 @@ class Book:
         if isinstance(event, CommandRefused):
             return self.slot(f.REJECTED, event.stage, *reason_of(event.reply))
         if isinstance(event, TlsStarted):
-            return self.slot(f.TLS_SESSIONS, "in", event.facts.protocol, "ok")
+            return self.slot(f.TLS_SESSIONS, "in", event.facts.protocol, "", "ok")
         if isinstance(event, LoginRefused):
             return self.slot(f.LOGIN_FAILURES, event.mechanism)
         if isinstance(event, RecipientHeld):

@@ -109,8 +109,10 @@ LOGIN_FAILURES = Family(
     "login_failures_total", _C, ("mechanism",), "AUTH commands that failed.", ("mechanism",)
 )
 TLS_SESSIONS = Family(
-    "tls_sessions_total", _C, ("direction", "version", "result"),
-    "TLS handshakes that were completed; `direction` is `in`.", ("version", "result"),
+    "tls_sessions_total", _C, ("direction", "version", "policy", "result"),
+    "TLS handshakes: `in` with clients that were completed, `out` with receivers, of these by the "
+    "level that the way wants; `result` is `ok` or `failed` (also: not with whom it had to be).",
+    ("version",),
 )  # fmt: skip
 ACCEPT_SECONDS = Family(
     "accept_seconds", _H, (), "From the end of a content to its 250.", merge=Merge.WORKER
@@ -154,6 +156,13 @@ ATTEMPT_SECONDS = Family(
 )  # fmt: skip
 DNS_QUERIES = Family("dns_queries_total", _C, (), "Questions put to name servers.")
 DNS_FAILURES = Family("dns_failures_total", _C, (), "Those that had no usable answer.")
+DNS_CACHE_HITS = Family(
+    "dns_cache_hits_total", _C, (), "Look-ups of a name that were answered from memory."
+)
+DNS_CACHE_MISSES = Family(
+    "dns_cache_misses_total", _C, (),
+    "Those for which a name server had to be asked; who waits for the same answer is not counted.",
+)  # fmt: skip
 
 # Trouble of our own.
 NOTICES = Family(
@@ -188,6 +197,11 @@ SITE_CONNECTIONS = Family("destination_connections", _G, _SITE, "Attempts under 
 SITE_LIMIT = Family(
     "destination_connection_limit", _G, _SITE, "As many there may be now.", _SITE, 512
 )
+SITE_RATE = Family(
+    "destination_rate_limit", _G, _SITE,
+    "Messages a second that the slowest of the rates for all its mail allows.",
+    _SITE, 512, Merge.MAX,
+)  # fmt: skip
 SITE_BACKOFF = Family(
     "destination_backoff", _G, _SITE, "1 while nothing is delivered there because of trouble.",
     _SITE, 512, Merge.MAX,
@@ -226,9 +240,9 @@ FAMILIES = (
     RECEIVED, RECEIVED_RECIPIENTS, RECEIVED_BYTES, REJECTED, CONNECTIONS, DISCONNECTS, CLIENTS,
     LOGIN_FAILURES, TLS_SESSIONS, ACCEPT_SECONDS,
     DELIVERIES, REPLIES, TROUBLE, DELIVERY_DELAY, ATTEMPT_SECONDS, NOTIFICATIONS, REMOVED, EXPIRED,
-    HELD, DNS_QUERIES, DNS_FAILURES,
+    HELD, DNS_QUERIES, DNS_FAILURES, DNS_CACHE_HITS, DNS_CACHE_MISSES,
     QUEUE_MESSAGES, QUEUE_RECIPIENTS, QUEUE_BYTES, QUEUE_OLDEST,
-    SITE_RECIPIENTS, SITE_CONNECTIONS, SITE_LIMIT, SITE_BACKOFF,
+    SITE_RECIPIENTS, SITE_CONNECTIONS, SITE_LIMIT, SITE_RATE, SITE_BACKOFF,
     SPOOL_COMMIT, SPOOL_FREE, SPOOL_FREE_RATIO, LOOP_LAG, CPU, MEMORY, DESCRIPTORS,
     NOTICES, UNCOUNTED,
 )  # fmt: skip

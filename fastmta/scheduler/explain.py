@@ -65,6 +65,7 @@ class SiteLoad(msgspec.Struct, frozen=True):
     in_flight: int
     limit: int
     is_open: bool
+    rate_per_s: float  # of what may start; 0: as many as there may be connections
 
 
 class Explainer:
@@ -169,7 +170,10 @@ class Explainer:
         path = None if hop is None else hop.path
         if path is None:
             return None
-        return SiteLoad(path.site.provider, path.in_flight, path.health.limit, path.is_open)
+        health = path.health
+        return SiteLoad(
+            path.site.provider, path.in_flight, health.limit, path.is_open, path.gate.rate_per_s
+        )
 
     def site(self, label: str) -> list[Explanation]:
         """The paths to the sites of that label."""

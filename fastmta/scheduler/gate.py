@@ -6,6 +6,7 @@ lane needs parks that lane, and the others go on.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from fastmta.budget.meter import Meter, RateMeter
@@ -123,6 +124,11 @@ class Gate:
         """The lane in which `job` waits, if there is one now."""
         tenant = self._engine.ports.tenant_of(job.message.envelope).name
         return self._path.ready.lanes.get(self._lane_key(job, tenant))
+
+    @property
+    def rate_per_s(self) -> float:
+        """The slowest rate for all of the path's mail; 0: there is none."""
+        return 1.0 / max((one.interval_s for one in self._throttles), default=math.inf)
 
     @property
     def is_paused(self) -> bool:

@@ -65,8 +65,13 @@ def deliver(
     options: DeliveryOptions | None = None,
     contents: FakeContents | None = None,
     is_uvloop: bool = True,
+    handshakes: list[tuple[str, str, str]] | None = None,
 ) -> tuple[list[AttemptResult], list[Notice]]:
-    """One after the other."""
+    """One after the other; `handshakes` are what is counted."""
+
+    def count(policy: str, version: str, result: str) -> None:
+        if handshakes is not None:
+            handshakes.append((policy, version, result))
 
     async def scenario(sending: Sending) -> list[AttemptResult]:
         results = [await sending.send(job, site) for job in jobs]
@@ -74,7 +79,7 @@ def deliver(
         return results
 
     notices: list[Notice] = []
-    ports = CourierPorts(Contexts(), logins, choose)
+    ports = CourierPorts(Contexts(), logins, choose, count_tls=count)
     results = run_sending(scenario, options, is_uvloop=is_uvloop, contents=contents, ports=ports)
     return results, notices
 
@@ -90,8 +95,12 @@ def test_messages_over_one_session(
         site = make_site(receiver.port, host=HOST, way=way(VERIFY, is_implicit=is_implicit))
         jobs = [make_job(), make_job(content=content), make_job()]
         options = fast_options(is_tls_told=True)
-        results, notices = deliver(site, *jobs, is_uvloop=is_uvloop, options=options)
+        counted: list[tuple[str, str, str]] = []
+        results, notices = deliver(
+            site, *jobs, is_uvloop=is_uvloop, options=options, handshakes=counted
+        )
         receiver.wait_for(lambda one: not one.sessions[0].is_open)
+        assert counted == [("verify", "TLSv1.3", "ok")]
         clear = b"" if is_implicit else b"EHLO relay.example\r\nSTARTTLS\r\n"
         assert receiver.leaked() == clear
         assert len(receiver.sessions) == 1
@@ -189,8 +198,10 @@ def test_no_way_back_to_clear(certificates: Certificates, kind: str) -> None:
     with TlsReceiver(side, {"HANDSHAKE": Act(ALERT, then="close")}) as receiver:
         job = make_job(is_tls_required=kind == "requiretls")
         site = make_site(receiver.port, host=HOST, way=chosen)
-        results, _ = deliver(site, job, logins=Logins(relay=Credential("u", "p")))
+        logins, counted = Logins(relay=Credential("u", "p")), []
+        results, _ = deliver(site, job, logins=logins, handshakes=counted)
         assert len(receiver.sessions) == 1
+        assert counted == [(level.name.lower(), "none", "failed")]
         assert b"MAIL" not in receiver.leaked()
     assert kinds(results[0]) == ["deferred", "deferred"]
     assert results[0].outcomes[0].status == "4.7.5"
@@ -200,11 +211,16 @@ def test_no_way_back_to_clear(certificates: Certificates, kind: str) -> None:
 def test_certificate_that_is_not_right(certificates: Certificates, shown: str) -> None:
     with TlsReceiver(TlsSide(certificate=getattr(certificates, shown))) as receiver:
         site = make_site(receiver.port, host=HOST, way=way(VERIFY))
-        results, _ = deliver(site, make_job())
+        counted: list[tuple[str, str, str]] = []
+        results, _ = deliver(site, make_job(), handshakes=counted)
         assert receiver.transactions == []
         strict = results[0].outcomes[0]
         site = make_site(receiver.port, host=HOST, way=way(MAY))
-        results, _ = deliver(site, make_job())
+        results, _ = deliver(site, make_job(), handshakes=counted)
+        assert [(policy, result) for policy, _, result in counted] == [
+            ("verify", "failed"),
+            ("may", "ok"),
+        ]
     assert strict.text.startswith("Server certificate not verified: ")
     assert (strict.status, strict.scope) == ("4.7.5", Scope.HOST)
     assert kinds(results[0]) == ["sent", "sent"]  # better than nothing

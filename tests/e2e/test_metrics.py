@@ -20,7 +20,7 @@ from fastmta.lab import Server, Sink, SinkOptions, free_port, process
 from tests.support import shim
 from tests.support.client import Client, until
 from tests.support.daemon import running
-from tests.support.scrape import get, ready, scrape, total
+from tests.support.scrape import Samples, get, ready, scrape, total
 
 CONF = Path(__file__).parents[2] / "conf"
 ROUNDS = 5
@@ -55,6 +55,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             relay__trusted_networks=["127.0.0.1/32"],
             retry__first_s=1.0,
             spool__clean_s=3.0,
+            shape__wide__site="*",
+            shape__wide__rate="90,000/min, burst 1000",
         ) as server,
     ):
         yield Site(server, sink, port, switch, counts)
@@ -113,11 +115,19 @@ def test_counts_are_those_of_the_receiver(site: Site) -> None:
     assert total(found, "fastmta_connections_total") == 13
     assert total(found, "fastmta_disconnects_total", reason="quit") == 12
     assert total(found, "fastmta_metrics_uncounted_total") == 0
+    until(lambda: has_rates(scrape(site.port)))
     for worker in "01":
         assert total(found, "fastmta_accept_seconds_count", worker=worker) > 0, "both had some"
         assert total(found, "fastmta_spool_commit_seconds_count", worker=worker) > 0
     until(lambda: site.server.log_text().count("status=sent") == delivered)  # the log is later
     until(lambda: total(scrape(site.port), "fastmta_queue_messages") == 0)
+
+
+def has_rates(found: Samples) -> bool:
+    """Whether each destination that has a path shows the rate, which is one for both workers."""
+    name = "fastmta_destination_rate_limit"
+    rates = {value for (family, _), value in found.items() if family == name}
+    return rates == {1500.0}
 
 
 def test_a_worker_that_is_killed_takes_no_count_with_it(site: Site) -> None:

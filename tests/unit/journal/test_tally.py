@@ -138,7 +138,7 @@ def test_each_kind_of_event_is_counted_once(make: Make) -> None:
         ("connections_total", ()): 1,
         ("disconnects_total", ("timeout",)): 1,
         ("receive_rejected_total", ("RCPT", "554", "relay_denied")): 1,
-        ("tls_sessions_total", ("in", "TLSv1.3", "ok")): 1,
+        ("tls_sessions_total", ("in", "TLSv1.3", "", "ok")): 1,
         ("login_failures_total", ("PLAIN",)): 1,
         ("messages_received_total", ("smtp", "team")): 1,
         ("recipients_received_total", ("smtp", "team")): 3,
