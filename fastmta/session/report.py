@@ -47,14 +47,11 @@ def bad_address(session: Session, stage: str) -> Notice:
     return Notice("smtpd", text, Severity.WARNING)
 
 
-def end_of_session(
-    session: Session, totals: list[int], reason: str, octets: int
-) -> ClientDisconnected:
-    """The connection is gone; commands by verb: of `totals` so many were accepted."""
-    accepted = session.accepted
+def end_of_session(session: Session, reason: str, octets: int) -> ClientDisconnected:
+    """The connection is gone; commands by verb: so many were accepted, of so many."""
     verbs = {}
-    for verb, total in enumerate(totals):
-        if total:
-            verbs[_VERB_NAMES[verb]] = (accepted[verb], total)
+    for name, accepted, others in zip(_VERB_NAMES, session.accepted, session.others, strict=True):
+        if total := accepted + others:
+            verbs[name] = (accepted, total)
     service = session.ports.settings.service
     return ClientDisconnected(session.client, verbs, reason, session.stage, octets, service)
