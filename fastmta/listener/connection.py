@@ -93,7 +93,7 @@ class Connection(LimitedConnection):
             return
         if session.state is _CONTENT:
             self._content_deadline(now_s, count)
-            if session.is_behind:
+            if session.large is not None and session.is_behind:
                 self._read(False)
         else:
             self._content_octets = 0

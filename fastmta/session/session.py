@@ -180,7 +180,7 @@ class Session(IdentifiedSession):
                 self._broken_line(status)
         self.unended_octets += count
         framing.keep_rest()
-        return self._take_out()
+        return self._take_out() if self.out else b""
 
     def resume(self) -> bytes:
         """Go on after `delay_s` with the reply that was held back; return replies to write."""
