@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import compress
+from operator import add
 from typing import TYPE_CHECKING
 
 from fastmta.event import ClientDisconnected, CommandRefused, Notice, Severity
@@ -49,9 +51,8 @@ def bad_address(session: Session, stage: str) -> Notice:
 
 def end_of_session(session: Session, reason: str, octets: int) -> ClientDisconnected:
     """The connection is gone; commands by verb: so many were accepted, of so many."""
-    verbs = {}
-    for name, accepted, others in zip(_VERB_NAMES, session.accepted, session.others, strict=True):
-        if total := accepted + others:
-            verbs[name] = (accepted, total)
+    totals = [*map(add, session.accepted, session.others)]
+    counts = zip(session.accepted, totals, strict=True)
+    verbs = dict(compress(zip(_VERB_NAMES, counts, strict=True), totals))
     service = session.ports.settings.service
     return ClientDisconnected(session.client, verbs, reason, session.stage, octets, service)

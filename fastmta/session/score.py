@@ -22,9 +22,7 @@ def settle(session: Session, verb: int, reply: Reply) -> None:
     if reply.code < FIRST_NEGATIVE:
         count_accepted(session, verb)
         if IS_JUNK[verb]:
-            session.junk += 1
-            if session.junk > session.ports.settings.junk_commands_max:
-                count_error(session)
+            count_junk(session)
     elif session.is_pardoned:
         session.is_pardoned = False
     elif not session.is_closing:  # a last reply is neither held back nor followed by another
@@ -54,6 +52,13 @@ def uncount(session: Session, verb: int) -> None:
     """A positive reply to `verb` was not its last."""
     session.accepted[verb] -= 1
     session.others[verb] += 1
+
+
+def count_junk(session: Session) -> None:
+    """A command that does not help a message on; the last reply in `out` is its."""
+    session.junk += 1
+    if session.junk > session.ports.settings.junk_commands_max:
+        count_error(session)
 
 
 def count_error(session: Session) -> None:

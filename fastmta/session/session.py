@@ -18,7 +18,7 @@ from .identity import IdentifiedSession
 from .large import LargeContent
 from .port import Ports
 from .report import STAGES, end_of_session, refusal_of_command
-from .score import FIRST_NEGATIVE, count_accepted, count_error, say, settle, uncount
+from .score import FIRST_NEGATIVE, count_accepted, count_error, count_junk, say, settle, uncount
 from .state import IS_JUNK, State
 from .transaction import Transaction
 
@@ -159,14 +159,17 @@ class Session(IdentifiedSession):
                 if (
                     reply is not None
                     and self.hook is None
-                    and not IS_JUNK[verb]
                     and reply.code < FIRST_NEGATIVE
                 ):
                     self.accepted[verb] += 1
-                    if not has_rest and not self.out:  # so it is with nearly every command
+                    if IS_JUNK[verb]:
+                        self.out.append(reply.octets)
+                        count_junk(self)
+                    elif has_rest or self.out:
+                        self.out.append(reply.octets)
+                    else:  # so it is with nearly every command
                         framing.keep_rest()
                         return reply.octets
-                    self.out.append(reply.octets)
                 else:
                     self.others[verb] += 1
                     self._reply(verb, reply)
@@ -218,7 +221,7 @@ class Session(IdentifiedSession):
             login.cancel(self)
         if self.hook is not None:
             self.hook.ended()
-        if self.state is not _COMMITTING:  # else it takes its room until it is stored
+        if _READY < self.state < _COMMITTING:  # else it takes its room until it is stored
             self.reset()
         self.state = _CLOSED
         self.is_closing = True
@@ -380,7 +383,8 @@ class Session(IdentifiedSession):
         """The session ends with `reply`, whatever was open; whoever asks for it writes it."""
         if self.state is _CONTENT:
             self.broken_octets = self.framing.content_size
-        self.reset()
+        if self.state > _READY or self.hook is not None:
+            self.reset()
         if self.held:  # the reply to an error comes first, and its penalty is over
             self.out.append(self.held)
             self.held = b""
