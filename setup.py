@@ -38,6 +38,7 @@ setup(
         build_dir="build/cython",
         compiler_directives={
             "language_level": 3,
+            "binding": False,
             "cdivision": True,
             "overflowcheck": DEBUG,
             "warn.undeclared": False,

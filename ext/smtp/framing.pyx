@@ -118,7 +118,7 @@ cdef class Framing:
     def feed(self, buffer, Py_ssize_t count=-1):
         """Take the first `count` octets of `buffer` (all of them when negative), in place."""
         cdef Py_buffer view
-        self.keep_rest()
+        self._keep()
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
         if count < 0:
             count = view.len
@@ -141,23 +141,7 @@ cdef class Framing:
 
     def keep_rest(self):
         """Copy what is not consumed; after that the buffer given to feed() is the caller's."""
-        cdef const unsigned char *begin
-        cdef Py_ssize_t size = self._end - self._pos
-        if self._is_in_place:
-            begin = self._data + self._pos
-            self._data = NULL
-            self._pos = 0
-            self._end = 0
-            try:
-                if size > 0:
-                    self._append_rest(begin, size)
-            finally:
-                self._is_in_place = False
-                PyBuffer_Release(&self._view)
-        elif size == 0:
-            self._free_rest()
-        elif self._rest_capacity > REST_SPARE_MAX + 2 * size:
-            self._shrink_rest(size)
+        self._keep()
 
     def buffered(self):
         """How many octets are here that nothing has consumed."""
@@ -307,6 +291,27 @@ cdef class Framing:
         self._content_used = 0
         self._content_capacity = 0
         return content
+
+    cdef int _keep(self) except -1:
+        """As keep_rest()."""
+        cdef const unsigned char *begin
+        cdef Py_ssize_t size = self._end - self._pos
+        if self._is_in_place:
+            begin = self._data + self._pos
+            self._data = NULL
+            self._pos = 0
+            self._end = 0
+            try:
+                if size > 0:
+                    self._append_rest(begin, size)
+            finally:
+                self._is_in_place = False
+                PyBuffer_Release(&self._view)
+        elif size == 0:
+            self._free_rest()
+        elif self._rest_capacity > REST_SPARE_MAX + 2 * size:
+            self._shrink_rest(size)
+        return 0
 
     cdef int _append_rest(self, const unsigned char *begin, Py_ssize_t size) except -1:
         """Put octets behind the rest, which grows by doubling and loses what is consumed."""

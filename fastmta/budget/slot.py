@@ -50,7 +50,8 @@ class Slots:
         """Give a slot back, and let those who wait try, the longest waiting first."""
         assert self.used > 0
         self.used -= 1
-        self.wake()
+        if self._waiters or self._fresh:
+            self.wake()
 
     def reserve(self, count: int) -> None:
         """`count` of the free ones will be taken soon."""

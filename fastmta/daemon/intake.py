@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from fastmta.message import Message
@@ -51,7 +52,6 @@ class Intake:
         self._room = room
         self._message_octets_max = message_octets_max
         self._large_octets = large_octets  # a larger message waits until we are green
-        self._waiting: dict[bytes, Done] = {}
 
     def renew(self, *, message_octets_max: int, large_octets: int) -> None:
         """Other limits hold from now on."""
@@ -73,15 +73,14 @@ class Intake:
 
     def accept(self, message: Message, done: Done) -> None:
         """Store, then `done`, then schedule."""
-        self._waiting[message.id] = done
         try:
-            self._store.accept(message, self._durable)
+            self._store.accept(message, partial(self._durable, done))
         except MemoryError as error:
-            self._durable(message, error)
+            self._durable(done, message, error)
 
-    def _durable(self, message: Message, error: Exception | None) -> None:
+    def _durable(self, done: Done, message: Message, error: Exception | None) -> None:
         try:
-            self._waiting.pop(message.id)(message, error)
+            done(message, error)
         finally:  # it is ours, whatever its session does with the news
             if error is None:
                 self._accepted(message)

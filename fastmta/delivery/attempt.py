@@ -91,7 +91,7 @@ class Attempt:
             indices = tuple([indices[place] for place in self.places])
         transaction = Transaction(
             envelope.reverse_path,
-            [paths[index] for index in indices],
+            paths if len(indices) == len(paths) else [paths[index] for index in indices],
             self.content,
             message.size_octets,
             envelope.is_8bit,

@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
             transport = self._transport
             unsent = 0 if transport is None else transport.get_write_buffer_size()
             step = self.dialog.receive(data, unsent > 0 or self._feeder is not None)
-            if step is Step.WAIT and self.dialog.has_read_nothing:
+            if step is _WAIT and self.dialog.has_read_nothing:
                 return  # the limit is that of a whole reply, however its octets come
             self._follow(step)
         except Exception as error:
@@ -353,10 +353,11 @@ class Connection(asyncio.Protocol):
         """Write what the dialog has to say, then do what it says is next."""
         dialog = self.dialog
         transport = self._transport
-        if dialog.output:
+        output = dialog.output
+        if output:
             if transport is not None:
-                transport.writelines(dialog.output)
-            dialog.output.clear()
+                transport.writelines(output)
+            output.clear()
         if step is _WAIT:
             if dialog.is_feeding:
                 self.deadline_s = monotonic() + self._limits.block_s
@@ -368,6 +369,9 @@ class Connection(asyncio.Protocol):
                 self._unsent_octets = transport.get_write_buffer_size()
                 limit_s = self._limits.block_s
             self.deadline_s = monotonic() + limit_s
+            return
+        if step is _DONE and dialog.state is _IDLE and self._feeder is None:
+            self._owner.transaction_done(self)
             return
         is_unsent = self._feeder is not None or dialog.is_feeding
         if self._feeder is not None:

@@ -15,7 +15,7 @@ from functools import partial
 from time import monotonic
 
 from fastmta.event import Event, Notice, Severity
-from fastmta.message import Job, Scope
+from fastmta.message import Job, Message, Scope
 from fastmta.route import Site
 from fastmta.route.way import DEFAULT_WAY
 from fastmta.smtp import stuff
@@ -111,7 +111,14 @@ class Courier:
         attempt = Attempt(job, site, done, monotonic())
         self._account.owed_count += 1
         try:
-            self._start(attempt)
+            if self._is_closing:
+                self._account.interrupt(attempt)
+            elif job.message.envelope.is_probe:  # whose content is for nobody
+                self._use_a_session(attempt)
+            elif job.message.file is not None:
+                self._large.open(attempt, job.message.file)
+            else:
+                self._stuff(attempt, job.message)
         except Exception as error:
             self._account.break_off(attempt, error)
         attempt.is_starting = False
@@ -134,22 +141,12 @@ class Courier:
 
     # One attempt.
 
-    def _start(self, attempt: Attempt) -> None:
-        if self._is_closing:
-            self._account.interrupt(attempt)
-            return
-        message = attempt.job.message
-        content = message.content
-        if message.envelope.is_probe:  # whose content is for nobody
-            self._use_a_session(attempt)
-            return
-        if message.file is not None:
-            self._large.open(attempt, message.file)
-            return
-        if content is None:
+    def _stuff(self, attempt: Attempt, message: Message) -> None:
+        """A content in memory, as it is sent."""
+        if message.content is None:
             raise ValueError("a job without its content")
         try:
-            attempt.content = stuff(content, self._options.line_octets_max)
+            attempt.content = stuff(message.content, self._options.line_octets_max)
         except LineEndError as error:
             text = f"content cannot be sent: {error}"
             self._emit(Notice("smtp", text, Severity.ERROR, message.id))
@@ -236,6 +233,10 @@ class Courier:
         is_plain = transaction.extras is None
         outcomes = transaction.outcomes if is_plain else transaction.all_outcomes()
         is_open = attempt.take(outcomes)
+        if is_alive and not (is_open or attempt.rest or attempt.passed):  # so it ends mostly
+            self._keep(attempt, connection)
+            self._account.finish(attempt)
+            return
         count = attempt.set_aside(outcomes) if is_alive and is_open else 0
         if count:
             dialog.recipients_max = count  # of every transaction over this session

@@ -86,8 +86,10 @@ class Dialog(Exchange):
                     return self._accept("2.0.0", text)
             elif self.state is _ENVELOPE and self._due == MAIL_PLACE:
                 # One that is chunked answers no DATA: what is remembered is not for it.
+                transaction = self.transaction
+                assert transaction is not None
                 if (
-                    grants.get(octets) == self._data_place - 1
+                    grants.get(octets) == len(transaction.forward_paths)
                     and self._is_pipelining
                     and not self._is_chunked
                     and not self._is_probe

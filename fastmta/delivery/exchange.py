@@ -37,7 +37,7 @@ RSET_PLACE: Final = -1
 MAIL_PLACE: Final = 0
 # Looked at for each message; reading them off their classes every time costs more than that.
 _IDLE, _ENVELOPE = State.IDLE, State.ENVELOPE
-_WAIT = Step.WAIT
+_WAIT, _DONE = Step.WAIT, Step.DONE
 _RECIPIENT = Scope.RECIPIENT
 
 
@@ -59,7 +59,8 @@ class Exchange(Handshake):
         assert self.state is _IDLE
         assert not self.output
         self.transaction = transaction
-        size_max = self._extensions.size
+        extensions = self._extensions
+        size_max = extensions.size
         if size_max and transaction.size_octets > size_max:
             transaction.decide_rest(trouble.too_big(self._peer, transaction.size_octets, size_max))
             return Step.DONE
@@ -68,10 +69,12 @@ class Exchange(Handshake):
         self.state = _ENVELOPE
         self._due = RSET_PLACE if self._is_open_transaction else MAIL_PLACE
         if self._is_pipelining:
-            flight = encode_flight(transaction, self._extensions)
+            flight = encode_flight(transaction, extensions)
             if self._is_chunked and self._is_chunk:
                 flight = flight.removesuffix(DATA)
-            self.output += (RSET, flight) if self._is_open_transaction else (flight,)
+            if self._is_open_transaction:
+                self.output.append(RSET)
+            self.output.append(flight)
         else:
             self._send_due()
         return _WAIT
@@ -210,7 +213,8 @@ class Exchange(Handshake):
             self._note_relayed(transaction, outcome)
         transaction.decide_rest(outcome)
         self._is_open_transaction = False
-        return self._finish()
+        self.state = _IDLE
+        return _DONE
 
     def _read_report(self, reply: Reply) -> Step:
         """LMTP: what became of the first recipient that waits for its reply."""

@@ -86,7 +86,8 @@ class Pool:
             connection = found
             idle.remove(connection)
         assert connection.is_idle
-        self._rouse(connection)
+        connection.is_idle = False
+        del self._by_age[connection]
         return connection
 
     def _rouse(self, connection: Connection) -> None:
@@ -95,10 +96,11 @@ class Pool:
 
     def may_go_on(self, connection: Connection) -> bool:
         """Whether a session may carry one more transaction."""
+        use_count = connection.use_count
+        if use_count >= self._options.messages_per_session_max:
+            return False
         messages_max = connection.dialog.messages_max  # RFC 9422 4.1
-        return connection.use_count < self._options.messages_per_session_max and not (
-            0 < messages_max <= connection.use_count
-        )
+        return messages_max <= 0 or use_count < messages_max
 
     def put(self, site_key: bytes, key: bytes, connection: Connection, now_s: float) -> None:
         """Keep a session for the next message, or let it say QUIT if it has served enough."""
@@ -109,7 +111,7 @@ class Pool:
             or connection.opened_s < self._renewed_s
             or not self.may_go_on(connection)
             or now_s - connection.opened_s >= options.session_age_s_max
-            or self.idle_count >= options.idle_sessions_max
+            or len(self._by_age) >= options.idle_sessions_max
         ):
             self.leave(site_key, connection)
             return

@@ -57,7 +57,8 @@ class Transaction:
         is_8bit: bool,
         source: Source | None = None,
     ) -> None:
-        assert forward_paths
+        count = len(forward_paths)
+        assert count
         self.reverse_path = reverse_path
         self.forward_paths = forward_paths
         self.content = content
@@ -66,8 +67,8 @@ class Transaction:
         self.is_8bit = is_8bit
         self.is_probe = False
         self.extras: Extras | None = None
-        self.outcomes: list[Outcome | None] = [None] * len(forward_paths)
-        self.undecided = len(forward_paths)
+        self.outcomes: list[Outcome | None] = [None] * count
+        self.undecided = count
         self.trouble: Outcome | None = None  # the host's fault, or a signal of it to go slower
         self.ends_attempt = False  # another host of the site would say the same
 

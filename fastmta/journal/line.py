@@ -45,6 +45,7 @@ _VERBS = (
     ),
     *("rset", "noop", "vrfy", "etrn", "quit", "help", "unknown"),
 )
+_RANKS = {verb: rank for rank, verb in enumerate(_VERBS)}
 _ALL_IS_SAID = "END-OF-MESSAGE"  # who goes without QUIT behind it has lost nothing
 _LOGIN_CHARACTERS_MAX = 100  # of what a client named as mechanism or login, as Postfix cuts it
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -174,13 +175,12 @@ class LineRenderer:
         line = f"{front}disconnect from {event.client}"
         accepted = total = 0
         verbs = event.verbs
-        for verb in _VERBS:
-            if verb in verbs:
-                counts = verbs[verb]
-                if counts[1]:
-                    line += f" {verb}={_ratio(*counts)}"
-                    accepted += counts[0]
-                    total += counts[1]
+        for verb in sorted(_RANKS.keys() & verbs, key=_RANKS.__getitem__):
+            taken, said = verbs[verb]
+            if said:
+                line += f" {verb}={said}" if taken == said else f" {verb}={taken}/{said}"
+                accepted += taken
+                total += said
         # Not what anybody heeds: the line with the reason says more.
         self._block.add(f"{line} commands={_ratio(accepted, total) if total else '0/0'}")
 

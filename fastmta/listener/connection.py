@@ -75,18 +75,33 @@ class Connection(LimitedConnection):
     def get_buffer(self, size_hint: int) -> memoryview:
         return self.listener.scratch
 
-    def buffer_updated(self, count: int) -> None:
+    def buffer_updated(self, count: int, octets: memoryview | bytes | None = None) -> None:
+        """SMTP of the client: what the loop has read into `scratch`, or what a layer hands on."""
         listener = self.listener
-        if self._is_plain:
-            self.receive(listener.scratch, count)
-        elif self._is_parting:
-            self._drop(count)
-        elif self._tls is not None:
-            self._tls.receive(listener.scratch[:count])
-        elif self._proxy is not None:
-            self._proxy.receive(listener.scratch[:count])
+        if octets is None:
+            if not self._is_plain:
+                self._receive_below(count)
+                return
+            octets = listener.scratch
+        session = self._session
+        assert session is not None
+        now_s = listener.now_s()
+        try:
+            answer = session.receive(octets, count)
+        except MemoryError:  # what was read is lost to this session, so it ends; the others do not
+            self._refuse(replies.r421_no_resources(listener.ports.settings.hostname), "no memory")
+            return
+        if session.state is _CONTENT:
+            self._content_deadline(now_s, count)
+            if session.large is not None and session.is_behind:
+                self._read(False)
         else:
-            self.receive(listener.scratch, count)
+            self._content_octets = 0
+            if now_s >= self._ends_at_s:
+                answer += self._end_of_life(session, now_s, count)
+            elif session.unended_octets <= count:  # a command that drips in has the time of one
+                self.deadline_s = now_s + listener.idle_s
+        self._answer(answer)
 
     def eof_received(self) -> bool:
         """A client that half-closes behind its content still gets the reply to it."""
@@ -205,33 +220,32 @@ class Connection(LimitedConnection):
             self._refuse(refusal, "")
 
     def receive(self, octets: memoryview | bytes, count: int) -> None:
-        """SMTP of the client."""
-        session = self._session
-        listener = self.listener
-        if session is None or not self._is_greeted:  # RFC 5321 4.3.1: the greeting comes first
+        """What came through the layers."""
+        if self._session is None or not self._is_greeted:  # RFC 5321 4.3.1: we greet first
             self._refuse(replies.R554_SYNCHRONIZATION, LOST)
-            return
-        now_s = listener.now_s()
-        try:
-            answer = session.receive(octets, count)
-        except MemoryError:  # what was read is lost to this session, so it ends; the others do not
-            self._refuse(replies.r421_no_resources(listener.ports.settings.hostname), "no memory")
-            return
-        if session.state is _CONTENT:
-            self._content_deadline(now_s, count)
-            if session.is_behind:
-                self._read(False)
         else:
-            self._content_octets = 0
-            ends_at_s = self._ends_at_s
-            if session.unended_octets <= count:  # a command that drips in has the time of one
-                # Past its longest life a session has `idle_s` to end its transaction.
-                self.deadline_s = (now_s if now_s < ends_at_s else ends_at_s) + listener.idle_s
-            if now_s > ends_at_s and session.is_idle and not session.is_closing:
-                answer += session.refuse(
-                    replies.r421_too_much_work(listener.ports.settings.hostname)
-                )
-        self._answer(answer)
+            self.buffer_updated(count, octets)
+
+    def _receive_below(self, count: int) -> None:
+        """What was read is not SMTP, or is not to be taken for it."""
+        scratch = self.listener.scratch
+        if self._is_parting:
+            self._drop(count)
+        elif self._tls is not None:
+            self._tls.receive(scratch[:count])
+        elif self._proxy is not None:
+            self._proxy.receive(scratch[:count])
+        else:
+            self.receive(scratch, count)
+
+    def _end_of_life(self, session: Session, now_s: float, count: int) -> bytes:
+        """Past its longest life a session has `idle_s` to end its transaction; what we say then."""
+        if session.unended_octets <= count:
+            self.deadline_s = self._ends_at_s + self.listener.idle_s
+        if not session.is_idle or session.is_closing:
+            return b""
+        hostname = self.listener.ports.settings.hostname
+        return session.refuse(replies.r421_too_much_work(hostname))
 
     def _answer(self, octets: bytes) -> None:
         """Write replies, then close, wait or go on as the session says."""

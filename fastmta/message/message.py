@@ -30,7 +30,14 @@ class Message:
         "states",
     )
 
-    def __init__(self, id: bytes, envelope: Envelope, content: bytes, arrived_at_ns: int) -> None:
+    def __init__(
+        self,
+        id: bytes,
+        envelope: Envelope,
+        content: bytes,
+        arrived_at_ns: int,
+        message_id_field: bytes = b"",
+    ) -> None:
         self.id = id  # 16 octets of [0-9A-Za-z]: the queue id, the same everywhere
         self.envelope = envelope
         self.content: bytes | None = content
@@ -40,7 +47,7 @@ class Message:
         self.position = -1  # of its MSG record in the log; -1 until durable
         self.pending = len(envelope.forward_paths)  # recipients that are not final
         self.states: dict[int, RecipientState] = {}
-        self.message_id_field = b""  # value of the Message-ID field, for the log line only
+        self.message_id_field = message_id_field  # its value, for the log line only
 
     @property
     def has_content(self) -> bool:

@@ -43,25 +43,19 @@ _DELIVERED_AT_ONCE: Final = (RecipientState(0, RecipientStatus.DELIVERED, 1),)
 class Mark:
     """Outcomes on their way to the log, and what follows once they are durable."""
 
-    __slots__ = ("_lifecycle", "dsn", "events", "job", "then")
+    __slots__ = ("dsn", "events", "job", "then")
 
     def __init__(
         self,
-        lifecycle: Lifecycle,
         job: Job | None,
         events: Sequence[Event],
         dsn: Message | None,
         then: Then | None = None,
     ) -> None:
-        self._lifecycle = lifecycle
         self.job = job  # None: the message is claimed, and this ends the claim
         self.events = events
         self.dsn = dsn
         self.then = then
-
-    def done(self, message: Message, error: Exception | None) -> None:
-        """`Record` is done."""
-        self._lifecycle.recorded(self, message, error)
 
 
 class Lifecycle:
@@ -82,9 +76,10 @@ class Lifecycle:
         ports = self._engine.ports
         envelope = message.envelope
         forward_paths = envelope.forward_paths
-        self._emit_active(message)
+        count = len(forward_paths)
+        ports.emit(MessageActive(message.id, envelope.reverse_path, message.size_octets, count))
         now_s = ports.clock.monotonic_s()
-        if len(forward_paths) == 1:
+        if count == 1:
             job = Job(message, ports.next_hop(forward_paths[0], envelope), _ONLY, now_s)
             if not self._table.offer(job):
                 self._table.release(message)
@@ -145,15 +140,10 @@ class Lifecycle:
         if not self._table.offer_fetched(job):
             return False
         if is_new:
-            self._emit_active(message)
+            envelope, size_octets = message.envelope, message.size_octets
+            count = len(envelope.forward_paths)
+            ports.emit(MessageActive(message.id, envelope.reverse_path, size_octets, count))
         return True
-
-    def _emit_active(self, message: Message) -> None:
-        envelope = message.envelope
-        count = len(envelope.forward_paths)
-        self._engine.ports.emit(
-            MessageActive(message.id, envelope.reverse_path, message.size_octets, count)
-        )
 
     def _waiting(self, message: Message, next_hop: bytes, now_ns: int) -> list[int]:
         """Recipients of this next hop that are neither final, nor held, nor due later."""
@@ -179,14 +169,14 @@ class Lifecycle:
             and message.envelope.dsn is None  # nobody wants to hear of it
             and not message.envelope.is_probe
         ):
-            sent = tried(self._engine, job, result, job.indices[0], outcomes[0])
+            engine, index = self._engine, job.indices[0]
+            mark = Mark(job, (tried(engine, job, result, index, outcomes[0]),), None)
             if not message.states and job.indices is _ONLY:
                 changes = _DELIVERED_AT_ONCE
             else:
-                changes = (delivered(message, job.indices[0]),)
-            self._engine.marks += 1
-            mark = Mark(self, job, (sent,), None)
-            self._engine.ports.record.record(message, changes, mark.done)
+                changes = (delivered(message, index),)
+            engine.marks += 1
+            engine.ports.record.record(message, changes, partial(self.recorded, mark))
             return
         is_free = result.trouble is not None and not is_own_trouble
         if message.envelope.is_probe:
@@ -245,8 +235,8 @@ class Lifecycle:
     ) -> None:
         """Record what an operator decided about a claimed message; it is let go, then `then`."""
         self._engine.marks += 1
-        mark = Mark(self, None, events, None, then)
-        self._engine.ports.record.record(message, changes, mark.done)
+        mark = Mark(None, events, None, then)
+        self._engine.ports.record.record(message, changes, partial(self.recorded, mark))
 
     def let_go(self, message: Message) -> None:
         """End the claim on a message: it is gone, or the backlog has it."""
@@ -267,8 +257,9 @@ class Lifecycle:
         if message.envelope.is_probe:
             self._findings.post(message, verdict.changes)
         self._engine.marks += 1
-        mark = Mark(self, job, events, dsn, then)
-        self._engine.ports.record.record(message, verdict.changes, mark.done, dsn)
+        mark = Mark(job, events, dsn, then)
+        done = partial(self.recorded, mark)
+        self._engine.ports.record.record(message, verdict.changes, done, dsn)
 
     def _report(self, message: Message, verdict: Verdict) -> Report | None:
         """The notification that `verdict` calls for; its events are added to the others.
@@ -320,8 +311,8 @@ class Lifecycle:
             index, known.status, known.attempts, known.due_at_ns, known.text, True
         )
         self._engine.marks += 1
-        mark = Mark(self, None, events, dsn)
-        ports.record.record(message, (change,), mark.done, dsn)
+        mark = Mark(None, events, dsn)
+        ports.record.record(message, (change,), partial(self.recorded, mark), dsn)
 
     def _blame_report(self, message: Message, error: Exception) -> None:
         text = f"internal error: a report cannot be made: {error!r}"
@@ -370,8 +361,7 @@ class Lifecycle:
             if mark.then is not None:
                 mark.then(None)
         else:
-            if job.slot >= 0:
-                self._end_doubt(job)
+            self._end_doubt(job)
             if (message.pending == 0 or not self._continues(job)) and self._table.left(job):
                 self._gone(message)
         if mark.dsn is not None:
@@ -381,8 +371,9 @@ class Lifecycle:
 
     def _end_doubt(self, job: Job) -> None:
         """What came of the attempt is known, and safe. A job without one has no slot."""
-        if job.slot >= 0:
-            self._engine.ports.doubt.end(job.slot)
+        slot = job.slot
+        if slot >= 0:
+            self._engine.ports.doubt.end(slot)
             job.slot = -1
 
     def _continues(self, job: Job) -> bool:

@@ -129,13 +129,13 @@ class Path:
 
     def offer(self, job: Job) -> None:
         """A fresh job: start it at once if nothing else waits, or queue it."""
-        engine = self._engine
+        engine, ready = self._engine, self.ready
         if (
             self.in_flight < self.health.limit
             and self.is_proved
             and not self.gate.is_metered
             and engine.may_start
-            and not self.ready.is_open
+            and not (ready.fresh_count or ready.backlog_count)
             and not engine.shapes.has_lane_rules
             and not self._is_pumping
             and engine.slots.take()
@@ -144,7 +144,7 @@ class Path:
             if self.behind:
                 self._owner.refill(self)
             return
-        self.ready.add(self.gate.lane(job), job, is_fresh=True)
+        ready.add(self.gate.lane(job), job, is_fresh=True)
         if self.in_flight < self.health.limit:
             self.pump()
 
@@ -240,7 +240,8 @@ class Path:
             give_lane(job)
         engine = self._engine
         is_hung = engine.contacts.end(job)
-        self.hung -= is_hung
+        if is_hung:
+            self.hung -= 1
         trouble = result.trouble
         is_own_trouble = False
         if trouble is None:
@@ -262,7 +263,7 @@ class Path:
                 engine.slots.give()
         if engine.is_stopped:
             engine.come_to_rest()
-        elif ready.is_open or self.behind:
+        elif ready.fresh_count or ready.backlog_count or self.behind:
             self.pump()
         if self.gate.tenure is not None:
             self.gate.tenure.rest()

@@ -74,8 +74,11 @@ class Table:
         path = hop.path
         residence = self.residence
         if path is not None:
-            is_open = path.is_proved or not path.hung
-            is_open = is_open and path.health.state is _OPEN and path.gate.limits.pause is None
+            is_open = (
+                (path.is_proved or not path.hung)
+                and path.health.state is _OPEN
+                and path.gate.limits.pause is None
+            )
         else:
             is_open = hop.state is not HopState.BACKING_OFF
         has_room = residence.has_room_to_spare if hop.is_behind else residence.has_room

@@ -67,15 +67,15 @@ def _begin_data(session: Session) -> Reply:
 def _take_room(session: Session) -> bool:
     """Room in memory for what is declared, or for a first part."""
     ports = session.ports
+    settings = ports.settings
     declared = octets = session.transaction.declared_octets
     if octets <= _LEAST_OCTETS:
         octets = _LEAST_OCTETS
-    elif octets > ports.settings.spill_octets:
-        octets = max(ports.settings.spill_octets, _LEAST_OCTETS)
-    if not ports.room.take(octets):
+    elif octets > settings.spill_octets:
+        octets = max(settings.spill_octets, _LEAST_OCTETS)
+    if not ports.room.take(octets, declared or settings.message_octets_max):
         return False
     session.room_octets = octets
-    ports.room.octets_expected += declared or ports.settings.message_octets_max
     return True
 
 

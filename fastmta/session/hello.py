@@ -54,7 +54,8 @@ def _hello(session: Session, is_esmtp: bool, syntax: Reply) -> Reply | None:
     session.is_pipelining = is_esmtp and "PIPELINING" not in session.ports.settings.discarded
     # A name that a trusted front end gave by XCLIENT stands (Postfix does so).
     name = session.front_helo if session.front_helo is not None else argument
-    session.reset()
+    if session.state > _READY or session.hook is not None:
+        session.reset()
     session.state = _READY
     note_protocol(session, name[:_HELO_OCTETS_MAX])
     return None

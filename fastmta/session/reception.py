@@ -130,9 +130,7 @@ def _message(session: Session, content: bytes, message_id_field: bytes) -> Messa
         transaction.is_tls_required,
     )
     wall_ns = session.ports.clock.wall_ns()
-    message = Message(transaction.queue_id, envelope, content, wall_ns)
-    message.message_id_field = message_id_field
-    return message
+    return Message(transaction.queue_id, envelope, content, wall_ns, message_id_field)
 
 
 def _end_large(session: Session, framing: Framing) -> None:

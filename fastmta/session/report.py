@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import compress
+from operator import add
 from typing import TYPE_CHECKING
 
 from fastmta.event import ClientDisconnected, CommandRefused, Notice, Severity
@@ -48,16 +50,12 @@ def bad_address(session: Session, stage: str) -> Notice:
     return Notice("smtpd", text, Severity.WARNING)
 
 
-def end_of_session(
-    session: Session, totals: list[int], reason: str, octets: int
-) -> ClientDisconnected:
-    """The connection is gone; commands by verb: of `totals` so many were accepted."""
+def end_of_session(session: Session, reason: str, octets: int) -> ClientDisconnected:
+    """The connection is gone; commands by verb: so many were accepted, of so many."""
     if session.is_starting_tls:  # accepted, and nothing came of it
         uncount(session, Verb.STARTTLS)
-    accepted = session.accepted
-    verbs = {}
-    for verb, total in enumerate(totals):
-        if total:
-            verbs[_VERB_NAMES[verb]] = (accepted[verb], total)
+    totals = [*map(add, session.accepted, session.others)]
+    counts = zip(session.accepted, totals, strict=True)
+    verbs = dict(compress(zip(_VERB_NAMES, counts, strict=True), totals))
     service = session.ports.settings.service
     return ClientDisconnected(session.client, verbs, reason, session.stage, octets, service)

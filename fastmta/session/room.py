@@ -20,11 +20,16 @@ class ContentRoom:
         self.used = 0
         self.octets_expected = 0
 
-    def take(self, octets: int) -> bool:
-        """Room for `octets` more, if there is any. One content always fits into an empty room."""
-        if self.used and self.used + octets > self.octets_max:
+    def take(self, octets: int, expected: int = 0) -> bool:
+        """Room for `octets` more, if there is any. One content always fits into an empty room.
+
+        `expected`: what a content that begins may come to.
+        """
+        used = self.used
+        if used and used + octets > self.octets_max:
             return False
-        self.used += octets
+        self.used = used + octets
+        self.octets_expected += expected
         return True
 
     def shrink(self, octets: int) -> int:
@@ -33,7 +38,8 @@ class ContentRoom:
         self.used -= octets - left
         return left
 
-    def give(self, octets: int) -> None:
-        """Give room back."""
+    def give(self, octets: int, expected: int = 0) -> None:
+        """Give room back, and end the expectation that began with it."""
         assert 0 <= octets <= self.used
         self.used -= octets
+        self.octets_expected -= expected

@@ -20,11 +20,9 @@ def settle(session: Session, verb: int, reply: Reply) -> None:
     """Say what answers a command, and count it."""
     session.out.append(reply.octets)
     if reply.code < FIRST_NEGATIVE:
-        session.accepted[verb] += 1
+        count_accepted(session, verb)
         if IS_JUNK[verb]:
-            session.junk += 1
-            if session.junk > session.ports.settings.junk_commands_max:
-                count_error(session)
+            count_junk(session)
     elif session.is_pardoned:
         session.is_pardoned = False
     elif not session.is_closing:  # a last reply is neither held back nor followed by another
@@ -40,13 +38,27 @@ def say(session: Session, reply: Reply, count: int = 1) -> None:
 
 def accept_chunk(session: Session, reply: Reply) -> None:
     """A chunk of content is in; BDAT is what it answers."""
-    session.accepted[Verb.BDAT] += 1
+    count_accepted(session, Verb.BDAT)
     session.out.append(reply.octets)
 
 
-def uncount(session: Session, verb: Verb) -> None:
+def count_accepted(session: Session, verb: int) -> None:
+    """A command that was not accepted so far is now."""
+    session.accepted[verb] += 1
+    session.others[verb] -= 1
+
+
+def uncount(session: Session, verb: int) -> None:
     """A positive reply to `verb` was not its last."""
     session.accepted[verb] -= 1
+    session.others[verb] += 1
+
+
+def count_junk(session: Session) -> None:
+    """A command that does not help a message on; the last reply in `out` is its."""
+    session.junk += 1
+    if session.junk > session.ports.settings.junk_commands_max:
+        count_error(session)
 
 
 def count_error(session: Session) -> None:

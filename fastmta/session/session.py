@@ -18,7 +18,7 @@ from .identity import IdentifiedSession
 from .large import LargeContent
 from .port import Ports
 from .report import STAGES, end_of_session, refusal_of_command
-from .score import FIRST_NEGATIVE, count_error, say, settle, uncount
+from .score import FIRST_NEGATIVE, count_accepted, count_error, count_junk, say, settle, uncount
 from .state import IS_JUNK, State
 from .transaction import Transaction
 
@@ -58,12 +58,11 @@ class Session(IdentifiedSession):
     """
 
     __slots__ = (
-        "_answered", "_asked", "_commands", "_output", "_totals", "accepted", "auth_failures",
-        "broken_octets",
+        "_answered", "_asked", "_commands", "_output", "accepted", "auth_failures", "broken_octets",
         "delay_s", "errors", "framing", "has_quit", "has_wagered", "held", "is_closing", "is_esmtp",
         "is_pardoned", "is_pipelining", "is_starting_tls", "is_waiting", "junk", "large",
-        "messages", "out", "parameters", "path", "room_octets", "skipped_octets", "stage", "state",
-        "transaction", "unended_octets",
+        "messages", "others", "out", "parameters", "path", "room_octets", "skipped_octets", "stage",
+        "state", "transaction", "unended_octets",
     )  # fmt: skip
 
     def __init__(
@@ -98,8 +97,8 @@ class Session(IdentifiedSession):
         self.is_starting_tls = False
         self.delay_s = 0.0
         # Counts.
-        self._totals = [0] * _VERB_COUNT  # commands seen, by verb
-        self.accepted = [0] * _VERB_COUNT  # of these, answered 2xx or 3xx
+        self.accepted = [0] * _VERB_COUNT  # commands answered 2xx or 3xx, by verb
+        self.others = [0] * _VERB_COUNT  # commands that were not, or not yet
         self.stage = "CONNECT"  # where it is, for the log line at its end
         self.has_wagered = False  # a failure is counted for the login under way
         self.errors = self.junk = self.messages = self.auth_failures = 0
@@ -122,11 +121,65 @@ class Session(IdentifiedSession):
         else:
             self.hook.proxied(header, done)
 
-    def receive(self, buffer: memoryview | bytes, count: int) -> bytes:
-        """Take `count` octets of `buffer` (used only during the call); return replies to write."""
-        self.framing.feed(buffer, count)
+    def receive(self, buffer: memoryview | bytes = b"", count: int = 0) -> bytes:
+        """Take `count` octets of `buffer` (used only during the call); return replies to write.
+
+        Without: go on with what is here.
+        """
+        framing = self.framing
+        if count:
+            framing.feed(buffer, count)
+        while not self.is_waiting:
+            state = self.state
+            row = self._commands[state]
+            if not row and state is not _AUTH:
+                if state is not _CONTENT:
+                    break
+                if framing.read_content() == _NEED_MORE:
+                    reception.check_growth(self)
+                    break
+                self.unended_octets = count = 0
+                reception.end(self)
+                continue
+            status = framing.next_command()
+            if status == _COMMAND:
+                self.unended_octets = count = 0
+                if not row:
+                    self._reply(Verb.AUTH, login.respond(self))
+                    continue
+                verb = framing.verb
+                has_rest = framing.buffered() > 0
+                # RFC 2920 3.1: nothing may follow where it was not offered, but a chunk its BDAT.
+                if has_rest and not self.is_pipelining and verb is not _BDAT:
+                    self.others[verb] += 1
+                    self.close(replies.R554_SYNCHRONIZATION)
+                    break
+                self.stage = STAGES[verb]
+                reply = row[verb](self)
+                if reply is not None and self.hook is None and reply.code < FIRST_NEGATIVE:
+                    self.accepted[verb] += 1
+                    if IS_JUNK[verb]:
+                        self.out.append(reply.octets)
+                        count_junk(self)
+                    elif has_rest or self.out:
+                        self.out.append(reply.octets)
+                    else:  # so it is with nearly every command
+                        framing.keep_rest()
+                        return reply.octets
+                else:
+                    self.others[verb] += 1
+                    self._reply(verb, reply)
+            elif status == _NEED_MORE:
+                if self.unended_octets + count > _UNENDED_OCTETS_MAX:
+                    login.cancel(self)
+                    self.close(replies.r500_line_too_long(self.ports.settings.hostname))
+                break
+            else:
+                self.unended_octets = count = 0
+                self._broken_line(status)
         self.unended_octets += count
-        return self._advance()
+        framing.keep_rest()
+        return self._take_out() if self.out else b""
 
     def resume(self) -> bytes:
         """Go on after `delay_s` with the reply that was held back; return replies to write."""
@@ -135,7 +188,7 @@ class Session(IdentifiedSession):
         if self.held:
             self.out.append(self.held)
             self.held = b""
-        return self._advance()
+        return self.receive()
 
     def tls_started(self, facts: TlsFacts) -> None:
         """The handshake is done: all that was said in clear is forgotten (RFC 3207 4.2)."""
@@ -164,13 +217,13 @@ class Session(IdentifiedSession):
             login.cancel(self)
         if self.hook is not None:
             self.hook.ended()
-        if self.state is not _COMMITTING:  # else it takes its room until it is stored
+        if _READY < self.state < _COMMITTING:  # else it takes its room until it is stored
             self.reset()
         self.state = _CLOSED
         self.is_closing = True
         if not reason and self.errors >= self.ports.settings.errors_hard:
             reason = "too many errors"
-        return end_of_session(self, self._totals, reason, octets)
+        return end_of_session(self, reason, octets)
 
     @property
     def is_idle(self) -> bool:
@@ -198,59 +251,6 @@ class Session(IdentifiedSession):
         out.clear()
         return octets
 
-    def _advance(self) -> bytes:
-        framing = self.framing
-        hook = self.hook
-        while not self.is_waiting:
-            state = self.state
-            if state is _CONTENT:
-                if framing.read_content() == _NEED_MORE:
-                    reception.check_growth(self)
-                    break
-                self.unended_octets = 0
-                reception.end(self)
-                continue
-            if state is _CLOSED:
-                break
-            status = framing.next_command()
-            if status == _COMMAND:
-                self.unended_octets = 0
-                if state is _AUTH:
-                    self._reply(Verb.AUTH, login.respond(self))
-                    continue
-                verb = framing.verb
-                # RFC 2920 3.1: nothing may follow where it was not offered, but a chunk its BDAT.
-                if not self.is_pipelining and verb is not _BDAT and framing.buffered():
-                    self._totals[verb] += 1
-                    self.close(replies.R554_SYNCHRONIZATION)
-                    break
-                self._totals[verb] += 1
-                self.stage = STAGES[verb]
-                reply = self._commands[state][verb](self)
-                if (
-                    reply is not None
-                    and hook is None
-                    and not IS_JUNK[verb]
-                    and reply.code < FIRST_NEGATIVE
-                ):
-                    self.out.append(reply.octets)
-                    self.accepted[verb] += 1
-                else:
-                    self._reply(verb, reply)
-            elif status == _NEED_MORE:
-                if self.unended_octets > _UNENDED_OCTETS_MAX:
-                    login.cancel(self)
-                    self.close(replies.r500_line_too_long(self.ports.settings.hostname))
-                break
-            else:
-                self.unended_octets = 0
-                self._broken_line(status)
-        framing.keep_rest()
-        out = self.out  # as `_take_out`: this is done for each command
-        octets = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return octets
-
     def _reply(self, verb: Verb, reply: Reply | None) -> None:
         """What a command answers, or (None) will answer later."""
         if reply is not None and self.hook is not None and reply.code < FIRST_NEGATIVE:
@@ -263,14 +263,10 @@ class Session(IdentifiedSession):
                 self._asked = verb
                 self.is_waiting = True
                 return
-        if reply.code < FIRST_NEGATIVE and not IS_JUNK[verb]:
-            self.out.append(reply.octets)
-            self.accepted[verb] += 1
-        else:
-            settle(self, verb, reply)
+        settle(self, verb, reply)
 
     def _broken_line(self, status: int) -> None:
-        self._totals[_UNKNOWN] += 1
+        self.others[_UNKNOWN] += 1
         self.stage = "UNKNOWN"
         if status == frame.TOO_LONG:
             reply = replies.r500_line_too_long(self.ports.settings.hostname)
@@ -299,7 +295,7 @@ class Session(IdentifiedSession):
         self.is_waiting = False
         if reply is not None:
             settle(self, self._asked, reply)
-        self._output(self._advance())
+        self._output(self.receive())
 
     def take_answer(self) -> Reply | None:
         """What was answered before anybody waited for it."""
@@ -314,7 +310,7 @@ class Session(IdentifiedSession):
     def acknowledge(self, octets: bytes) -> None:
         """The answer to a content, durable or not; commands go on."""
         if self.transaction.is_last_chunk:
-            self.accepted[Verb.BDAT] += 1
+            count_accepted(self, Verb.BDAT)
         self.reset()
         self.forwarded = None
         if self.state is _CLOSED:  # the client left meanwhile: it will not see our reply
@@ -323,8 +319,10 @@ class Session(IdentifiedSession):
         self.junk = self.skipped_octets = 0
         self.state = _READY
         self.is_waiting = False
-        self.out.append(octets)
-        self._output(self._advance() if self.framing.buffered() else self._take_out())
+        if self.out or self.framing.buffered():
+            self.out.append(octets)
+            octets = self.receive()
+        self._output(octets)
 
     def refuse_message(self, reply: Reply, count: int) -> None:
         """A hook's no to a whole message, once for each reply that is owed."""
@@ -337,7 +335,7 @@ class Session(IdentifiedSession):
         else:
             self.state = _READY
             say(self, reply, count)
-        self._output(self._advance())
+        self._output(self.receive())
 
     def wake(self) -> None:
         """Somebody who was behind has caught up: read on."""
@@ -369,8 +367,7 @@ class Session(IdentifiedSession):
         if self.room_octets:
             ports = self.ports
             expected = transaction.declared_octets or ports.settings.message_octets_max
-            ports.room.octets_expected -= expected
-            ports.room.give(self.room_octets)
+            ports.room.give(self.room_octets, expected)
             self.room_octets = 0
         if transaction.chunk_count:
             self.framing.drop_content()
@@ -382,7 +379,8 @@ class Session(IdentifiedSession):
         """The session ends with `reply`, whatever was open; whoever asks for it writes it."""
         if self.state is _CONTENT:
             self.broken_octets = self.framing.content_size
-        self.reset()
+        if self.state > _READY or self.hook is not None:
+            self.reset()
         if self.held:  # the reply to an error comes first, and its penalty is over
             self.out.append(self.held)
             self.held = b""

@@ -33,8 +33,7 @@ def apply_states(
     """
     for change in changes:
         index = change.index
-        known = states.get(index)
-        was_final = known is not None and is_final(known)
+        was_final = index in states and is_final(states[index])
         if change.status == _REQUEUED:
             states[index] = RecipientState(index, _QUEUED)
             pending += was_final
