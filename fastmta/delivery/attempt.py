@@ -89,9 +89,13 @@ class Attempt:
             self._split(recipients_max)
         if self.places is not None:
             indices = tuple([indices[place] for place in self.places])
+        if len(indices) == 1:  # of nearly every message: without the frame of the list below
+            paths = (paths[indices[0]],)
+        else:
+            paths = tuple([paths[index] for index in indices])
         transaction = Transaction(
             envelope.reverse_path,
-            paths if len(indices) == len(paths) else [paths[index] for index in indices],
+            paths,
             self.content,
             message.size_octets,
             envelope.is_8bit,
