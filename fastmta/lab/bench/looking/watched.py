@@ -1,9 +1,10 @@
 """`fastmta bench watched`: what scrapes, lists and reloads every second cost the mail.
 
 A monitor scrapes `/metrics` (all of it is read), an operator's script lists the queue with `mailq`,
-and a deployment changes a key of the configuration and reloads, each once a second and one after
-the other; the commands are processes of their own, on the same cores. The flow is fresh mail to a
-few domains, in alternating pairs: alone, and beside all that. What was sent must arrive, once.
+and a deployment changes a key of the configuration and reloads, each once a second (a list as soon
+as the one before has ended); the commands are processes of their own, on the same cores. The flow
+is fresh mail to a few domains, in alternating pairs: alone, and beside all that. What was sent must
+arrive, once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,42 +64,47 @@ class Watch:
         self._reload = [python, "-m", "fastmta", "reload", "-c", named]
         self._changes = 0
         self.times_s: dict[str, list[float]] = {}
+        self.listed: list[int] = []  # messages, by each list
 
     @contextmanager
     def rounds(self) -> Iterator[list[int]]:
-        """One each second as long as the context is open; how many were done."""
-        over, done = threading.Event(), [0]
+        """Each kind once a second as long as the context is open; how many were done."""
+        over = threading.Event()
         problems: list[str] = []
-
-        def work() -> None:
-            next_s = time.monotonic()
-            try:
-                while not over.wait(max(0.0, next_s - time.monotonic())):
-                    next_s = max(next_s + EVERY_S, time.monotonic())
-                    self._round()
-                    done[0] += 1
-            except (OSError, LabError, subprocess.SubprocessError) as problem:
-                problems.append(str(problem))
-
-        thread = threading.Thread(target=work)
-        thread.start()
+        before = self._count()
+        steps = {"scrape": self._scrape, "mailq": self._list, "reload": self._renew}
+        threads = [
+            threading.Thread(target=self._repeat, args=(name, step, over, problems))
+            for name, step in steps.items()
+        ]
+        for thread in threads:
+            thread.start()
+        done = [0]
         try:
             yield done
         finally:
             over.set()
-            thread.join()
+            for thread in threads:
+                thread.join()
         if problems:
             raise LabError(problems[0])
+        done[0] = self._count() - before
 
-    def _round(self) -> None:
-        for name, step in (
-            ("scrape", self._scrape),
-            ("mailq", self._list),
-            ("reload", self._renew),
-        ):
-            begin_s = time.monotonic()
-            step()
-            self.times_s.setdefault(name, []).append(time.monotonic() - begin_s)
+    def _repeat(
+        self, name: str, step: Callable[[], None], over: threading.Event, problems: list[str]
+    ) -> None:
+        next_s = time.monotonic()
+        try:
+            while not over.wait(max(0.0, next_s - time.monotonic())):
+                begin_s = time.monotonic()
+                next_s = max(next_s + EVERY_S, begin_s)
+                step()
+                self.times_s.setdefault(name, []).append(time.monotonic() - begin_s)
+        except (OSError, LabError, subprocess.SubprocessError) as problem:
+            problems.append(str(problem))
+
+    def _count(self) -> int:
+        return sum(len(found) for found in self.times_s.values())
 
     def _scrape(self) -> None:
         with urllib.request.urlopen(self._url, timeout=_LIMIT_S) as answer:
@@ -106,7 +112,8 @@ class Watch:
                 raise LabError(f"{self._url} shows no metrics")
 
     def _list(self) -> None:
-        _command(self._mailq, "-- ")
+        last = _command(self._mailq, "-- ").splitlines()[-1]
+        self.listed.append(int(last.split()[-2]))
 
     def _renew(self) -> None:
         self._changes += 1
@@ -117,10 +124,12 @@ class Watch:
         _command(self._reload, "limits.recipients")
 
 
-def _command(words: Sequence[str], expected: str) -> None:
+def _command(words: Sequence[str], expected: str) -> str:
+    """What it printed; LabError if that has not what is expected."""
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_LIMIT_S)
     if done.returncode or expected not in done.stdout:
         raise LabError(f"{' '.join(words)}: {done.returncode}, {done.stdout[-200:]}{done.stderr}")
+    return done.stdout
 
 
 def _measure(chosen: argparse.Namespace, directory: Path) -> int:
@@ -149,9 +158,11 @@ def _measure(chosen: argparse.Namespace, directory: Path) -> int:
     rows += [table.stated(f"{name}, s", found, "{:.2f}") for name, found in watch.times_s.items()]
     print(workplace.render_facts(facts))
     print(table.render(rows))
-    print(f"rounds in each run: {flows.done}")
+    print(f"done in each run: {flows.done}; messages in a list: {sorted(set(watch.listed))}")
     figures = {**facts, "verdicts": rows, "flows_per_s": flows.per_s, "rounds": flows.done}
-    workplace.write_figures(NAME, chosen, {**figures, "times_s": watch.times_s})
+    workplace.write_figures(
+        NAME, chosen, {**figures, "times_s": watch.times_s, "listed": watch.listed}
+    )
     return 0 if delivered == flows.sent else 1
 
 
