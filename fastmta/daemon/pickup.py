@@ -378,6 +378,8 @@ class Pickup:
         elif parting is not None:
             await self._persist(self._box.write_plan, id, plan)
             parting.plan = plan
+            if is_put_off and not done:
+                self._put_last(id)
         self._let_go(done)
         if done and not is_put_off:
             self._troubles.clear()
@@ -397,9 +399,13 @@ class Pickup:
                 return []
             return await self._on_thread(self._preparer.make_parts, self._parting, self._now())
         except OSError:
-            self._end_parting()
-            self._several.append(id)
+            self._put_last(id)
             raise
+
+    def _put_last(self, id: bytes) -> None:
+        """The first one, of which nothing can be done just now."""
+        self._end_parting()
+        self._several.append(id)
 
     def _end_parting(self) -> None:
         """On to the next one."""

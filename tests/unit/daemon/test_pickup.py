@@ -260,6 +260,31 @@ async def test_a_file_that_cannot_be_read_does_not_stop_others_that_make_several
     assert world.claimed() == []
 
 
+@in_a_loop
+async def test_a_file_of_which_the_spool_takes_nothing_does_not_stop_others_that_make_several(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_place(world.config)
+    accept, first = Acceptor.accept, list[bytes]()
+
+    async def refuse_first(self: Acceptor, prepared: Prepared) -> Fate:
+        first.extend([] if first else [prepared.letter.id])
+        if prepared.letter.id in first:
+            self._trouble(SpoolFull("larger than a segment"))
+            return Fate.AGAIN
+        return await accept(self, prepared)
+
+    monkeypatch.setattr(Acceptor, "accept", refuse_first)
+    leave(world.place, "one", b"+=", 2)
+    leave(world.place, "two", b"+=", 2)
+    async with world.open():
+        await until(lambda: len(world.delivered) == 2)
+        first[:] = [b"none"]
+        await until(lambda: len(world.delivered) == 4)
+        await until(lambda: not world.claimed())
+    assert world.delivered == ["two", "two", "one", "one"]
+
+
 def test_files_with_long_heads_or_large_contents_do_not_all_go_into_memory(tmp_path: Path) -> None:
     config = make_config(str(tmp_path))
     place = open_place(config)
