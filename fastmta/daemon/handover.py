@@ -65,8 +65,8 @@ def _of_others(path: str, owner: int, key: str, identity: Identity) -> BadStart:
     )
 
 
-def _make_for(fd: int, names: list[str], identity: Identity, mode: int) -> None:
-    """Directories below one another, durably, and that user's: the parents, too."""
+def _make_for(fd: int, names: list[str], identity: Identity | None, mode: int) -> None:
+    """Directories below one another, durably, and that user's, or root's: the parents, too."""
     made = []
     try:
         for name in names:
@@ -77,7 +77,8 @@ def _make_for(fd: int, names: list[str], identity: Identity, mode: int) -> None:
             fd = below
         for below in reversed(made):
             os.fchmod(below, mode)
-            os.fchown(below, identity.uid, identity.gid)
+            if identity is not None:
+                os.fchown(below, identity.uid, identity.gid)
     finally:
         for below in made:
             os.close(below)
@@ -147,6 +148,8 @@ def hand_over_drop(place: Place, identity: Identity) -> None:
             found = os.fstat(fd)
             if found.st_uid != ROOT or (not missing and found.st_mode & 0o022):
                 return
+            if missing:  # before anybody else makes it, with links in it, where everybody may
+                _make_for(fd, missing, None, 0o755)
     except Bendable:
         return
     place.prepare()

@@ -17,7 +17,7 @@ from fastmta.message import Envelope, Message
 from fastmta.smtp import Framing, Violation
 from fastmta.smtp.frame import REFUSING
 
-BATCH_OCTETS = 8 * 1024 * 1024  # of small contents in memory at once
+BATCH_OCTETS = 8 * 1024 * 1024  # of heads and contents in memory at once
 PORTION = PORTION_MAX  # messages of one file that are made at a time
 LARGE_PIECE_OCTETS = 1 << 20  # of a large content in memory
 _NS = 1_000_000_000
@@ -61,8 +61,7 @@ class Parting:
         self.letter = letter
         self.plan = plan
         self.count = count_parts(letter.submission, plan.step)
-        octets = len(letter.content or b"") or LARGE_PIECE_OCTETS
-        self.portion = max(1, min(PORTION, BATCH_OCTETS // octets))
+        self.portion = max(1, min(PORTION, BATCH_OCTETS // max(1, _held_octets(letter))))
 
     @property
     def done(self) -> int:
@@ -72,6 +71,11 @@ class Parting:
     def advance(self, done: set[int], ids: list[bytes]) -> Plan:
         """What comes next, when these are done; without ids there is nothing left."""
         return self.plan.advance(done, self.count, self.portion, ids)
+
+
+def _held_octets(letter: Letter) -> int:
+    """How much of its content a message of it has in memory."""
+    return LARGE_PIECE_OCTETS if letter.content is None else len(letter.content)
 
 
 class LargeContent:
@@ -180,7 +184,7 @@ class Preparer:
                 except Exception as defect:  # of ours: it must not stop what others sent
                     letter.close()
                     self._box.refuse(id, letter.user_id, f"internal error: {defect!r:.100}")
-                octets += len(letter.content or b"")
+                octets += letter.offset + _held_octets(letter)
         except BaseException:
             for prepared in made:
                 prepared.letter.close()

@@ -353,13 +353,11 @@ class Pickup:
         if not self._several or self._loop.time() < self._again_at_s:
             return
         id = self._several[0]
-        if self._parting is None:
-            self._parting = await self._on_thread(self._preparer.part, id, self._now(), self._ids())
+        made = await self._make_portion(id)
         parting, done = self._parting, list[Prepared]()
         is_over = is_put_off = False
         is_refused = parting is None
         if parting is not None:
-            made = await self._on_thread(self._preparer.make_parts, parting, self._now())
             fates = await asyncio.gather(*map(self._acceptor.accept, made))
             if Fate.LEFT in fates:
                 self._end_parting()
@@ -380,9 +378,34 @@ class Pickup:
         elif parting is not None:
             await self._persist(self._box.write_plan, id, plan)
             parting.plan = plan
+            if is_put_off and not done:
+                self._put_last(id)
         self._let_go(done)
         if done and not is_put_off:
             self._troubles.clear()
+
+    async def _make_portion(self, id: bytes) -> list[Prepared]:
+        """Of a claim, as `_parting` says then; None: it was refused, or somebody took it away.
+
+        Raises OSError: the others need not wait for this one.
+        """
+        try:
+            if self._parting is None:
+                with contextlib.suppress(FileNotFoundError):
+                    self._parting = await self._on_thread(
+                        self._preparer.part, id, self._now(), self._ids()
+                    )
+            if self._parting is None:
+                return []
+            return await self._on_thread(self._preparer.make_parts, self._parting, self._now())
+        except OSError:
+            self._put_last(id)
+            raise
+
+    def _put_last(self, id: bytes) -> None:
+        """The first one, of which nothing can be done just now."""
+        self._end_parting()
+        self._several.append(id)
 
     def _end_parting(self) -> None:
         """On to the next one."""

@@ -36,7 +36,7 @@ Refused = Callable[[str, int, str], None]  # name, user id (-1: unknown), why
 class Letter:
     """One claimed file, found to be sound. `close` it."""
 
-    __slots__ = ("_fd", "_offset", "content", "content_octets", "id", "submission", "user_id")
+    __slots__ = ("_fd", "content", "content_octets", "id", "offset", "submission", "user_id")
 
     def __init__(self, id: bytes, user_id: int, submission: Submission) -> None:
         self.id = id
@@ -44,20 +44,19 @@ class Letter:
         self.submission = submission
         self.content: bytes | None = None  # as the program wrote it; None: it is large, `read` it
         self.content_octets = 0
+        self.offset = 0  # where the content begins: how long its head is
         self._fd = -1
-        self._offset = 0
 
-    def keep(self, fd: int, begin: int, end: int) -> None:
-        """The content is large: octets `begin` to `end` of this file."""
+    def keep(self, fd: int, end: int) -> None:
+        """The content is large: this file up to `end`."""
         self._fd = os.dup(fd)
         os.set_inheritable(self._fd, False)
-        self._offset = begin
-        self.content_octets = end - begin
+        self.content_octets = end - self.offset
 
     def read(self, position: int) -> bytes:
         """The next piece of a large content. Raises OSError."""
         count = min(_PIECE_OCTETS, self.content_octets - position)
-        return os.pread(self._fd, count, self._offset + position) if count > 0 else b""
+        return os.pread(self._fd, count, self.offset + position) if count > 0 else b""
 
     def close(self) -> None:
         """Done with it. Idempotent."""
@@ -276,7 +275,8 @@ class Box:
             raise FormError("it is damaged")
         submission, offset = _decode_head(fd)
         letter = Letter(id, found.st_uid, submission)
-        letter.keep(fd, offset, begin)
+        letter.offset = offset
+        letter.keep(fd, begin)
         return letter
 
     def _read_small(self, id: bytes, fd: int, user_id: int, begin: int) -> Letter:
@@ -286,6 +286,7 @@ class Box:
             raise FormError("it is damaged")
         submission, offset = Submission.decode(whole)
         letter = Letter(id, user_id, submission)
+        letter.offset = offset
         letter.content = whole[offset:]
         letter.content_octets = len(letter.content)
         return letter

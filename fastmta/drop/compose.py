@@ -68,8 +68,9 @@ def address(submission: Submission, author: Author, rules: Rules, aliases: Alias
     is_utf8 = b"smtputf8" in submission.options or not _is_ascii(submission)
     paths: dict[bytes, int] = {}  # and which recipient each is of
     originals: list[bytes] = []  # and what was named instead
+    expanded: set[bytes] = set()
     for index, recipient in enumerate(submission.recipients):
-        for path in _resolve(recipient, rules, aliases, remarks):
+        for path in _resolve(recipient, rules, aliases, expanded, remarks):
             if path not in paths:
                 paths[path] = index
                 originals.append(_named(recipient, path))
@@ -146,17 +147,26 @@ def _is_ascii(submission: Submission) -> bool:
     return submission.sender.isascii() and all(one.isascii() for one in submission.recipients)
 
 
-def _resolve(recipient: bytes, rules: Rules, aliases: Aliases, remarks: list[str]) -> list[bytes]:
-    """The forward-paths that a recipient means: aliases of this machine, or itself."""
+def _resolve(
+    recipient: bytes, rules: Rules, aliases: Aliases, known: set[bytes], remarks: list[str]
+) -> list[bytes]:
+    """The forward-paths that a recipient means: aliases of this machine, or itself.
+
+    None of an alias that is `known`, in whatever form: each is looked up, and its lists are read,
+    once for a message.
+    """
     path = _path(recipient)
     if path is None:
         return [_nowhere(recipient, remarks)]
     name = _local_name(path, rules)
     if name is None:
         return [path]
+    if name.lower() in known:
+        return []
     expanded = aliases.expand(name)
     if expanded is None:
         return [_default(name, rules)]
+    known.add(name.lower())
     targets, lacks = expanded
     paths = []
     for target in targets:

@@ -110,12 +110,12 @@ def _local_part(tokens: list[bytes]) -> bytes:
     """As it may stand before an "@": quoted where it has to be."""
     if len(tokens) == 1 and _QUOTED.fullmatch(tokens[0]):
         return tokens[0]
-    text = b""
+    text = bytearray()  # which grows in place: there may be very many
     for token in tokens:
         bare = unquoted(token)
         is_beside = text and b"." not in (token, text[-1:]) and b"@" not in (token, text[-1:])
         text += b" " + bare if is_beside else bare
-    return quoted(text)
+    return quoted(bytes(text))
 
 
 def quoted(text: bytes) -> bytes:

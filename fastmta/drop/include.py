@@ -3,11 +3,13 @@
 They are read when mail for the alias comes. A file that others could have written is not believed:
 it must be a file, of at most 1 MiB, that not everybody may write; nor may everybody replace it, in
 a directory without the sticky bit. One that a list names must belong to the same user as that list,
-unless that list is root's: else a user could have the server read what they may not.
+unless that list is root's; and whoever has a directory or a link on the way to a list must be its
+owner, but for root and our own user: else a user could have the server read what they may not.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -17,6 +19,7 @@ INCLUDE_OCTETS_MAX = 1024 * 1024
 OCTETS_MAX = 4 * INCLUDE_OCTETS_MAX  # for one alias
 FILES_MAX = 100  # the same
 DEPTH_MAX = 5  # lists that name lists
+_LINKS_MAX = 40  # as the kernel's
 PREFIX = b":include:"
 _PROBLEMS_MAX = 20  # each is a line of the log
 
@@ -92,6 +95,8 @@ def _content(path: bytes, reader: int) -> tuple[bytes, int]:
             found = os.fstat(fd)
             around = os.stat(os.path.dirname(os.path.realpath(path)))
             why = _objection(found, around, reader)
+            if _guides(path) - {0, os.geteuid(), found.st_uid}:
+                why = why or "others than its owner have a directory or a link on the way to it"
             octets = b"" if why else _read(fd)
         finally:
             os.close(fd)
@@ -115,6 +120,29 @@ def _objection(found: os.stat_result, around: os.stat_result, reader: int) -> st
     if reader not in (0, found.st_uid):
         return "it does not belong to the owner of the list that names it"
     return ""
+
+
+def _guides(path: bytes) -> set[int]:
+    """The users who have the directories and links on the way to `path`. Raises OSError."""
+    users: set[int] = set()
+    place, links = b"/", 0
+    names = path.split(b"/")[::-1]
+    while names:
+        name = names.pop()
+        if name in (b"", b"."):
+            continue
+        users.add(os.lstat(place).st_uid)
+        here, place = place, os.path.join(place, name)
+        found = os.lstat(place)
+        if stat.S_ISLNK(found.st_mode):
+            links += 1
+            if links > _LINKS_MAX:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            users.add(found.st_uid)
+            target = os.readlink(place)
+            names += target.split(b"/")[::-1]
+            place = b"/" if target.startswith(b"/") else here
+    return users
 
 
 def _read(fd: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import stat
@@ -20,10 +21,11 @@ from fastmta.control.overridefile import change_overrides
 from fastmta.daemon.footing import Bendable, check_way, firm_way, is_closed
 from fastmta.daemon.handover import Standing, hand_over_directory, hand_over_drop, make_log
 from fastmta.daemon.inbound import prepare_inbound
-from fastmta.daemon.privilege import Identity
+from fastmta.daemon.privilege import Identity, acting_as
 from fastmta.daemon.sockets import BadStart
 from fastmta.daemon.unixsocket import set_mode
 from fastmta.drop import Place
+from fastmta.drop import place as drop_place
 from tests.support.certificates import Certificates
 from tests.support.service import USER, open_place
 
@@ -166,6 +168,33 @@ def test_a_drop_directory_behind_his_link(place: Path) -> None:
 
 def standing(place: Path) -> Standing:
     return Standing(Config(hostname="h.test", process=Process(user=USER)))
+
+
+def test_a_drop_directory_that_he_makes_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where everybody may make files, between the look and the making."""
+    (place / "tmp").mkdir()
+    (place / "tmp").chmod(0o1777)
+    drop, secret = Place(str(place / "tmp" / "drop")), place / "etc" / "secret"
+    secret.touch(0o600)
+    prepare, set_mode = Place.prepare, drop_place._set_mode
+
+    def make_first(each: Place) -> None:
+        with acting_as(IDENTITY), contextlib.suppress(OSError):
+            os.mkdir(each.root)
+        prepare(each)
+
+    def swap(path: str, mode: int) -> None:
+        if path == drop.new:
+            with acting_as(IDENTITY), contextlib.suppress(OSError):
+                os.rename(path, f"{path}.old")
+                os.symlink(secret, path)
+        set_mode(path, mode)
+
+    monkeypatch.setattr(Place, "prepare", make_first)
+    monkeypatch.setattr(drop_place, "_set_mode", swap)
+    hand_over_drop(drop, IDENTITY)
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert os.stat(drop.new).st_uid == IDENTITY.uid
 
 
 def test_a_listener_in_his_directory_is_his(place: Path) -> None:

@@ -233,6 +233,91 @@ async def test_what_is_wrong_with_a_content_is_found_in_any_of_its_messages(
     assert notice.endswith(": its content has a NUL; it is in quarantine")
 
 
+@in_a_loop
+async def test_a_file_that_cannot_be_read_does_not_stop_others_that_make_several(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = open_place(world.config)
+    part, failing = Preparer.part, list[bytes]()
+
+    def fail_first(self: Preparer, id: bytes, *arguments: Any) -> Any:  # Any: as it is
+        failing.extend([] if failing else [id])
+        if id in failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return part(self, id, *arguments)
+
+    monkeypatch.setattr(Preparer, "part", fail_first)
+    leave(world.place, "one", b"+=", 2)
+    leave(world.place, "two", b"+=", 2)
+    async with world.open():
+        await until(lambda: len(world.delivered) == 2)
+        assert len(world.claimed()) == 1
+        os.unlink(os.path.join(place.claimed, failing[0].decode()))  # somebody takes it away
+        monkeypatch.undo()
+        await until(lambda: world.pickup._several == [])
+        leave(world.place, "three", b"+=", 2)
+        await until(lambda: len(world.delivered) == 4)
+    assert world.claimed() == []
+
+
+@in_a_loop
+async def test_a_file_of_which_the_spool_takes_nothing_does_not_stop_others_that_make_several(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_place(world.config)
+    accept, first = Acceptor.accept, list[bytes]()
+
+    async def refuse_first(self: Acceptor, prepared: Prepared) -> Fate:
+        first.extend([] if first else [prepared.letter.id])
+        if prepared.letter.id in first:
+            self._trouble(SpoolFull("larger than a segment"))
+            return Fate.AGAIN
+        return await accept(self, prepared)
+
+    monkeypatch.setattr(Acceptor, "accept", refuse_first)
+    leave(world.place, "one", b"+=", 2)
+    leave(world.place, "two", b"+=", 2)
+    async with world.open():
+        await until(lambda: len(world.delivered) == 2)
+        first[:] = [b"none"]
+        await until(lambda: len(world.delivered) == 4)
+        await until(lambda: not world.claimed())
+    assert world.delivered == ["two", "two", "one", "one"]
+
+
+def test_files_with_long_heads_or_large_contents_do_not_all_go_into_memory(tmp_path: Path) -> None:
+    config = make_config(str(tmp_path))
+    place = open_place(config)
+    said: list[str] = []
+    box = Box(place, 1 << 20, 1 << 16, lambda name, user, why: said.append(why))
+    preparer = Preparer(config, box, said.append)
+    for name in (b"many", b"large"):
+        for _ in range(20):
+            file = DropFile(place)
+            recipients = [b"a%04d@%b.test" % (one, b"x" * 1900) for one in range(100)]
+            if name == b"large":
+                file.write(Submission(b"joe", [b"ann"]).encode() + b"\n" + b"x\n" * 100_000)
+            else:
+                submission = Submission(b"joe", recipients)
+                for index in range(100):
+                    submission.its[index, b"its-orcpt"] = b"x" * 2048
+                    submission.its[index, b"its-notify"] = b"x" * 2048
+                file.write(submission.encode() + b"\nx\n")
+            file.finish()
+            file.publish()
+    ids = [b"ABCDEFGHIJ1234%02d" % number for number in range(40)]
+    claimed = box.claim(list(zip(box.look(0), ids, strict=True)))
+    sizes = []
+    while claimed:
+        made, claimed, _ = preparer.prepare(claimed, Times(b"date", 1, 1))
+        sizes.append(len(made))
+        for prepared in made:
+            prepared.letter.close()
+    assert sum(sizes) == 40
+    assert max(sizes) <= 15
+    assert said == []
+
+
 def test_a_defect_about_one_file_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

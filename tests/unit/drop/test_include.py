@@ -110,6 +110,38 @@ def test_a_list_of_a_user_names_only_lists_of_that_user(path: Path) -> None:
     assert expanded(path) == ([b"secret@x.test"], [])
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_user_leads_nobody_to_files_of_others(path: Path) -> None:
+    """A key would become addresses, and a report to that user would name them."""
+    why = "others than its owner have a directory or a link on the way to it"
+    home = path.parent / "home"
+    home.mkdir()
+    os.chown(home, 1000, 1000)
+    (home / "list").symlink_to(path)
+    assert problem(home / "list") == why
+    (home / "list").unlink()
+    os.link(path, home / "list")
+    assert problem(home / "list") == why
+    through = path.parent / "through"  # root's, by way of what is the user's
+    through.symlink_to(home / "list")
+    assert problem(through) == why
+    os.chown(path, 1000, 1000)
+    assert expanded(through) == ([b"a@x.test"], [])
+    (home / "list").unlink()
+    (home / "list").symlink_to("list")
+    assert problem(home / "list") == "Too many levels of symbolic links"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_link_in_a_directory_for_everybody_is_its_owners(path: Path) -> None:
+    path.parent.chmod(0o1777)
+    link = Path(f"{path}.link")
+    link.symlink_to(path.name)
+    assert expanded(link) == ([b"a@x.test"], [])
+    os.lchown(link, 1000, 1000)
+    assert problem(link) == "others than its owner have a directory or a link on the way to it"
+
+
 def test_words_that_are_no_lists() -> None:
     assert included(b"include@x.test") is None
     assert included(b' ":include:/a b" ') == b"/a b"

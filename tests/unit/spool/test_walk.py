@@ -264,6 +264,7 @@ def test_damage_is_an_error_and_nothing_worse(shard: Shard) -> None:
         try:
             rows = Rows(damaged)
             rows.find(sieve, b"", 1000, 10**6)
+            rows.find(sieve, b"", 1000, 10**6, True)
             rows.count(sieve, b"", [0], b"", 10, 10**6)
         except ValueError:
             refused += 1
