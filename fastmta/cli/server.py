@@ -35,6 +35,8 @@ def guarded(action: Callable[[], int]) -> NoReturn:
         fail(str(error), EXIT_NOT_RUNNING)
     except PermissionError as error:
         fail(str(error) if isinstance(error, Denied) else f"{error}: {WHO}", EXIT_DENIED)
+    except BrokenPipeError:  # of our own output; Click ends with 1, as for all commands
+        raise
     except (ClientError, OSError) as error:
         fail(f"the server does not answer: {error}", EXIT_TEMPORARY)
     sys.exit(status)

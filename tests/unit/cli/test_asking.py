@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fastmta.cli import asking
+from fastmta.cli.server import guarded
 
 SHARD: dict[str, Any] = {
     "messages": 0,
@@ -42,3 +43,16 @@ def test_what_cannot_start_before_time_is_up_is_not_waited_for(
     assert (left["messages"], left["due"], left["next_due_ns"]) == (3, False, later["next_due_ns"])
     assert asking.left_of([worker], 90.0)["due"], "a probe, or a rate, lets it go in time"
     assert not asking.left_of([{**IDLE, "shards": [{**later, "next_start_ns": None}]}], 90)["due"]
+
+
+def test_a_reader_who_leaves_is_no_server_that_does_not_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`fastmta status | head`: Click ends that quietly, with 1."""
+
+    def leave() -> int:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        guarded(leave)
+    assert capsys.readouterr().err == ""
