@@ -60,16 +60,24 @@ def supervisor(directory: str, timeout_s: float = ANSWER_S) -> Iterator[Client]:
         client.close()
 
 
-def of_workers(directory: str, verb: str, timeout_s: float, **fields: object) -> list[Result]:
-    """What every worker that listens says. Raises ClientError when one does not answer in time."""
+def of_workers(
+    directory: str, verb: str, timeout_s: float, *, is_lenient: bool = False, **fields: object
+) -> list[Result]:
+    """What every worker that listens says. Raises ClientError when one does not answer in time;
+    `is_lenient`: it is left out."""
     found = []
     for path in socket_paths(directory):
-        with suppress(ConnectionError, FileNotFoundError):  # of a worker that is gone
+        try:
             client = Client(path, timeout_s)
             try:
                 found.append(ask(client, verb, timeout_s, **fields))
             finally:
                 client.close()
+        except (ConnectionError, FileNotFoundError):  # of a worker that is gone
+            continue
+        except ClientError as error:
+            if isinstance(error, Denied) or not is_lenient:
+                raise
     return found
 
 

@@ -11,10 +11,11 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from click.testing import CliRunner, Result
 
-from fastmta.cli import main
+from fastmta.cli import asking, main
 from fastmta.lab import Server, free_port
 from tests.support.client import Client, until
 from tests.support.daemon import running
@@ -104,6 +105,11 @@ def _a_worker_that_hangs_is_noticed(server: Server) -> None:
         said = command(server, "healthcheck", "--timeout", "0.3", status=1).stderr
         assert time.monotonic() - began_s < 3.0
         assert said.count("\n") == 1
+        with patch.object(asking, "ANSWER_S", 0.3):
+            shown = command(server, "status", status=1).stdout
+        assert f"pid {victim}, does not answer" in shown
+        assert "worker 0 " in shown and "worker 1 " in shown
+        assert "; not those of who does not answer" in shown
     finally:
         os.kill(victim, signal.SIGCONT)
     until(lambda: _is_well(server))
