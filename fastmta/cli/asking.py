@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from fastmta.control.client import Client, ClientError, Denied
@@ -84,12 +84,13 @@ def of_workers(
 def wait_for_rest(directory: str, workers: int, timeout_s: float) -> Result:
     """Until nothing can be delivered before time is up, or it is: what is left then.
 
-    A worker that does not listen, as it starts again, may have anything: it is waited for.
+    A worker that does not listen or answer, as it starts again, may have anything: it is waited
+    for.
     """
     end_s = time.monotonic() + timeout_s
     is_shown = False
     while True:
-        told = of_workers(directory, "status", ANSWER_S)
+        told = of_workers(directory, "status", ANSWER_S, is_lenient=True)
         left = left_of(told, max(0.0, end_s - time.monotonic()))
         left["due"] = left["due"] or len(told) < workers
         if sys.stderr.isatty():
@@ -139,10 +140,13 @@ def wait_for_end(directory: str) -> None:
 
 
 def _is_listening(path: str) -> bool:
-    with suppress(ConnectionError, FileNotFoundError):
+    try:
         Client(path).close()
-        return True
-    return False
+    except (ConnectionError, FileNotFoundError):
+        return False
+    except ClientError:  # it ends just now, and has closed what it had accepted
+        pass
+    return True
 
 
 def troubles_of(pages: list[Result]) -> list[Result]:
