@@ -127,12 +127,25 @@ cdef inline Span plain_hop(Span hop) noexcept nogil:
     return plain
 
 
+cdef inline Span before_octet(Span text, unsigned char octet) noexcept nogil:
+    """What comes before the first such octet; the whole text without one."""
+    cdef Span front = text
+    cdef int64_t at
+    for at in range(text.octets):
+        if text.data[at] == octet:
+            front.octets = at
+            break
+    return front
+
+
 cdef inline bint hop_accepted(const Terms *terms, const Term *term, Span hop) noexcept nogil:
     cdef Span plain = plain_hop(hop)
+    cdef Span place = find_octet(plain, b":", False)
     return (
         term_accepts(terms, term, hop)
         or term_accepts(terms, term, plain)
-        or term_accepts(terms, term, find_octet(plain, b":", False))
+        or term_accepts(terms, term, place)
+        or term_accepts(terms, term, before_octet(place, b"#"))
     )
 
 

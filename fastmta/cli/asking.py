@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from fastmta.control.client import Client, ClientError, Denied
@@ -60,28 +60,37 @@ def supervisor(directory: str, timeout_s: float = ANSWER_S) -> Iterator[Client]:
         client.close()
 
 
-def of_workers(directory: str, verb: str, timeout_s: float, **fields: object) -> list[Result]:
-    """What every worker that listens says. Raises ClientError when one does not answer in time."""
+def of_workers(
+    directory: str, verb: str, timeout_s: float, *, is_lenient: bool = False, **fields: object
+) -> list[Result]:
+    """What every worker that listens says. Raises ClientError when one does not answer in time;
+    `is_lenient`: it is left out."""
     found = []
     for path in socket_paths(directory):
-        with suppress(ConnectionError, FileNotFoundError):  # of a worker that is gone
+        try:
             client = Client(path, timeout_s)
             try:
                 found.append(ask(client, verb, timeout_s, **fields))
             finally:
                 client.close()
+        except (ConnectionError, FileNotFoundError):  # of a worker that is gone
+            continue
+        except ClientError as error:
+            if isinstance(error, Denied) or not is_lenient:
+                raise
     return found
 
 
 def wait_for_rest(directory: str, workers: int, timeout_s: float) -> Result:
     """Until nothing can be delivered before time is up, or it is: what is left then.
 
-    A worker that does not listen, as it starts again, may have anything: it is waited for.
+    A worker that does not listen or answer, as it starts again, may have anything: it is waited
+    for.
     """
     end_s = time.monotonic() + timeout_s
     is_shown = False
     while True:
-        told = of_workers(directory, "status", ANSWER_S)
+        told = of_workers(directory, "status", ANSWER_S, is_lenient=True)
         left = left_of(told, max(0.0, end_s - time.monotonic()))
         left["due"] = left["due"] or len(told) < workers
         if sys.stderr.isatty():
@@ -131,10 +140,13 @@ def wait_for_end(directory: str) -> None:
 
 
 def _is_listening(path: str) -> bool:
-    with suppress(ConnectionError, FileNotFoundError):
+    try:
         Client(path).close()
-        return True
-    return False
+    except (ConnectionError, FileNotFoundError):
+        return False
+    except ClientError:  # it ends just now, and has closed what it had accepted
+        pass
+    return True
 
 
 def troubles_of(pages: list[Result]) -> list[Result]:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import click
 
@@ -19,6 +19,7 @@ from .names import complete_destinations
 from .option import EXIT_CONFIG, Command, config_options, find_server, load_config
 from .output import of_kind, put, with_output
 from .talk import (
+    EXIT_DENIED,
     EXIT_NOT_RUNNING,
     EXIT_PARTLY,
     EXIT_TEMPORARY,
@@ -109,7 +110,7 @@ def list_(
         if exchange is not None:
             asked = request("sites", after=after, limit=limit)
             found, end = merge_pages(exchange.ask(asked, show_progress), limit)
-        set_here = _read(where)
+        set_here = _read(where, exchange)
         set_json = _overrides_json(set_here)
         items = [
             *(of_kind("site", site) for site in found),
@@ -139,7 +140,7 @@ def show(name: str, path: str | None, overrides: tuple[str, ...], output: str) -
         if exchange is not None:
             found = ask_why(exchange, name)
         names = {_selector(name)[1], *_names(found["explanations"])}
-        live = _live(_read(where))
+        live = _live(_read(where, exchange))
         of_it = {key: one for key, one in live.items() if _concerns(one, names)}
         shown = {key: _override_json(one) for key, one in of_it.items()}
         items = [*items_of(found), *_override_items(shown)]
@@ -373,14 +374,24 @@ def _counted(counts: dict[str, int]) -> str:
     )
 
 
-def _read(where: Glimpse) -> Overrides:
-    from fastmta.control.override import OverrideError
+def _read(where: Glimpse, exchange: Exchange | None = None) -> Overrides:
+    """With an `exchange`, which is for more users than the file, they are told of its absence."""
+    from fastmta.control.override import OverrideError, Overrides
     from fastmta.control.overridefile import read_overrides
 
     try:
         return read_overrides(where.spool_directory)
     except OverrideError as error:
-        fail(str(error), EXIT_TEMPORARY)
+        if exchange is None or not isinstance(error.__cause__, PermissionError):
+            _give_up(error)
+        click.echo(f"fastmta: what operators have set cannot be shown: {error}", err=True)
+        return Overrides()
+
+
+def _give_up(error: Exception) -> NoReturn:
+    is_denied = isinstance(error.__cause__, PermissionError)
+    owner = "; it is for root and the server's user" if is_denied else ""
+    fail(f"{error}{owner}", EXIT_DENIED if is_denied else EXIT_TEMPORARY)
 
 
 def _live(overrides: Overrides) -> dict[str, Override]:
@@ -394,7 +405,7 @@ def _change(where: Glimpse, change: Callable[[Overrides], Overrides]) -> None:
     try:
         change_overrides(where.spool_directory, change)
     except OverrideError as error:
-        fail(str(error), EXIT_TEMPORARY)
+        _give_up(error)
 
 
 def _tell(exchange: Exchange | None, is_nothing: bool) -> bool:

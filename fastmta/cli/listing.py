@@ -117,7 +117,7 @@ def _show(
     count = 0
     kept: list[Result] = []
     following: str | None = after or ""
-    pages = _newest_pages if newest else _pages
+    pages = newest_pages if newest else _pages
     for page, place in pages(exchange, filter, after, limit):
         following = place
         if output == "jsonl":
@@ -161,7 +161,7 @@ def _pages(
             return
 
 
-def _newest_pages(
+def newest_pages(
     exchange: Exchange, filter: str, after: str, limit: int
 ) -> Iterator[tuple[list[Result], str | None]]:
     """The same from the newest message on, of all shards together."""

@@ -18,6 +18,7 @@ EXIT_FAILED = 1
 EXIT_NOT_RUNNING = 3
 CENSUS_S = 2.0  # a million messages take a fraction of a second
 RELOAD_S = 600.0  # workers may be replaced, one after the other
+HANGING_S = 1.0  # for the next answer, where a worker has kept silent
 _NS = 1_000_000_000
 
 Result = dict[str, Any]  # Any: what JSON knows
@@ -35,6 +36,8 @@ def guarded(action: Callable[[], int]) -> NoReturn:
         fail(str(error), EXIT_NOT_RUNNING)
     except PermissionError as error:
         fail(str(error) if isinstance(error, Denied) else f"{error}: {WHO}", EXIT_DENIED)
+    except BrokenPipeError:  # of our own output; Click ends with 1, as for all commands
+        raise
     except (ClientError, OSError) as error:
         fail(f"the server does not answer: {error}", EXIT_TEMPORARY)
     sys.exit(status)
@@ -167,12 +170,13 @@ def status(path: str | None, overrides: tuple[str, ...], output: str) -> None:
         directory = where.control_directory
         with supervisor(directory) as client:
             whole = ask(client, "status", ANSWER_S)
-        workers = of_workers(directory, "status", ANSWER_S)
-        troubles = troubles_of(of_workers(directory, "sites", ANSWER_S, subject="busy", limit=200))
-        is_well = len(workers) == len(whole["workers"]) and all(
-            worker["is_accepting"] for worker in workers
-        )
-        census = _census(directory, len(workers))
+        workers = of_workers(directory, "status", ANSWER_S, is_lenient=True)
+        are_all = len(workers) == len(whole["workers"])
+        busy = {"subject": "busy", "limit": 200}
+        limit_s = ANSWER_S if are_all else HANGING_S
+        troubles = troubles_of(of_workers(directory, "sites", limit_s, is_lenient=True, **busy))
+        is_well = are_all and all(worker["is_accepting"] for worker in workers)
+        census = _census(directory, len(workers)) if are_all else None
         document = {**whole, "workers": workers, "troubles": troubles, "queue": census}
         if not put(output, document):
             for line in _lines(whole, workers, troubles, census):
@@ -215,7 +219,8 @@ def _lines(
     yield f"listeners   {', '.join(listeners)}"
     left = left_of(workers)
     messages = counted(left["messages"], "message")
-    yield f"queue       {messages}, {left['in_flight']} under way{_next(left)}"
+    whose = "" if len(workers) == len(whole["workers"]) else "; not those of who does not answer"
+    yield f"queue       {messages}, {left['in_flight']} under way{_next(left)}{whose}"
     yield from _queue_lines(census)
     accepted_s = sum(one["accepted_per_s"] for one in workers)
     recorded_s = sum(one["recorded_per_s"] for one in workers)

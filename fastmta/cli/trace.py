@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .live import Live
 
 Result: TypeAlias = dict[str, Any]  # Any: what JSON knows
+_NS = 1_000_000_000
 MESSAGES = 10
 IDS_AT_ONCE = 500
 FOLLOWED_MAX = 20
@@ -104,11 +105,10 @@ def find(search: _Search) -> Result:
     notes: list[str] = []
     views: list[Result] = []
     with _spool(search.config, notes) as exchange:
-        ids = _ids_waiting(exchange, search.subject)
-        if search.subject.id:
-            ids = [search.subject.id]
+        waiting = _waiting(exchange, search)
+        ids = [search.subject.id] if search.subject.id else list(waiting)
         lines, sources = _read(search, ids, notes)
-        ids = _chosen(search, ids, lines)
+        ids = _chosen(search, waiting, lines)
         views = _views(exchange, ids)
         messages = tell(ids, lines, views)
         left = [one["id"] for one in messages if one["state"] == "unknown"]
@@ -138,14 +138,17 @@ def _read(search: _Search, ids: Sequence[str], notes: list[str]) -> tuple[list[T
     return in_order(found), sources
 
 
-def _chosen(search: _Search, ids: Sequence[str], lines: Sequence[Told]) -> list[str]:
+def _chosen(search: _Search, waiting: dict[str, float], lines: Sequence[Told]) -> list[str]:
     """The messages that are meant, the newest if there are many."""
-    from fastmta.control.tracing import ids_of, is_meant
+    from fastmta.control.tracing import is_meant
 
     if search.subject.id:
         return [search.subject.id]
-    meant = ids_of(told for told in lines if is_meant(search.subject, told.line))
-    return list(dict.fromkeys([*meant, *ids]))[-search.limit :]
+    times = dict(waiting)
+    for line in (told.line for told in lines if is_meant(search.subject, told.line)):
+        if line.id:
+            times.setdefault(line.id, line.time_s)
+    return sorted(times, key=lambda id: times[id])[-search.limit :]
 
 
 @contextlib.contextmanager
@@ -163,17 +166,19 @@ def _spool(config: Config, notes: list[str]) -> Iterator[Exchange | None]:
         yield exchange
 
 
-def _ids_waiting(exchange: Exchange | None, subject: Subject) -> list[str]:
-    """Messages that wait for an address."""
-    if exchange is None or not subject.address:
-        return []
-    asked = request("explain", subject=f"recipient:{subject.address}")
-    return [
-        node["name"]
-        for result in exchange.ask(asked, show_progress)
-        for node in result["explanations"]
-        if node["about"] == "message"
-    ]
+def _waiting(exchange: Exchange | None, search: _Search) -> dict[str, float]:
+    """The newest messages that wait for an address, or come from it, and when they arrived."""
+    from .listing import newest_pages
+
+    if exchange is None or not search.subject.address:
+        return {}
+    pattern = search.subject.address.replace('"', "*")  # which a filter cannot have in a word
+    return {
+        message["id"]: message["arrived_at_ns"] / _NS
+        for field in ("to", "from")
+        for page, _ in newest_pages(exchange, f'{field}:"{pattern}"', "", search.limit)
+        for message in page
+    }
 
 
 def _views(exchange: Exchange | None, ids: Sequence[str]) -> list[Result]:

@@ -35,6 +35,7 @@ def of_json(text: str) -> LogLine | None:
         return None
     event = _EVENTS.get(fields["event"], "notice")
     program = _PROGRAMS.get(event) or _text(fields, "transport") or _text(fields, "program")
+    program = program or _PROGRAMS.get(fields["event"], "")
     if event == "notice" and program == "postsuper":
         event = "operation"
     return LogLine(
@@ -138,7 +139,13 @@ def _rejected(fields: Facts) -> Facts:
 
 
 def _notice(fields: Facts) -> Facts:
-    return {"severity": _text(fields, "severity") or "info"}
+    """With the text that a line of Postfix's shape has behind the queue id."""
+    facts = {"severity": _text(fields, "severity") or "info"}
+    if fields["event"] == "pickup":
+        text = f"uid={_integer(fields, 'uid')} from=<{_text(fields, 'from')}>"
+    else:
+        text = _text(fields, "text")
+    return {**facts, "text": text} if text else facts
 
 
 _EVENTS: Final = {  # as `journal` names them, to what is told of messages
@@ -160,6 +167,7 @@ _PROGRAMS: Final = {
     "expired": "qmgr",
     "removed": "qmgr",
     "bounce": "bounce",
+    "pickup": "pickup",
 }
 _FACTS: Final[dict[str, Callable[[Facts], Facts]]] = {
     "received": _received,

@@ -133,11 +133,6 @@ def in_order(groups: Sequence[list[Told]]) -> list[Told]:
     return sorted(ordered, key=lambda told: told.line.time_s)
 
 
-def ids_of(lines: Iterable[Told]) -> list[str]:
-    """Whose lines these are."""
-    return list(dict.fromkeys(told.line.id for told in lines if told.line.id))
-
-
 def _tls_of(quest: Quest, hit: Hit, line: LogLine) -> str | None:
     """The TLS session that a message came in by, if its client had no other session then.
 

@@ -38,8 +38,9 @@ def try_reading(config: Config) -> list[str]:
             what = "a new one is taken up by a restart only" if key.startswith("tls.") else ""
             what = what or "no start, or no reload, will work"
             said.append(f"{key}: process.user {identity.name} cannot read {path}: {what}")
-    for path in sorted({place.rpartition(":")[0] for place in config.places.values()}):
-        if path.startswith("/") and is_closed(path, identity):
+    places = (place.rpartition(":") for place in config.places.values())
+    for path in sorted({path for path, _, line in places if line.isdigit()}):  # not environment
+        if is_closed(path, identity):
             said.append(f"{path}: process.user {identity.name} cannot read it: no reload will work")
     return said
 

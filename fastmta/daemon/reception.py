@@ -82,7 +82,7 @@ class Reception:
         made = self._settings(terms, bound)
         self.listeners = [self._listener(one) for one in made]
         self._retired: list[Listener] = []  # with clients, but without sockets
-        self._is_shut = False
+        self._shut = (False, False)
 
     async def start(self) -> None:
         """Let clients in."""
@@ -94,11 +94,11 @@ class Reception:
         everybody = (*self.listeners, *self._retired)
         await asyncio.gather(*(listener.stop(deadline_s) for listener in everybody))
 
-    def shut(self, is_shut: bool) -> None:
-        """Whether whoever comes is told 421."""
-        self._is_shut = is_shut
+    def shut(self, is_shut: bool, is_draining: bool) -> None:
+        """Whether whoever comes is told 421, and whether that is as the server drains."""
+        self._shut = (is_shut, is_draining)
         for listener in self.listeners:
-            listener.shut(is_shut)
+            listener.shut(*self._shut)
 
     def send_away(self) -> None:
         """Tell clients without an open transaction 421."""
@@ -131,7 +131,7 @@ class Reception:
             listener = had.pop(each.key, None)
             if listener is None:
                 listener = self._listener(setting)
-                listener.shut(self._is_shut)
+                listener.shut(*self._shut)
                 await listener.start([each.sockets[common.index]])
             else:
                 listener.renew(setting.ports, setting.settings, setting.names, setting.tls)

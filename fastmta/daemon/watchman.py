@@ -72,7 +72,8 @@ class Watchman:
             self._shut()
 
     def _shut(self) -> None:
-        self._reception.shut(self.is_draining or self.pressure.state is State.BLACK)
+        is_shut = self.is_draining or self.pressure.state is State.BLACK
+        self._reception.shut(is_shut, self.is_draining)
 
     def _look_at_the_clock(self) -> None:
         is_empty = not any(shard.spool.live_count for shard in self._shards)

@@ -102,6 +102,7 @@ class Listener:
         self._adopting: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._is_shut = False
+        self._is_draining = False
         self._is_turning_away = False
         self._spare = Spare()
         self._turning: asyncio.TimerHandle | None = None
@@ -180,9 +181,10 @@ class Listener:
         if door is not None:
             door.close()
 
-    def shut(self, is_shut: bool) -> None:
-        """Whether new clients are turned away, whatever room there is for them."""
-        self._is_shut = is_shut
+    def shut(self, is_shut: bool, is_draining: bool = False) -> None:
+        """Whether new clients are turned away, whatever room there is for them; `is_draining`: as
+        the server is to stop, not for want of something."""
+        self._is_shut, self._is_draining = is_shut, is_draining
         if is_shut:
             while self._census.make_room():
                 pass
@@ -205,7 +207,7 @@ class Listener:
             hostname = self.ports.settings.hostname
             reply = replies.r421_busy(hostname)
             if self._is_shut:
-                reply = replies.r421_no_resources(hostname)
+                reply = self._shut_reply(hostname)
             for door in (*self._doors, *self._adopted.values()):
                 for address in door.turn_away(reply, _TURN_AWAY_COUNT, self._spare):
                     self._refuse(self.normalise(address), reply)
@@ -284,11 +286,16 @@ class Listener:
         if self._is_stopping:
             return replies.r421_shutting_down(hostname)
         if self._is_shut:
-            return self._refuse(address, replies.r421_no_resources(hostname))
+            return self._refuse(address, self._shut_reply(hostname))
         if self._census.make_room():
             return None
         self._turn_away_from_now_on()
         return self._refuse(address, replies.r421_busy(hostname))
+
+    def _shut_reply(self, hostname: str) -> Reply:
+        if self._is_draining:
+            return replies.r421_shutting_down(hostname)
+        return replies.r421_no_resources(hostname)
 
     def _is_uncounted(self, address: str) -> bool:
         """Whose connection it is we hear from it (a proxy); or nobody counts."""

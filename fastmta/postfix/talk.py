@@ -115,7 +115,7 @@ class Place:
             raise Closed(f"{directory}: {error.strerror}") from None
         except (ClientError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise Closed(f"{directory}: {reason}") from None
+            raise Fatal(f"the mail system runs, and a worker of it does not: {reason}") from None
         if not clients:
             raise Down
         return Workers(clients, _on_disk(where.spool_directory))

@@ -55,6 +55,7 @@ NS = 1_000_000_000
 
 NextHop: TypeAlias = Callable[[bytes, Envelope], bytes]
 _OWNER = b" for "  # of a next hop: whose mail alone waits for it
+_WAY = b"#"  # of a next hop: which relay's login and TLS, behind the host as lists show it
 
 
 class FilterError(ValueError):
@@ -209,7 +210,8 @@ class Filter:
             return True
         hop = next_hop(path, envelope)
         plain = hop.partition(_OWNER)[0]
-        names = (hop, plain, plain.partition(b":")[2])
+        place = plain.partition(b":")[2]
+        names = (hop, plain, place, place.partition(_WAY)[0])
         return all(any(each.fullmatch(name) for name in names) for each in self.next_hops)
 
 

@@ -226,6 +226,10 @@ def test_who_may_not_is_told_with_status_77(dropped: Dropped) -> None:
     assert run([READERS], "fastmta", "queue", "count") == (0, "2\n")
     status, said = run([READERS], "fastmta", "reload")
     assert (status, said[:33]) == (77, "fastmta: reload: control.readers ")
+    status, said = run([READERS], "fastmta", "dest", "list")
+    assert (status, "what operators have set cannot be shown" in said) == (0, True)
+    status, said = run([READERS], "fastmta", "dest", "pause", "x.example")
+    assert (status, said.endswith("for root and the server's user\n")) == (77, True)
     status, said = run([], "fastmta", "queue", "hold", "--all", "--yes")
     assert (status, said[:40]) == (
         77,

@@ -176,5 +176,10 @@ def test_without_a_server(tmp_path: Path) -> None:
         assert found["notes"] == []
         (message,) = found["messages"]
         assert (message["id"], message["state"]) == (waiting, "waiting")
+        empty = tmp_path / "empty.log"
+        empty.touch()
+        for address in ("TEN@full.test", "sender@source.example"):  # of which no line tells
+            found = json.loads(world.run("trace", address, "--log", str(empty), "-o", "json"))
+            assert [one["id"] for one in found["messages"]] == [waiting]
         assert world.run("top", "--once", status=3) == ""
         assert world.run("log", "tail", status=3) == ""

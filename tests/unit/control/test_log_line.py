@@ -25,6 +25,7 @@ from fastmta.event import (
     Severity,
 )
 from fastmta.event.hold import RecipientHeld
+from fastmta.event.pickup import MessagePickedUp
 from fastmta.journal import LineRenderer, Origin
 from fastmta.journal.record import RecordRenderer
 
@@ -110,6 +111,18 @@ def test_a_story_is_the_same_from_both_forms(is_json: bool) -> None:
     assert story["login"] == "joe"
     assert story["events"][2]["delays_s"] == list(DELAYS)
     assert story["events"][2]["delay_s"] == pytest.approx(sum(DELAYS), abs=0.1)
+
+
+@pytest.mark.parametrize("is_json", [False, True], ids=["postfix", "json"])
+def test_a_notice_in_a_story_is_its_text(is_json: bool) -> None:
+    notice = Notice("qmgr", "something", Severity.WARNING, ID)
+    events = [MessagePickedUp(ID, 33, b"www"), EVENTS[1][0], notice]
+    lines = [Told(line, "log") for event in events for line in written(event, is_json)]
+    (story,) = tell([ID.decode()], lines, [])
+    told = [(one["program"], one["text"]) for one in story["events"] if one["event"] == "notice"]
+    assert [program for program, _ in told] == ["pickup", "qmgr"]
+    assert told[0][1] == "uid=33 from=<www>"
+    assert told[1][1].endswith("something")
 
 
 def test_years_are_those_that_make_sense() -> None:

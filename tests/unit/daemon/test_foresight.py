@@ -61,7 +61,9 @@ def test_every_file_that_is_read_is_known(place: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what others cannot")
-def test_files_that_only_root_can_read_are_named(place: Path) -> None:
+def test_files_that_only_root_can_read_are_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("users", "certificate", "password", "open", "ca", "log"):
         (place / name).touch(0o644 if name == "open" else 0o600)
     (place / "hooks").mkdir(0o700)
@@ -78,6 +80,10 @@ def test_files_that_only_root_can_read_are_named(place: Path) -> None:
         assert f"{key}: process.user {USER} cannot read {place}/{name}: no start, or no" in said
     assert f"{place}/certificate: a new one is taken up by a restart only" in said
     assert f"{place}/fastmta.toml: process.user {USER} cannot read it: no reload" in said
+    monkeypatch.chdir(place)  # `-c fastmta.toml`
+    environment = {"FASTMTA_HOSTNAME": "a.test"}
+    said = "\n".join(try_reading(load("fastmta.toml", environment, ())))
+    assert said.endswith(f"\nfastmta.toml: process.user {USER} cannot read it: no reload will work")
 
 
 def test_nobody_else_is_asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,9 @@ def test_a_listener_that_is_shut_says_421_in_place_of_the_banner() -> None:
         assert (await hear(port)).startswith(b"220 ")
         listener.shut(True)
         for _ in range(3):
-            assert (await hear(port)).startswith(b"421 4.3.2 ")
+            assert b"421 4.3.2 relay.example Error: insufficient" in await hear(port)
+        listener.shut(True, is_draining=True)
+        assert b"421 4.3.2 relay.example Service shutting down" in await hear(port)
         listener.shut(False)
         await asyncio.sleep(0.25)
         assert (await hear(port)).startswith(b"220 ")

@@ -95,6 +95,21 @@ def test_one_recipient_satisfies_all_its_terms() -> None:
     assert means("status:deferred dest:two.example", message)
 
 
+def test_a_next_hop_is_meant_as_lists_show_it() -> None:
+    """Whatever way leads to it, and whose mail it is."""
+
+    def routed(path: bytes, envelope: Envelope) -> bytes:
+        return b"smtp:[192.0.2.1]:2525#second!tls for acme"
+
+    for text, is_meant in {
+        "dest:[192.0.2.1]:2525": True,
+        "dest:*2525": True,
+        "dest:[192.0.2.1]:2525#*": True,
+        "dest:[192.0.2.1]": False,
+    }.items():
+        assert parse_filter(text).accepts(message_of(), NOW_NS, routed) == is_meant, text
+
+
 def test_final_recipients_are_not_meant_but_failed_ones_if_asked_for() -> None:
     message = message_of(
         (b"a@one.example", DELIVERED), (b"b@two.example", FAILED), (b"c@three.example", DEFERRED)

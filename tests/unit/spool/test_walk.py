@@ -43,6 +43,8 @@ FILTERS = (
     "domain:odd",
     "dest:two.example",
     "dest:smtp:*",
+    "dest:way.example",
+    "dest:way.example#-",
     "dest:smtp:one.example status:deferred",
     "status:held",
     "status:queued",
@@ -84,7 +86,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shard]:
     """300 messages of all kinds."""
     rng = random.Random(7)
     senders = (b"", b"x@shop.example", b"Y@SHOP.example", b"a b@odd", b"z" * 300 + b"@long.example")
-    domains = (b"one.example", b"two.example", b"Three.example", b"odd")
+    domains = (b"one.example", b"two.example", b"Three.example", b"odd", b"way.example#-")
     with Shard(tmp_path_factory.mktemp("walk") / "spool", SMALL) as opened:
         for number in range(300):
             paths = [
