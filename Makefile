@@ -56,7 +56,7 @@ $(DEPS): pyproject.toml
 $(BUILT): $(DEPS) $(SOURCES)
 	@echo "compiling"
 	@flock $${TMPDIR:-/tmp}/fastmta-build.lock $(BIN)/python setup.py -q build_ext --inplace
-	@test -x $(BIN)/fastmta-sendmail || $(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
+	@test -x $(BIN)/fastmta-sendmail || $(BIN)/python -m pip install -q --no-build-isolation --no-deps --config-settings editable_mode=compat -e .
 	@touch $@
 
 clean:
