@@ -77,6 +77,17 @@ def log_groups(place: Place, files: Sequence[str]) -> list[Group]:
     return [group] if group.paths else []
 
 
+def missing_log(place: Place) -> str:
+    """Why there is no log to read, for people, when neither files nor journald have it."""
+    log = place.log
+    path = "" if log is None else log.json_file
+    if log is not None and not path and log.target == "file" and log.file != "-":
+        path = log.file
+    if path:
+        return f"the log file {path} is not there yet, or cannot be seen"
+    return "no log file is known"
+
+
 def is_journald(place: Place) -> bool:
     """Whether journald has the log, and nobody else."""
     log = place.log

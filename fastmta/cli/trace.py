@@ -104,6 +104,8 @@ def find(search: _Search) -> Result:
     """All that is known."""
     from fastmta.control.story import tell
 
+    from .source import missing_log
+
     notes: list[str] = []
     views: list[Result] = []
     if search.place.config is None:
@@ -120,7 +122,8 @@ def find(search: _Search) -> Result:
             again, _ = _read(search._replace(limit=1), ids, [])
             messages = tell(ids, again, views)
     if not sources:
-        notes.append("no log file is known: only what the spool has is told; see docs/trace.md")
+        why = missing_log(search.place)
+        notes.append(f"{why}: only what the spool has is told; see docs/trace.md")
     return {"messages": messages, "sources": sources, "notes": list(dict.fromkeys(notes))}
 
 

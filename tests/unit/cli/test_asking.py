@@ -13,6 +13,8 @@ import pytest
 
 from fastmta.cli import asking
 from fastmta.cli.server import guarded
+from fastmta.cli.source import Place, missing_log
+from fastmta.config.glimpse import Glimpse, LogGlimpse
 from fastmta.control.place import socket_path
 
 SHARD: dict[str, Any] = {
@@ -23,6 +25,18 @@ SHARD: dict[str, Any] = {
     "next_start_ns": None,
 }
 IDLE: dict[str, Any] = {"connections": 0, "shards": [SHARD]}  # Any: what JSON knows
+
+
+def test_a_log_that_is_not_there_yet_is_named() -> None:
+    where = Glimpse("/s", "/s", "/s-drop")
+    for log, said in (
+        (LogGlimpse("file", "/l", ""), "the log file /l is not there yet, or cannot be seen"),
+        (LogGlimpse("syslog", "/l", "/j"), "the log file /j is not there yet, or cannot be seen"),
+        (LogGlimpse("file", "-", ""), "no log file is known"),
+        (LogGlimpse("syslog", "/l", ""), "no log file is known"),
+        (None, "no log file is known"),
+    ):
+        assert missing_log(Place(where, log, None, "")) == said
 
 
 def test_a_worker_that_does_not_listen_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
