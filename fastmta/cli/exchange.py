@@ -166,7 +166,8 @@ class _Answering:
                 selector.register(client, selectors.EVENT_READ, client)
             events = selector.select(ANSWER_S)
         if not events:
-            raise Refused(f"no answer within {ANSWER_S:g} s")
+            places = ", ".join(client.path for client in self._waiting)
+            raise Refused(f"no answer within {ANSWER_S:g} s at {places}")
         return [key.data for key, _ in events]
 
     def _take(self, client: Client, line: Result) -> None:

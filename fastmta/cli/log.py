@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .option import EXIT_CONFIG, config_options, find_server, load_config
+from .option import EXIT_CONFIG, config_options, find_server
 from .output import line_of
 from .talk import EXIT_NOT_RUNNING, EXIT_USAGE, fail
 
@@ -146,10 +146,10 @@ def last_lines(
     from fastmta.control.logplace import end_of
     from fastmta.control.logsearch import read_end
 
-    from .source import log_groups
+    from .source import find_place, log_groups
 
-    config = load_config(path, overrides, EXIT_CONFIG)
-    paths = [path for group in log_groups(config, ()) for path in group.paths]
+    groups = log_groups(find_place(path, overrides), ())
+    paths = [path for group in groups for path in group.paths]
     if not paths:
         return
     stamps = Stamps(end_of(paths[0]))

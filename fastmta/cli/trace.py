@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import click
 
 from .exchange import Exchange, Refused, open_exchange, show_progress
-from .option import EXIT_CONFIG, config_options, load_config
+from .option import config_options
 from .output import line_of, put, with_output
 from .talk import (
     EXIT_NOT_RUNNING,
@@ -24,11 +24,11 @@ from .talk import (
 from .timeline import event_line, render
 
 if TYPE_CHECKING:
-    from fastmta.config import Config
     from fastmta.control.story import Told
     from fastmta.control.tracing import Subject
 
     from .live import Live
+    from .source import Place
 
 Result: TypeAlias = dict[str, Any]  # Any: what JSON knows
 _NS = 1_000_000_000
@@ -41,7 +41,7 @@ WAIT_S = 0.5
 class _Search(NamedTuple):
     """What a search is made with."""
 
-    config: Config
+    place: Place
     subject: Subject
     files: tuple[str, ...]
     limit: int
@@ -79,13 +79,15 @@ def trace(subject: str, output: str, follow: bool, **options: Any) -> None:  # A
     """
     from fastmta.control.tracing import SubjectError, parse_subject
 
-    config = load_config(options["path"], options["overrides"], EXIT_CONFIG)
+    from .source import find_place
+
+    place = find_place(options["path"], options["overrides"])
     try:
         wanted = parse_subject(subject)
     except SubjectError as error:
         fail(str(error), EXIT_USAGE)
-    search = _Search(config, wanted, options["files"], options["limit"])
-    with _listening(config, wanted) if follow else contextlib.nullcontext() as live:
+    search = _Search(place, wanted, options["files"], options["limit"])
+    with _listening(place, wanted) if follow else contextlib.nullcontext() as live:
         found = find(search)
         document = {"subject": subject, **found}
         events = [event for message in found["messages"] for event in message["events"]]
@@ -102,9 +104,13 @@ def find(search: _Search) -> Result:
     """All that is known."""
     from fastmta.control.story import tell
 
+    from .source import missing_log
+
     notes: list[str] = []
     views: list[Result] = []
-    with _spool(search.config, notes) as exchange:
+    if search.place.config is None:
+        notes.append(f"the configuration cannot be used: {search.place.trouble}")
+    with _spool(search.place, notes) as exchange:
         waiting = _waiting(exchange, search)
         ids = [search.subject.id] if search.subject.id else list(waiting)
         lines, sources = _read(search, ids, notes)
@@ -116,7 +122,8 @@ def find(search: _Search) -> Result:
             again, _ = _read(search._replace(limit=1), ids, [])
             messages = tell(ids, again, views)
     if not sources:
-        notes.append("no log file is known: only what the spool has is told; see docs/trace.md")
+        why = missing_log(search.place)
+        notes.append(f"{why}: only what the spool has is told; see docs/trace.md")
     return {"messages": messages, "sources": sources, "notes": list(dict.fromkeys(notes))}
 
 
@@ -128,10 +135,10 @@ def _read(search: _Search, ids: Sequence[str], notes: list[str]) -> tuple[list[T
 
     found: list[list[Told]] = []
     sources: list[Result] = []
-    if not search.files and is_journald(search.config):
+    if not search.files and is_journald(search.place):
         found.append(gather_journald(search.subject, ids, search.limit, notes.append))
         sources.append({"source": "journald", "files": [], "octets_read": 0})
-    for group in log_groups(search.config, search.files):
+    for group in log_groups(search.place, search.files):
         lines, octets = gather(group, search.subject, ids, search.limit, notes.append)
         found.append(lines)
         sources.append({"source": group.source, "files": group.paths, "octets_read": octets})
@@ -152,14 +159,12 @@ def _chosen(search: _Search, waiting: dict[str, float], lines: Sequence[Told]) -
 
 
 @contextlib.contextmanager
-def _spool(config: Config, notes: list[str]) -> Iterator[Exchange | None]:
+def _spool(place: Place, notes: list[str]) -> Iterator[Exchange | None]:
     """Whoever knows what waits; None when the spool cannot be asked, which is noted."""
-    from fastmta.config.glimpse import glimpse_of
-
     with contextlib.ExitStack() as stack:
         exchange = None
         try:
-            exchange = stack.enter_context(open_exchange(glimpse_of(config), lambda: config))
+            exchange = stack.enter_context(open_exchange(place.where, place.load))
             notes += [f"spool: no worker serves shard {one} just now" for one in exchange.missing]
         except Refused as refused:
             notes.append(f"spool: {refused}")
@@ -195,14 +200,12 @@ def _views(exchange: Exchange | None, ids: Sequence[str]) -> list[Result]:
 
 
 @contextlib.contextmanager
-def _listening(config: Config, subject: Subject) -> Iterator[Live]:
+def _listening(place: Place, subject: Subject) -> Iterator[Live]:
     """Lines from before the first look on, so that none is missed."""
-    from fastmta.config.glimpse import glimpse_of
-
     from .live import Live
 
     needles = [subject.id] if subject.id else []
-    live = Live(glimpse_of(config).control_directory, needles, _complain)
+    live = Live(place.where.control_directory, needles, _complain)
     try:
         live.begin()
         yield live

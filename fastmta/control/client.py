@@ -41,6 +41,7 @@ class Client:
 
         Denied is one of the latter.
         """
+        self.path = path
         self._buffer = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -54,6 +55,8 @@ class Client:
             self._socket.close()
             if isinstance(error, PermissionError) and not isinstance(error, Denied):
                 raise Denied(f"{path}: {error.strerror}: {WHO}") from None
+            if isinstance(error, BlockingIOError | TimeoutError):
+                raise ClientError(f"{path} takes no connection: too many wait there") from None
             raise
         if self.hello.get("protocol") != PROTOCOL:
             self._socket.close()
@@ -83,7 +86,7 @@ class Client:
         try:
             self._socket.sendall(line + b"\n")
         except OSError:
-            raise ClientError("the worker closed the connection") from None
+            raise ClientError(f"{self.path}: the worker closed the connection") from None
 
     def read(self, timeout_s: float) -> dict[str, Any]:
         """The next line. Raises ClientError when there is none in time."""
@@ -92,9 +95,9 @@ class Client:
             try:
                 data = self._socket.recv(1 << 16)
             except TimeoutError:
-                raise ClientError(f"no answer within {timeout_s:g} s") from None
+                raise ClientError(f"no answer within {timeout_s:g} s at {self.path}") from None
             if not data:
-                raise ClientError("the worker closed the connection")
+                raise ClientError(f"{self.path}: the worker closed the connection")
             self._buffer += data
             if len(self._buffer) > ANSWER_OCTETS_MAX:
                 raise ClientError("the answer is too long")

@@ -6,7 +6,7 @@
 
     id:3G0*               the queue id; also qid
     from:@shop.example    the reverse-path; "<>" is the null one; a leading "@" means "*@"
-    to:*@gmail.com        the forward-path
+    to:*@gmail.com        the forward-path, or what the sender named if an alias made it of that
     domain:gmail.com      its domain
     dest:mx.gmail.com     the relay: its name, or its address
     status:deferred       sent, deferred, bounced ...; or the event: received, rejected, removed ...
@@ -33,6 +33,7 @@ TERMS_MAX: Final = 32
 EXPRESSION_CHARACTERS_MAX: Final = 4_096
 _TERM: Final = re.compile(r'(?P<field>[A-Za-z]+):(?P<value>(?:"[^"]*"|[^\s"])+)(?:\s+|$)')
 _KEPT: Final = ("sender", "client")
+_RECIPIENT: Final = ("recipient", "original_recipient")
 _RELAY: Final = re.compile(r"([^\[,]*)(?:\[([^\]]*)\])?.*")
 
 Getter: TypeAlias = Callable[[LogLine, dict[str, str]], Sequence[str]]
@@ -131,6 +132,11 @@ def _fact(name: str) -> Getter:
     return values
 
 
+def _recipients(line: LogLine, kept: dict[str, str]) -> Sequence[str]:
+    """As it is, and as the sender named it."""
+    return [str(line.facts[name]) for name in _RECIPIENT if line.facts.get(name) is not None]
+
+
 def _domain(line: LogLine, kept: dict[str, str]) -> Sequence[str]:
     return [value.rpartition("@")[2] for value in _fact("recipient")(line, kept)]
 
@@ -160,7 +166,7 @@ _FIELDS: Final[dict[str, Getter]] = {
     "id": lambda line, kept: (line.id,),
     "qid": lambda line, kept: (line.id,),
     "from": _sender,
-    "to": _fact("recipient"),
+    "to": _recipients,
     "domain": _domain,
     "dest": _relay,
     "status": _status,

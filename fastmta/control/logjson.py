@@ -106,6 +106,7 @@ def _attempt(fields: Facts) -> Facts:
     delays = fields.get("delays")
     return {
         "recipient": _text(fields, "to"),
+        "original_recipient": _maybe(fields, "orig_to"),
         "relay": _text(fields, "relay") or "none",
         "outcome": _text(fields, "status"),
         "status": _text(fields, "dsn"),

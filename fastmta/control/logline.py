@@ -27,7 +27,7 @@ _ACTIVE: Final = re.compile(
     r"from=<(?P<from>.*)>, size=(?P<size>\d{1,15}), nrcpt=(?P<nrcpt>\d{1,9}) \(queue active\)"
 )
 _TRIED: Final = re.compile(
-    r"to=<(?P<to>.*?)>, (?:orig_to=<.*?>, )?relay=(?P<relay>[^,]+)"
+    r"to=<(?P<to>.*?)>, (?:orig_to=<(?P<original>.*?)>, )?relay=(?P<relay>[^,]+)"
     r"(?:, conn_use=(?P<use>\d{1,9}))?, delay=(?P<delay>[0-9.]{1,20}), "
     r"delays=(?P<delays>[0-9./]{1,60}), dsn=(?P<dsn>[0-9.]{1,12}), "
     r"status=(?P<status>[a-z-]{1,20}) ?(?:\((?P<reply>.*)\))?"
@@ -157,6 +157,7 @@ def _attempt(match: re.Match[str]) -> tuple[str, dict[str, Any]]:
     parts = match["delays"].split("/")
     return "attempt", {
         "recipient": match["to"],
+        "original_recipient": match["original"] or None,
         "relay": match["relay"],
         "outcome": match["status"],
         "status": match["dsn"],

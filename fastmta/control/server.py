@@ -27,6 +27,7 @@ from .wire import (
 
 CLIENTS_MAX = 16
 OTHERS_MAX = 8  # of them that are neither root nor our own user
+OTHERS_PER_USER = 4  # of these, so that none keeps another out
 REQUESTS_MAX = 4  # under way, of one client
 OUTPUT_OCTETS_MAX = 256 * 1024  # unread, before its client is waited for
 IDLE_S = 600.0  # of a client that asks for nothing
@@ -52,7 +53,7 @@ class Server:
         self._path = ""
         self.beside: Server | None = None  # another one that begins and ends with this one
         self._sessions: set[Session] = set()
-        self._arriving: set[asyncio.Task[Any]] = set()
+        self._arriving: dict[Session, asyncio.Task[Any]] = {}
 
     def start(self, directory: str, worker: int) -> None:
         """Listen. Raises OSError."""
@@ -100,7 +101,7 @@ class Server:
             self._socket = None
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
-        tasks: set[asyncio.Task[Any]] = {*self._arriving, *self.desk.close()}
+        tasks: set[asyncio.Task[Any]] = {*self._arriving.values(), *self.desk.close()}
         for session in list(self._sessions):
             tasks |= session.end()
         for task in tasks:
@@ -125,27 +126,37 @@ class Server:
         elif self.is_full(peer):
             connection.close()
         else:
-            task = self._loop.create_task(self._open(connection, peer.user, right))
-            self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+            session = Session(self, self._loop, peer.user, right)
+            task = self._loop.create_task(self._open(connection, session))
+            self._arriving[session] = task
+            task.add_done_callback(lambda _: self._arriving.pop(session, None))
 
     def is_full(self, peer: Peer) -> bool:
-        """Whether there is no place for this one. Others never take all: some are for operators."""
-        others = 0 if peer.is_ours else sum(not one.is_ours for one in self._sessions)
-        return self.clients >= CLIENTS_MAX or others >= OTHERS_MAX
+        """Whether there is no place for this one. Others never take all: some are for operators;
+        and none of them takes all that the others have."""
+        if self.clients >= CLIENTS_MAX:
+            return True
+        if peer.is_ours:
+            return False
+        others = sum(not one.is_ours for one in self._present)
+        return others >= OTHERS_MAX or self.clients_of(peer.user) >= OTHERS_PER_USER
 
     @property
     def clients(self) -> int:
         """How many there are."""
-        return len(self._sessions) + len(self._arriving)
+        return len(self._present)
 
-    async def _open(self, connection: socket.socket, user: int, right: Right) -> None:
-        session = Session(self, self._loop, user, right)
+    @property
+    def _present(self) -> set[Session]:
+        """Those that are served, and those whose connection is being taken up."""
+        return self._sessions | self._arriving.keys()
+
+    async def _open(self, connection: socket.socket, session: Session) -> None:
         await self._loop.connect_accepted_socket(lambda: session, connection)
 
     def clients_of(self, user: int) -> int:
         """How many of that user there are."""
-        return sum(session.user == user for session in self._sessions)
+        return sum(session.user == user for session in self._present)
 
     def opened(self, session: Session) -> None:
         """A session begins."""

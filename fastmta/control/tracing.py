@@ -14,6 +14,7 @@ from .logsearch import Hit, Matcher, Quest
 from .story import Told
 
 SESSION_OCTETS: Final = 256 << 10  # above a line, that are looked through for its TLS session
+_ADDRESSES: Final = ("recipient", "original_recipient", "sender")
 _ID: Final = re.compile(r"[0-9A-Za-z]{6,20}")
 
 
@@ -38,7 +39,8 @@ class Group(NamedTuple):
 
 def parse_subject(text: str) -> Subject:
     """What `text` means. `id:`, `address:` and `message-id:` in front leave no choice; without,
-    what has an @ may be an address and a message-id. Raises SubjectError."""
+    what is no id may be an address, or a name that an alias has, and a message-id. Raises
+    SubjectError."""
     kind, colon, rest = text.partition(":")
     kind = kind.lower() if colon else ""
     if kind not in ("id", "message", "address", "recipient", "from", "to", "message-id"):
@@ -50,7 +52,7 @@ def parse_subject(text: str) -> Subject:
         if not _ID.fullmatch(bare):
             raise SubjectError(f"{bare!r} is no id of the queue")
         return Subject(bare, "", "")
-    if kind == "message-id" or (not kind and "@" not in bare):
+    if kind == "message-id":
         return Subject("", "", bare)
     return Subject("", bare, "" if kind else bare)
 
@@ -75,12 +77,11 @@ def is_meant(subject: Subject, line: LogLine) -> bool:
     """Whether a line names the address, or the message-id."""
     facts = line.facts
     address, message_id = subject.address.lower(), subject.message_id.lower()
-    if address and address in (
-        str(facts.get("recipient")).lower(),
-        str(facts.get("sender")).lower(),
+    if address and any(
+        address == str(facts[name]).lower() for name in _ADDRESSES if facts.get(name) is not None
     ):
         return True
-    named = str(facts.get("message_id")).lower()
+    named = str(facts.get("message_id") or "").lower()
     return bool(message_id) and named.removeprefix("<").removesuffix(">") == message_id
 
 

@@ -30,6 +30,7 @@ _USAGE = (
 _ID = re.compile(r"[0-9A-Za-z_]{1,100}")
 _DOMAIN = re.compile(r"(?=.{1,255}\Z)[^.\s\"@,:]{1,63}(?:\.[^.\s\"@,:]{1,63})*\.?")
 _LITERAL = re.compile(r"\[[0-9A-Za-z:.]{1,60}\]")
+_RELAY = re.compile(r"(?P<host>\[[^]\s\"@,*]{1,255}\]|[^\[\]\s\"@,*:]{1,255}):(?P<port>[0-9]{1,5})")
 
 
 def postqueue(arguments: Sequence[str]) -> int:
@@ -123,10 +124,7 @@ def _flush(place: Place, mode: str, value: str) -> int:
             raise Fatal(f'Cannot flush queue ID - invalid name: "{value}"', EX_UNAVAILABLE)
         fields["ids"] = [value]
     else:
-        name = value.rstrip(".").lower()
-        if not (_DOMAIN.fullmatch(value) or _LITERAL.fullmatch(value)):
-            raise Fatal(f'Cannot flush mail queue - invalid destination: "{value}"')
-        fields |= {"filter": f'domain:"{name}"', "subject": name}
+        fields |= _site(value)
     try:
         queue = place.online()
     except Closed as closed:
@@ -142,6 +140,22 @@ def _flush(place: Place, mode: str, value: str) -> int:
     finally:
         queue.close()
     return 0
+
+
+def _site(value: str) -> dict[str, object]:
+    """What is asked for mail to a domain, or by a relay with its port, as lists name that.
+
+    Raises Fatal.
+    """
+    relay = _RELAY.fullmatch(value)
+    if relay is not None:
+        host = relay["host"].removeprefix("[").removesuffix("]")
+        if _DOMAIN.fullmatch(host) or _LITERAL.fullmatch(f"[{host}]"):
+            return {"filter": f'dest:"{value.lower()}"', "subject": value.lower()}
+    elif _DOMAIN.fullmatch(value) or _LITERAL.fullmatch(value):
+        name = value.rstrip(".").lower()
+        return {"filter": f'domain:"{name}"', "subject": name}
+    raise Fatal(f'Cannot flush mail queue - invalid destination: "{value}"')
 
 
 def _no_flush(why: Exception) -> Fatal:

@@ -263,6 +263,12 @@ def test_flush_tries_again_whatever_the_due_time(world: Commands) -> None:
     told = json.loads(queue(server, "flush", "--filter", "to:flushed@four.example", "-o", "json"))
     assert (told["matched"], told["done"]) == (1, 1)
     until(lambda: attempts("flushed@four.example") == 5)
+    document = json.loads(queue(server, "list", "--filter", f"id:{id}", "-o", "json"))
+    (recipient,) = document["messages"][0]["recipients"]
+    relay = recipient["next_hop"].partition(":")[2]
+    assert relay.startswith("[127.0.0.1]:")
+    world.run("postqueue", "-s", relay)
+    until(lambda: attempts("flushed@four.example") == 6)
     assert queue(server, "flush", "--filter", "to:nobody@*", status=1) == "Due now: 0 messages\n"
 
 

@@ -147,6 +147,22 @@ def test_tail_shows_what_matches_and_ends_with_ctrl_c(world: World) -> None:
     assert all("to=<six@" in line for line in lines)
 
 
+def test_a_configuration_that_is_broken_is_not_in_the_way(world: World) -> None:
+    id = world.send("eleven@dest.example")
+    world.wait_for(f"{id}: removed")
+    text = world.server.file.read_text()
+    try:
+        for trouble in ('\n[relay]\nhost = "\n', '\n[nonsense]\nkey = "x"\n'):
+            world.server.file.write_text(text + trouble)
+            found = world.trace(id)
+            assert found["messages"][0]["state"] == "removed"
+            (note,) = found["notes"]
+            assert note.startswith("the configuration cannot be used: ")
+            assert world.run("log", "tail", "-n", "1000", "--count", "1")
+    finally:
+        world.server.file.write_text(text)
+
+
 def _id(line: str) -> str:
     return line.split(": ")[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -13,6 +14,9 @@ import pytest
 
 from fastmta.cli import asking
 from fastmta.cli.server import guarded
+from fastmta.cli.source import Place, missing_log
+from fastmta.config.glimpse import Glimpse, LogGlimpse
+from fastmta.control.client import ClientError
 from fastmta.control.place import socket_path
 
 SHARD: dict[str, Any] = {
@@ -23,6 +27,18 @@ SHARD: dict[str, Any] = {
     "next_start_ns": None,
 }
 IDLE: dict[str, Any] = {"connections": 0, "shards": [SHARD]}  # Any: what JSON knows
+
+
+def test_a_log_that_is_not_there_yet_is_named() -> None:
+    where = Glimpse("/s", "/s", "/s-drop")
+    for log, said in (
+        (LogGlimpse("file", "/l", ""), "the log file /l is not there yet, or cannot be seen"),
+        (LogGlimpse("syslog", "/l", "/j"), "the log file /j is not there yet, or cannot be seen"),
+        (LogGlimpse("file", "-", ""), "no log file is known"),
+        (LogGlimpse("syslog", "/l", ""), "no log file is known"),
+        (None, "no log file is known"),
+    ):
+        assert missing_log(Place(where, log, None, "")) == said
 
 
 def test_a_worker_that_does_not_listen_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +77,26 @@ def test_a_reader_who_leaves_is_no_server_that_does_not_answer(
     with pytest.raises(BrokenPipeError):
         guarded(leave)
     assert capsys.readouterr().err == ""
+
+
+def test_a_worker_that_hangs_is_named(tmp_path: Path) -> None:
+    """It listens, and says nothing; then not even a connection has room any more."""
+    path = socket_path(str(tmp_path), 3)
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as stack:
+        listening.bind(path)
+        listening.listen(0)
+        with pytest.raises(ClientError) as caught:
+            asking.of_workers(str(tmp_path), "status", 0.05)
+        assert str(caught.value) == f"no answer within 0.05 s at {path}"
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(path)
+        with pytest.raises(ClientError, match="takes no connection") as caught:
+            asking.of_workers(str(tmp_path), "status", 0.05)
+        assert path in str(caught.value)
+        assert asking.of_workers(str(tmp_path), "status", 0.05, is_lenient=True) == []
 
 
 def test_a_worker_that_ends_while_it_is_asked_is_waited_for(

@@ -8,7 +8,16 @@ import pytest
 
 from fastmta.config import ConfigError, load
 from fastmta.config.catalogue import ENTRIES
-from fastmta.config.glimpse import KEYS, Glimpse, glimpse, glimpse_of, guess
+from fastmta.config.glimpse import (
+    KEYS,
+    LOG_KEYS,
+    Glimpse,
+    glimpse,
+    glimpse_of,
+    guess,
+    guess_log,
+    log_glimpse_of,
+)
 
 FILES = [
     "",
@@ -102,8 +111,22 @@ def test_a_file_that_somebody_is_writing_is_guessed_at(tmp_path: Path) -> None:
     assert guess(str(tmp_path / "missing"), {}) is None
 
 
+def test_the_log_of_a_file_that_is_broken(tmp_path: Path) -> None:
+    path = tmp_path / "f.toml"
+    path.write_text('[journal]\nfile = "/l" # here\njson_file = "/j"\n')
+    assert guess_log(str(path), {}) == log_glimpse_of(load(str(path), {})) == ("file", "/l", "/j")
+    for trouble in ('[relay]\nhost = "\n', "nonsense = 1\n"):
+        path.write_text(trouble + '[journal]\ntarget = "file"\nfile = "/l"\n')
+        assert guess_log(str(path), {}) == ("file", "/l", "")
+        assert guess_log(str(path), {}, ["journal.file=/f"]) == ("file", "/f", "")
+        environ = {"FASTMTA_JOURNAL__TARGET": "syslog"}
+        assert guess_log(str(path), environ) == ("syslog", "/l", "")
+    path.write_text("[journal]\nfile = relative\n")
+    assert guess_log(str(path), {}) is None
+
+
 def test_kinds_and_defaults_are_those_of_the_schema() -> None:
-    for dotted, (kind, default) in KEYS.items():
+    for dotted, (kind, default) in (KEYS | LOG_KEYS).items():
         entry = ENTRIES[dotted]
         assert entry.default == default
         assert (type(kind), vars(kind)) == (type(entry.key.kind), vars(entry.key.kind))

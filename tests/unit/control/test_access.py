@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import json
 import os
 import pwd
 import socket
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from fastmta.config import Config
-from fastmta.control import access
+from fastmta.control import Desk, access
 from fastmta.control.access import RIGHTS, Access, Peer, Right, lacking, peer_of, refuse_peer
+from fastmta.control.server import CLIENTS_MAX, OTHERS_MAX, OTHERS_PER_USER, Server
 from fastmta.control.wire import ErrorCode, Verb
 from fastmta.daemon.office import Office
 from fastmta.daemon.present import Present
@@ -91,3 +95,40 @@ def test_who_has_no_right_is_told() -> None:
         assert theirs.recv(1000) == b""
     assert line["error"]["code"] == ErrorCode.DENIED.value
     assert line["error"]["text"].startswith("uid 4242 is neither in control.users")
+
+
+def test_no_reader_takes_the_seats_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who connect at the same moment are counted before they are served."""
+    user = 4242
+    monkeypatch.setattr("fastmta.control.server.peer_of", lambda _: Peer(user, frozenset()))
+
+    async def run() -> list[int]:
+        nonlocal user
+        nothing = cast(Any, None)
+        clock = SimpleNamespace(wall_ns=lambda: 0, monotonic_s=lambda: 0.0)
+        server = Server(Desk([], cast(Any, clock)), {}, asyncio.get_running_loop(), nothing)
+        monkeypatch.setattr(server, "right_of", lambda peer: Right.LOOK)
+        server.start(str(tmp_path), 0)
+        clients: list[socket.socket] = []
+        seats = []
+        for user in (4242, 4243, 4244, os.geteuid()):
+            for _ in range(CLIENTS_MAX):
+                client = socket.socket(socket.AF_UNIX)
+                client.setblocking(False)
+                client.connect(server.path_in(str(tmp_path), 0))
+                clients.append(client)
+                server._accept()  # before any of them has been greeted
+            seats.append(server.clients)
+            assert server.clients_of(user) == seats[-1] - sum(seats[-2:-1])
+        await asyncio.sleep(0.05)
+        assert server.clients == seats[-1]
+        for client in clients:
+            client.close()
+        await asyncio.sleep(0.05)
+        assert server.clients == 0
+        await server.close()
+        return seats
+
+    assert asyncio.run(run()) == [OTHERS_PER_USER, OTHERS_MAX, OTHERS_MAX, CLIENTS_MAX]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from fastmta.control.linefilter import LineFilter, LineFilterError
 from fastmta.control.logjson import LogLine
 from fastmta.control.logline import Stamps, parse_line
 from fastmta.control.story import Told, tell
+from fastmta.control.tracing import is_meant, parse_subject
 from fastmta.event import (
     BounceQueued,
     ClientConnected,
@@ -197,6 +199,20 @@ def line_of(event: Event) -> LogLine:
 )
 def test_filters(text: str, wanted: bool) -> None:
     assert LineFilter(text).accepts(line_of(TRIED)) is wanted
+
+
+@pytest.mark.parametrize("is_json", [False, True], ids=["postfix", "json"])
+def test_who_was_meant_by_an_alias(is_json: bool) -> None:
+    tried = msgspec.structs.replace(TRIED, original_path=b"Team")
+    (line,) = written(tried, is_json)
+    assert line.facts["original_recipient"] == "Team"
+    for name in ("team", "address:TEAM", "to@x.example"):
+        assert is_meant(parse_subject(name), line)
+    assert not is_meant(parse_subject("none"), written(TRIED, is_json)[0])
+    assert not is_meant(parse_subject("tea"), line)
+    assert LineFilter("to:team").accepts(line)
+    assert LineFilter("to:@x.example").accepts(line)
+    assert not LineFilter("to:other").accepts(line)
 
 
 def test_what_an_earlier_line_said_holds_for_a_later_one() -> None:

@@ -170,7 +170,7 @@ def test_siblings_of_a_log(tmp_path: Path) -> None:
         ("<a@b.example>", ("", "a@b.example", "a@b.example")),
         ("address:a@b.example", ("", "a@b.example", "")),
         ("message-id:<a@b>", ("", "", "a@b")),
-        ("no-id-of-ours", ("", "", "no-id-of-ours")),
+        ("no-id-of-ours", ("", "no-id-of-ours", "no-id-of-ours")),
         ("<x:y@z>", ("", "x:y@z", "x:y@z")),
     ],
 )
