@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...loopback import HOST, LabError, free_port
+from ...loopback import HOST, LabError, free_port, wait_until
 from ...server import Server
 from .. import table, workplace
 from ..backlog.field import Field, Scale
@@ -46,6 +47,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--messages", type=int, default=1_000, help="that wait in the queue and are listed (1,000)")
     add("--size", type=int, default=4_096, help="octets of a message (4,096)")
     add("--workers", type=int, default=0, help="of the server (0: one per core)")
+    add("--reload", choices=("command", "signal"), default="command",
+        help="`fastmta reload`, a process each time, or SIGHUP (command)")  # fmt: skip
     add("--pairs", type=int, default=5, help="of the flow (5)")
     add("--seconds", type=float, default=15.0, help="of one run of a pair (15)")
     chosen = parser.parse_args(arguments)
@@ -56,8 +59,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 class Watch:
     """Who looks at a server, and changes it. Any of it that fails is a LabError, in the end."""
 
-    def __init__(self, server: Server, metrics_port: int) -> None:
+    def __init__(self, server: Server, metrics_port: int, *, by_signal: bool) -> None:
         self._server = server
+        self._by_signal = by_signal
         self._url = f"http://{HOST}:{metrics_port}/metrics"
         python, named = sys.executable, str(server.file)
         self._mailq = [python, "-m", "fastmta.postfix", "mailq", "-C", named]
@@ -121,7 +125,17 @@ class Watch:
         fresh = Path(f"{self._server.file}.new")
         fresh.write_text(text)
         fresh.replace(self._server.file)
-        _command(self._reload, "limits.recipients")
+        if not self._by_signal:
+            _command(self._reload, "limits.recipients")
+            return
+        begin = self._server.output.stat().st_size
+        os.kill(self._server.pid, signal.SIGHUP)
+        wait_until(lambda: self._is_reloaded(begin), _LIMIT_S, "the end of a reload")
+
+    def _is_reloaded(self, begin: int) -> bool:
+        with self._server.output.open("rb") as output:
+            output.seek(begin)
+            return b"reload: done" in output.read()
 
 
 def _command(words: Sequence[str], expected: str) -> str:
@@ -149,7 +163,7 @@ def _measure(chosen: argparse.Namespace, directory: Path) -> int:
         server = field.server("watched", settings)
         field.build(server.directory / "spool", time.time_ns() + _FAR_S * 10**9)
         server.start()
-        watch = Watch(server, metrics_port)
+        watch = Watch(server, metrics_port, by_signal=chosen.reload == "signal")
         measure(field, server, watch.rounds, flows, chosen.pairs, chosen.seconds)
         time.sleep(_SETTLE_S)  # what came twice would come by now
         delivered = field.delivered
