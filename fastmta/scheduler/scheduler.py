@@ -23,7 +23,6 @@ from .operation import Kind, Operations, Order, Told
 from .port import Ports
 from .standing import Standing
 from .table import Table
-from .waiting import Explanation
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -151,15 +150,3 @@ class Scheduler:
             len(paths),
             sum(path.health.state is not PathState.OPEN for path in paths),
         )
-
-    def explain_message(self, id: bytes) -> list[Explanation]:
-        """Why message `id` does not move, one answer per job in RAM; empty: it is not in RAM."""
-        return self.explain.message(id)
-
-    def explain_next_hop(self, next_hop: bytes) -> list[Explanation]:
-        """Why mail of `next_hop` does not move: in RAM, then in the backlog; empty: unknown."""
-        return self.explain.next_hop(next_hop)
-
-    def explain_sites(self) -> list[Explanation]:
-        """Every path in use."""
-        return self.explain.sites()

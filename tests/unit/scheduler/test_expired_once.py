@@ -98,7 +98,7 @@ def test_expired_once(case: Case, waiting: Waiting | None) -> None:
     world, message, mend = case()
     world.run(60.0)
     if waiting is not None:
-        assert [one.waiting for one in world.scheduler.explain_message(message.id)] == [waiting]
+        assert [one.waiting for one in world.scheduler.explain.message(message.id)] == [waiting]
     world.run(LIFETIME_S)
     assert world.state(message) is RecipientStatus.EXPIRED
     tried = [id for _, id, _ in world.receivers.log].count(message.id)

@@ -13,7 +13,7 @@ HOP = b"smtp:x.example"
 
 
 def reason(world: World, id: bytes) -> Waiting:
-    (one,) = world.scheduler.explain_message(id)
+    (one,) = world.scheduler.explain.message(id)
     return one.waiting
 
 
@@ -22,7 +22,7 @@ def test_attempt_and_window() -> None:
     messages = [world.send(b"a@x.example") for _ in range(6)]
     assert reason(world, messages[0].id) is Waiting.ATTEMPT
     assert reason(world, messages[5].id) is Waiting.WINDOW
-    (site,) = world.scheduler.explain_sites()
+    (site,) = world.scheduler.explain.sites()
     assert (site.name, site.facts["in_flight"], site.facts["window"]) == ("x.example", 5, 5)
     assert site.facts["waiting"] == 1
 
@@ -33,7 +33,7 @@ def test_site_pause_has_its_end_and_its_cause_then_the_probe() -> None:
     message = world.send(b"a@x.example")
     second = world.send(b"a@x.example")
     world.run(1)
-    (one,) = world.scheduler.explain_message(message.id)
+    (one,) = world.scheduler.explain.message(message.id)
     assert (one.waiting, one.cause) == (Waiting.SITE_PAUSE, REFUSED)
     assert world.agenda.now_s + 5 < one.until_s <= world.agenda.now_s + 10
     world.receivers.latency_s["x.example"] = 50.0
@@ -53,7 +53,7 @@ def test_rate() -> None:
     world = World(Options(site=SiteOptions(rate_per_s=0.01)))
     world.send(b"a@x.example")
     message = world.send(b"a@x.example")
-    (one,) = world.scheduler.explain_message(message.id)
+    (one,) = world.scheduler.explain.message(message.id)
     assert one.waiting is Waiting.RATE
     assert one.until_s == pytest.approx(world.agenda.now_s + 100, abs=0.1)
 
@@ -66,7 +66,7 @@ def test_the_next_try_of_a_message_counts_what_goes_before_it(by: str) -> None:
     world.run(0.5)
     said = {}
     for number in (1, 2, 10, 29):
-        (one,) = world.scheduler.explain_message(messages[number].id)
+        (one,) = world.scheduler.explain.message(messages[number].id)
         assert one.waiting is Waiting.RATE
         assert number == 1 or f"about {number - 1} go before it" in one.detail
         said[messages[number].id] = one.until_s
@@ -96,7 +96,7 @@ def test_look_up_then_its_pause() -> None:
     message = world.send(b"a@x.example")
     assert reason(world, message.id) is Waiting.LOOKUP
     world.run(2)
-    (one,) = world.scheduler.explain_message(message.id)
+    (one,) = world.scheduler.explain.message(message.id)
     assert one.waiting is Waiting.LOOKUP_PAUSE
     assert one.cause is not None
     assert one.cause.text == "no answer"
@@ -107,12 +107,12 @@ def test_due_time_and_backlog() -> None:
     world.receivers.behaviours["x.example"] = answer(DEFERRED)
     message = world.send(b"a@x.example")
     world.run(1)
-    assert world.scheduler.explain_message(message.id) == []
-    assert world.scheduler.explain_next_hop(HOP)[-1].waiting is Waiting.DUE
+    assert world.scheduler.explain.message(message.id) == []
+    assert world.scheduler.explain.next_hop(HOP)[-1].waiting is Waiting.DUE
     world.receivers.latency_s["x.example"] = 50.0
     for _ in range(200):
         world.send(b"a@x.example")
-    assert [one.waiting for one in world.scheduler.explain_next_hop(HOP)] == [
+    assert [one.waiting for one in world.scheduler.explain.next_hop(HOP)] == [
         Waiting.WINDOW,
         Waiting.WINDOW,
     ]
@@ -129,9 +129,9 @@ def test_nothing_and_unknown() -> None:
     world = World()
     world.send(b"a@x.example")
     world.run(1)
-    assert [one.waiting for one in world.scheduler.explain_next_hop(HOP)] == [Waiting.NOTHING]
-    assert world.scheduler.explain_next_hop(b"smtp:never.example") == []
-    assert world.scheduler.explain_message(b"0" * 16) == []
+    assert [one.waiting for one in world.scheduler.explain.next_hop(HOP)] == [Waiting.NOTHING]
+    assert world.scheduler.explain.next_hop(b"smtp:never.example") == []
+    assert world.scheduler.explain.message(b"0" * 16) == []
 
 
 def test_expiry() -> None:

@@ -59,7 +59,7 @@ def fresh_and_waiting(world: World) -> Message:
         world.send(b"b@x.example")
     message = world.send(b"a@x.example")
     world.run(1.0)
-    assert world.scheduler.explain_message(message.id)
+    assert world.scheduler.explain.message(message.id)
     return message
 
 
@@ -183,7 +183,7 @@ def test_an_attempt_under_way_ends_first(kind: Kind) -> None:
     answers = order(world, kind, message)
     world.run(3.0)
     assert answers == {}
-    (one,) = world.scheduler.explain_message(message.id)
+    (one,) = world.scheduler.explain.message(message.id)
     assert one.waiting is Waiting.ATTEMPT
     world.run(1.5)
     assert answers == {message.id: Answer.DONE}

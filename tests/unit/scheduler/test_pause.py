@@ -18,7 +18,7 @@ def test_nothing_starts_and_what_is_under_way_is_recorded() -> None:
     world.run(100)
     assert world.receivers.attempts.total() == 5
     assert [world.state(message) for message in messages[:5]] == [RecipientStatus.DELIVERED] * 5
-    (one,) = world.scheduler.explain_message(messages[5].id)
+    (one,) = world.scheduler.explain.message(messages[5].id)
     assert (one.waiting, one.detail.partition(";")[0]) == (Waiting.PAUSE, WHY)
     world.scheduler.resume()
     world.run(1)
@@ -35,7 +35,7 @@ def test_new_mail_due_mail_and_the_backlog_wait() -> None:
     world.scheduler.pause(WHY)
     world.run(1_000)
     assert world.receivers.attempts.total() == 0
-    (one, *_) = world.scheduler.explain_next_hop(hop_of(b"a@y.example", due.envelope))
+    (one, *_) = world.scheduler.explain.next_hop(hop_of(b"a@y.example", due.envelope))
     assert one.waiting is Waiting.PAUSE
     world.scheduler.resume()
     world.run(10)

@@ -128,7 +128,7 @@ def test_name_servers_that_are_slow_delay_no_fresh_mail() -> None:
     waiting = [
         one
         for number in range(1_000)
-        for one in world.scheduler.explain_next_hop(b"smtp:s%d.example" % number)
+        for one in world.scheduler.explain.next_hop(b"smtp:s%d.example" % number)
     ]
     assert {one.waiting for one in waiting} == {Waiting.LOOKUP}
     assert sum("turn" in one.detail for one in waiting) >= 1_000 - LOOKUPS_MAX

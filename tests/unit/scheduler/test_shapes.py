@@ -122,7 +122,7 @@ def test_a_pause_holds_until_it_is_taken_away_and_explains_itself() -> None:
     send(world, "b.example", 1)
     world.run(1.0)
     assert starts(world, "b.example")
-    (found,) = world.scheduler.explain_next_hop(b"smtp:a.example")
+    (found,) = world.scheduler.explain.next_hop(b"smtp:a.example")
     assert found.waiting is Waiting.PAUSED
     assert "pause" in found.detail
     world.run(3600.0)

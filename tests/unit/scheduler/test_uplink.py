@@ -60,14 +60,14 @@ def test_explanations_say_so(is_dns_down: bool) -> None:
     for domain in DOMAINS:
         world.send(b"r@%b.example" % domain)
     world.run(3 * 3_600)
-    said = [one.detail for one in world.scheduler.explain_next_hop(b"smtp:a.example")]
+    said = [one.detail for one in world.scheduler.explain.next_hop(b"smtp:a.example")]
     assert any("expiry is put off" in detail for detail in said), said
     mend(world)
     world.run(3 * 3_600)
     world.receivers.behaviours["a.example"] = fail_site(NO_ROUTE)
     world.send(b"r@a.example")
     world.run(10)
-    said = [one.detail for one in world.scheduler.explain_next_hop(b"smtp:a.example")]
+    said = [one.detail for one in world.scheduler.explain.next_hop(b"smtp:a.example")]
     assert not any("expiry is put off" in detail for detail in said), said
 
 
